@@ -1,0 +1,427 @@
+//! Servers for tests: redis-server, Valkey and our own, each on a port and in a directory of its own, stopped when dropped.
+//!
+//! Invariants: only processes started here are signalled, by their pid; a server counts as ready when the process that
+//! answers on the port says that it is the one started here; every wait has a deadline, and its error carries the log's end.
+//! Deliberately absent: containers, clusters, anything that is not on the loopback.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use tempfile::TempDir;
+
+use crate::client::{Address, Client};
+use crate::programs::{self, Program};
+use crate::spawner;
+
+/// How long a server may take until it answers; generous, because machines that run tests are busy.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a server may take to end after SIGTERM.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+/// How many other ports are tried when somebody takes ours between the choice and the bind.
+const PORT_ATTEMPTS: usize = 8;
+/// Below Linux's ephemeral range, so that no outgoing connection takes the port while the server is down, and a client that
+/// polls it cannot connect to itself.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// How much of the log an error shows.
+const LOG_TAIL: usize = 3_000;
+
+/// What a test server is started with, beyond port, socket, directory and no persistence. Later arguments win over the
+/// harness's own, so `--appendonly yes` turns persistence on.
+#[derive(Debug, Clone, Default)]
+pub struct ServerOptions {
+    args: Vec<OsString>,
+    password: Option<String>,
+    environment: Vec<(String, String)>,
+}
+
+/// The options of [`TestServer::redis`].
+pub type RedisOptions = ServerOptions;
+
+impl ServerOptions {
+    /// Nothing but the harness's own options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = A>, A: Into<OsString>>(mut self, args: I) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets `--requirepass`; [`TestServer::client`] and the URLs then carry it. Letters and digits only.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+
+    /// Sets an environment variable of the server.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+impl<const N: usize> From<[&str; N]> for ServerOptions {
+    fn from(args: [&str; N]) -> Self {
+        Self::new().args(args)
+    }
+}
+
+impl From<&[&str]> for ServerOptions {
+    fn from(args: &[&str]) -> Self {
+        Self::new().args(args.iter().copied())
+    }
+}
+
+/// Why a server could not be started or stopped, with the end of its log.
+pub struct ServerError(String);
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// What `unwrap` prints in a failing test is read by people.
+impl fmt::Debug for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+impl From<String> for ServerError {
+    fn from(message: String) -> Self {
+        Self(message)
+    }
+}
+
+/// A running (or stopped, and then restartable) server.
+#[derive(Debug)]
+pub struct TestServer {
+    program: Program,
+    executable: PathBuf,
+    options: ServerOptions,
+    port: u16,
+    directory: TempDir,
+    child: Option<Child>,
+}
+
+impl TestServer {
+    /// Starts `redis-server` from PATH (or `MTCACHE_REDIS_SERVER`).
+    pub fn redis(options: impl Into<ServerOptions>) -> Result<Self, ServerError> {
+        Self::start(Program::Redis, options.into())
+    }
+
+    /// Starts Valkey: `MTCACHE_VALKEY_SERVER`, or what `scripts/install-test-tools.sh` installed.
+    pub fn valkey(options: impl Into<ServerOptions>) -> Result<Self, ServerError> {
+        Self::start(Program::Valkey, options.into())
+    }
+
+    /// Starts `mtcache serve`: the binary `MTCACHE_BIN`, or this workspace's, built first when that is needed.
+    pub fn mtcache(options: impl Into<ServerOptions>) -> Result<Self, ServerError> {
+        Self::start(Program::Mtcache, options.into())
+    }
+
+    /// Starts any of the three.
+    pub fn start(program: Program, options: ServerOptions) -> Result<Self, ServerError> {
+        let executable = programs::find(program)?;
+        let directory = tempfile::Builder::new()
+            .prefix("mtcache-test-")
+            .tempdir()
+            .map_err(|error| format!("no temporary directory for a test server: {error}"))?;
+        let mut server = Self { program, executable, options, port: 0, directory, child: None };
+        for _ in 0..PORT_ATTEMPTS {
+            server.port = free_port()?;
+            match server.launch() {
+                Err(LaunchError::PortTaken) => {}
+                Err(LaunchError::Failed(error)) => return Err(error),
+                Ok(()) => return Ok(server),
+            }
+        }
+        Err(server.error("no free port found"))
+    }
+
+    /// Which program this is.
+    pub fn program(&self) -> Program {
+        self.program
+    }
+
+    /// The TCP port on 127.0.0.1; the same after a restart.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The TCP address.
+    pub fn address(&self) -> Address {
+        Address::Tcp(self.port)
+    }
+
+    /// The Unix socket; every test server has one.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("server.sock")
+    }
+
+    /// `redis://[:password@]127.0.0.1:port`
+    pub fn url(&self) -> String {
+        let credentials =
+            self.options.password.as_ref().map_or_else(String::new, |password| format!(":{password}@"));
+        format!("redis://{credentials}127.0.0.1:{}", self.port)
+    }
+
+    /// `unix:///path/of/socket[?pass=password]`
+    pub fn unix_url(&self) -> String {
+        let credentials =
+            self.options.password.as_ref().map_or_else(String::new, |password| format!("?pass={password}"));
+        format!("unix://{}{credentials}", self.socket().display())
+    }
+
+    /// The server's working directory, kept over restarts.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The pid of the running process.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// All that the server has printed, over all its restarts.
+    pub fn log(&self) -> String {
+        fs::read(self.log_path())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// A new connection over TCP, authenticated when the server has a password.
+    pub fn client(&self) -> io::Result<Client> {
+        self.authenticated(Client::connect(&self.address())?)
+    }
+
+    /// A new connection over the Unix socket, authenticated when the server has a password.
+    pub fn unix_client(&self) -> io::Result<Client> {
+        self.authenticated(Client::connect(&Address::Unix(self.socket()))?)
+    }
+
+    /// SIGTERM, then waits for the end.
+    pub fn stop(&mut self) -> Result<ExitStatus, ServerError> {
+        self.signal("TERM")?;
+        // A stopped process handles the signal only when it goes on.
+        self.signal("CONT")?;
+        let deadline = Instant::now() + STOP_DEADLINE;
+        loop {
+            if let Some(status) = self.exit_status()? {
+                self.child = None;
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                self.kill()?;
+                return Err(self.error("did not end after SIGTERM"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGKILL, then waits for the end.
+    pub fn kill(&mut self) -> Result<(), ServerError> {
+        let Some(mut child) = self.child.take() else {
+            return Ok(());
+        };
+        child
+            .kill()
+            .and_then(|()| child.wait())
+            .map(drop)
+            .map_err(|error| self.error(&format!("cannot be killed: {error}")))
+    }
+
+    /// SIGSTOP: connections stay open, nothing answers.
+    pub fn pause(&self) -> Result<(), ServerError> {
+        self.signal("STOP")
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) -> Result<(), ServerError> {
+        self.signal("CONT")
+    }
+
+    /// Stops the server if it runs, and starts it on the same port and directory.
+    pub fn restart(&mut self) -> Result<(), ServerError> {
+        if self.child.is_some() {
+            self.stop()?;
+        }
+        self.start_again()
+    }
+
+    /// Starts a stopped or killed server on the same port and directory.
+    pub fn start_again(&mut self) -> Result<(), ServerError> {
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            match self.launch() {
+                Ok(()) => return Ok(()),
+                Err(LaunchError::Failed(error)) => return Err(error),
+                Err(LaunchError::PortTaken) if Instant::now() > deadline => {
+                    return Err(self.error("its port is taken by somebody else"));
+                }
+                Err(LaunchError::PortTaken) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    /// Sends a signal by its name without `SIG`.
+    pub fn signal(&self, name: &str) -> Result<(), ServerError> {
+        let pid = self.pid().ok_or_else(|| self.error("is not running"))?;
+        let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.error(&format!("kill -{name} {pid}: {status}"))),
+            Err(error) => Err(self.error(&format!("kill -{name} {pid}: {error}"))),
+        }
+    }
+
+    fn launch(&mut self) -> Result<(), LaunchError> {
+        // A socket file left by a killed server would look like a live one.
+        let _ = fs::remove_file(self.socket());
+        self.child = Some(self.spawn().map_err(|error| self.error(&format!("cannot be started: {error}")))?);
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            if let Some(status) = self.exit_status()? {
+                self.child = None;
+                if self.log_tail().contains("ddress already in use") {
+                    return Err(LaunchError::PortTaken);
+                }
+                return Err(self.error(&format!("ended while starting: {status}")).into());
+            }
+            match self.process_behind_port() {
+                Ok(pid) if Some(pid) == self.pid() => return Ok(()),
+                Ok(_) | Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+                outcome => {
+                    let _ = self.kill();
+                    return Err(self.error(&format!("does not answer; last outcome {outcome:?}")).into());
+                }
+            }
+        }
+    }
+
+    fn spawn(&self) -> io::Result<Child> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = spawner::dies_with_us(&self.executable);
+        if self.program == Program::Mtcache {
+            command.arg("serve");
+        }
+        command
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no"])
+            .arg("--unixsocket")
+            .arg(self.socket())
+            .arg("--dir")
+            .arg(self.directory.path())
+            .args(self.options.password.iter().flat_map(|password| ["--requirepass", password]))
+            .args(&self.options.args)
+            .envs(self.options.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        spawner::spawn(command)
+    }
+
+    fn process_behind_port(&self) -> io::Result<u32> {
+        let mut client = self.client()?;
+        // INFO is answered while a server still loads its data; PING is not.
+        let pong = client.command(&["PING"])?;
+        if let Some(error) = pong.error() {
+            return Err(io::Error::other(error));
+        }
+        let info = client.command(&["INFO", "server"])?;
+        let text = info.text().ok_or_else(|| io::Error::other(format!("INFO server answered {info:?}")))?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("process_id:"))
+            .and_then(|pid| pid.trim().parse().ok())
+            .ok_or_else(|| io::Error::other("INFO server has no process_id"))
+    }
+
+    fn authenticated(&self, mut client: Client) -> io::Result<Client> {
+        if let Some(password) = &self.options.password {
+            let reply = client.command(&["AUTH", password])?;
+            if let Some(error) = reply.error() {
+                return Err(io::Error::other(error));
+            }
+        }
+        Ok(client)
+    }
+
+    fn exit_status(&mut self) -> Result<Option<ExitStatus>, ServerError> {
+        let status = self.child.as_mut().map(Child::try_wait).transpose();
+        status.map(Option::flatten).map_err(|error| self.error(&format!("cannot be waited for: {error}")))
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("server.log")
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let mut start = log.len().saturating_sub(LOG_TAIL);
+        while !log.is_char_boundary(start) {
+            start += 1;
+        }
+        log[start..].to_owned()
+    }
+
+    fn error(&self, what: &str) -> ServerError {
+        ServerError(format!(
+            "{} ({}, port {}) {what}; the end of its log:\n{}",
+            self.program,
+            self.executable.display(),
+            self.port,
+            self.log_tail()
+        ))
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+enum LaunchError {
+    PortTaken,
+    Failed(ServerError),
+}
+
+impl From<ServerError> for LaunchError {
+    fn from(error: ServerError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A TCP port on which nobody listens now.
+pub fn free_port() -> Result<u16, ServerError> {
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    let start = u64::from(clock).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        ^ u64::from(std::process::id()).wrapping_mul(7_919);
+    let span = u64::from(PORTS.end - PORTS.start);
+    (0..span)
+        .map(|step| PORTS.start + (start.wrapping_add(step * 7_907) % span) as u16)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .ok_or_else(|| ServerError("no free port on the loopback".to_owned()))
+}
