@@ -8,8 +8,19 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod decode;
 mod double;
 mod encode;
+mod error;
+mod inline;
+mod number;
 
+pub use decode::{
+    Args, Limits, MAX_ARGS, MAX_BULK_LEN, MAX_INLINE, MAX_UNAUTHENTICATED_ARGS, MAX_UNAUTHENTICATED_BULK_LEN,
+    Progress, RequestDecoder,
+};
 pub use double::write_double;
 pub use encode::{Deferred, Reply, Version, write_array_header, write_bulk, write_integer};
+pub use error::{ProtocolError, ProtocolErrorKind};
+pub use inline::split_args;
+pub use number::parse_i64;

@@ -1,0 +1,544 @@
+//! The request decoder of a server: complete commands out of a growing read buffer, nothing copied.
+//!
+//! It holds positions relative to the start of the unconsumed bytes, never bytes, and remembers how far it
+//! has come, so that a large request arriving in many pieces is looked at once. Memory grows with arguments
+//! that have arrived, not with those announced. As in Redis, the two bytes that end a line or an argument
+//! are skipped without a look at the second. Deliberately absent: the buffer itself and all reading.
+
+use smallvec::SmallVec;
+
+use crate::error::{ProtocolError, ProtocolErrorKind as Kind};
+use crate::inline;
+use crate::number::parse_i64;
+
+/// The arguments of one command; most have few, so they live on the stack.
+pub type Args<'a> = SmallVec<[&'a [u8]; 16]>;
+
+/// What a peer may send. The defaults are Redis 7.0's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest argument in bytes (`proto-max-bulk-len`). Default: 512 MiB.
+    pub max_bulk_len: usize,
+    /// Most arguments of a command. Default: 2^31 - 1, so the bound that counts is that of the read buffer.
+    pub max_args: usize,
+    /// Longest inline command, and longest line that holds a count, in bytes. Default: 64 KiB.
+    pub max_inline: usize,
+    /// Longest argument before the client has authenticated, in bytes. Default: 16384.
+    pub max_unauthenticated_bulk_len: usize,
+    /// Most arguments before the client has authenticated. Default: 10.
+    pub max_unauthenticated_args: usize,
+}
+
+/// Default of [`Limits::max_bulk_len`].
+pub const MAX_BULK_LEN: usize = 512 * 1024 * 1024;
+/// Default of [`Limits::max_args`].
+pub const MAX_ARGS: usize = i32::MAX as usize;
+/// Default of [`Limits::max_inline`].
+pub const MAX_INLINE: usize = 64 * 1024;
+/// Default of [`Limits::max_unauthenticated_bulk_len`].
+pub const MAX_UNAUTHENTICATED_BULK_LEN: usize = 16_384;
+/// Default of [`Limits::max_unauthenticated_args`].
+pub const MAX_UNAUTHENTICATED_ARGS: usize = 10;
+
+/// Room for argument positions that a connection keeps between commands; more is given back.
+const KEPT_ARGS: usize = 256;
+/// Room for unquoted inline bytes that a connection keeps between commands; more is given back.
+const KEPT_INLINE: usize = 4096;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_bulk_len: MAX_BULK_LEN,
+            max_args: MAX_ARGS,
+            max_inline: MAX_INLINE,
+            max_unauthenticated_bulk_len: MAX_UNAUTHENTICATED_BULK_LEN,
+            max_unauthenticated_args: MAX_UNAUTHENTICATED_ARGS,
+        }
+    }
+}
+
+/// What [`RequestDecoder::next`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// A command is complete: read it with [`RequestDecoder::args`] and go on behind its bytes.
+    Command {
+        /// Bytes of the buffer that are done with, empty lines before the command included.
+        consumed: usize,
+    },
+    /// The bytes end inside a command.
+    NeedMore {
+        /// Bytes at the start (empty commands) to drop before the next call. Nearly always 0.
+        consumed: usize,
+        /// At least so many more bytes are needed; worth making room for when the argument is large.
+        hint: usize,
+    },
+}
+
+/// Decodes the requests of one connection.
+///
+/// ```
+/// use mtcache_protocol::{Args, Limits, Progress, RequestDecoder};
+///
+/// let mut decoder = RequestDecoder::new(Limits::default());
+/// let mut rest: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\n*1\r\n$4\r\nPI";
+/// let mut seen = Vec::new();
+/// while let Progress::Command { consumed } = decoder.next(rest)? {
+///     let mut args = Args::new();
+///     decoder.args(rest, &mut args);
+///     seen.push(args.len());
+///     rest = &rest[consumed..];
+/// }
+/// assert_eq!(seen, [2, 1]);
+/// # Ok::<(), mtcache_protocol::ProtocolError>(())
+/// ```
+#[derive(Debug)]
+pub struct RequestDecoder {
+    limits: Limits,
+    authenticated: bool,
+    step: Step,
+    /// Start of what is still to be understood.
+    pos: usize,
+    /// No line end lies between `pos` and here.
+    scanned: usize,
+    /// Arguments still to come.
+    remaining: usize,
+    /// Where each argument lies: in the caller's buffer, or in `inline` for an inline command.
+    ranges: Vec<(usize, usize)>,
+    is_inline: bool,
+    inline: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// At the first byte of a command, or inside its first line.
+    Start,
+    /// At the `$` line of an argument.
+    Length,
+    /// At the bytes of an argument of this length.
+    Body(usize),
+    /// Nothing more can be understood on this connection.
+    Failed(Kind),
+}
+
+/// A step that could not be finished, and how many bytes it lacks at least.
+struct Lacking(usize);
+
+type Parsed<T> = Result<Result<T, Lacking>, Kind>;
+
+impl RequestDecoder {
+    /// A decoder for a fresh connection that needs no authentication.
+    pub const fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            authenticated: true,
+            step: Step::Start,
+            pos: 0,
+            scanned: 0,
+            remaining: 0,
+            ranges: Vec::new(),
+            is_inline: false,
+            inline: Vec::new(),
+        }
+    }
+
+    /// Whether the stricter limits for strangers are off; consulted for each command as it begins.
+    pub const fn set_authenticated(&mut self, authenticated: bool) {
+        self.authenticated = authenticated;
+    }
+
+    /// Replaces the limits (`CONFIG SET proto-max-bulk-len`), from the next line on.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Whether a command has begun and is not complete.
+    pub fn is_mid_command(&self) -> bool {
+        self.step != Step::Start || self.scanned != 0
+    }
+
+    /// Looks for the next command at the start of `buf`, all bytes received and not yet consumed.
+    ///
+    /// After `NeedMore` the next call must see the same bytes (less `consumed` of them) with more behind.
+    /// After an error the connection is lost, for there is no way to find the next command: the decoder
+    /// repeats the error.
+    #[inline]
+    pub fn next(&mut self, buf: &[u8]) -> Result<Progress, ProtocolError> {
+        self.advance(buf).map_err(|kind| {
+            self.step = Step::Failed(kind);
+            kind.into()
+        })
+    }
+
+    #[inline]
+    fn advance(&mut self, buf: &[u8]) -> Result<Progress, Kind> {
+        if self.step == Step::Start {
+            if self.scanned == 0 {
+                self.reset();
+            }
+            match self.start(buf)? {
+                Started::Multi => {}
+                Started::Inline(consumed) => return Ok(Progress::Command { consumed }),
+                Started::NeedMore { consumed, hint } => return Ok(Progress::NeedMore { consumed, hint }),
+            }
+        }
+        match self.arguments(buf)? {
+            Ok(()) => {
+                let consumed = self.pos;
+                self.restart();
+                Ok(Progress::Command { consumed })
+            }
+            Err(Lacking(hint)) => Ok(Progress::NeedMore { consumed: 0, hint }),
+        }
+    }
+
+    /// Number of arguments of the command that `next` completed, its name included; at least 1.
+    pub const fn arg_count(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Appends the arguments of the command that `next` completed to `into`; `buf` is the same buffer.
+    #[inline]
+    pub fn args<'a>(&'a self, buf: &'a [u8], into: &mut Args<'a>) {
+        let source = if self.is_inline { &self.inline } else { buf };
+        into.extend(self.ranges.iter().map(|(start, end)| source.get(*start..*end).unwrap_or_default()));
+    }
+
+    /// The arguments of the command that `next` completed, one after another.
+    pub fn iter<'a>(&'a self, buf: &'a [u8]) -> impl ExactSizeIterator<Item = &'a [u8]> {
+        let source = if self.is_inline { &self.inline } else { buf };
+        self.ranges.iter().map(|(start, end)| source.get(*start..*end).unwrap_or_default())
+    }
+
+    /// Forgets the last command's arguments.
+    #[inline]
+    fn reset(&mut self) {
+        self.ranges.clear();
+        if self.ranges.capacity() > KEPT_ARGS {
+            self.ranges.shrink_to(KEPT_ARGS);
+        }
+        if self.is_inline {
+            self.is_inline = false;
+            self.inline.clear();
+            self.inline.shrink_to(KEPT_INLINE);
+        }
+    }
+
+    /// The next byte is the first of a command again.
+    #[inline]
+    fn restart(&mut self) {
+        self.step = Step::Start;
+        self.pos = 0;
+        self.scanned = 0;
+    }
+
+    /// The first line: a count of arguments or an inline command. Skips what is empty.
+    #[inline]
+    fn start(&mut self, buf: &[u8]) -> Result<Started, Kind> {
+        loop {
+            let Some(first) = buf.get(self.pos) else { return Ok(self.pause_at_start(1)) };
+            if *first != b'*' {
+                match self.inline(buf)? {
+                    Ok(()) if self.ranges.is_empty() => continue,
+                    Ok(()) => {
+                        let consumed = self.pos;
+                        self.restart();
+                        return Ok(Started::Inline(consumed));
+                    }
+                    Err(Lacking(hint)) => return Ok(self.pause_at_start(hint)),
+                }
+            }
+            let count =
+                match self.count_line(buf, Kind::TooBigMultibulkCount, Kind::InvalidMultibulkLength)? {
+                    Ok(count) => count,
+                    Err(Lacking(hint)) => return Ok(self.pause_at_start(hint)),
+                };
+            if count <= 0 {
+                continue;
+            }
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            if count > self.limits.max_args {
+                return Err(Kind::InvalidMultibulkLength);
+            }
+            if !self.authenticated && count > self.limits.max_unauthenticated_args {
+                return Err(Kind::UnauthenticatedMultibulkLength);
+            }
+            self.remaining = count;
+            self.step = Step::Length;
+            return Ok(Started::Multi);
+        }
+    }
+
+    /// Lets the caller drop the empty commands before `pos`.
+    fn pause_at_start(&mut self, hint: usize) -> Started {
+        let consumed = std::mem::take(&mut self.pos);
+        self.scanned = self.scanned.saturating_sub(consumed);
+        Started::NeedMore { consumed, hint }
+    }
+
+    /// The arguments that are still missing.
+    #[inline]
+    fn arguments(&mut self, buf: &[u8]) -> Parsed<()> {
+        loop {
+            let len = match self.step {
+                Step::Body(len) => len,
+                Step::Failed(kind) => return Err(kind),
+                Step::Start | Step::Length => match self.length_line(buf)? {
+                    Ok(len) => len,
+                    Err(lacking) => return Ok(Err(lacking)),
+                },
+            };
+            let end = self.pos.saturating_add(len);
+            let next = end.saturating_add(2);
+            if buf.len() < next {
+                self.step = Step::Body(len);
+                return Ok(Err(Lacking(next - buf.len())));
+            }
+            self.ranges.push((self.pos, end));
+            self.pos = next;
+            self.scanned = self.pos;
+            self.step = Step::Length;
+            self.remaining -= 1;
+            if self.remaining == 0 {
+                return Ok(Ok(()));
+            }
+        }
+    }
+
+    #[inline]
+    fn length_line(&mut self, buf: &[u8]) -> Parsed<usize> {
+        // Nearly all lengths have one or two digits.
+        if let Some([b'$', a @ b'0'..=b'9', b'\r', _]) = window(buf, self.pos) {
+            self.pos += 4;
+            return self.checked_length(i64::from(a - b'0')).map(Ok);
+        }
+        let marker = buf.get(self.pos).copied();
+        let len = match self.line(buf, Kind::TooBigBulkCount)? {
+            Ok(_) if marker != Some(b'$') => return Err(Kind::ExpectedBulk(marker.unwrap_or_default())),
+            Ok(line) => parse_i64(line).ok_or(Kind::InvalidBulkLength)?,
+            Err(lacking) => return Ok(Err(lacking)),
+        };
+        self.checked_length(len).map(Ok)
+    }
+
+    #[inline]
+    fn checked_length(&self, len: i64) -> Result<usize, Kind> {
+        let len = usize::try_from(len).map_err(|_| Kind::InvalidBulkLength)?;
+        if len > self.limits.max_bulk_len {
+            return Err(Kind::InvalidBulkLength);
+        }
+        if !self.authenticated && len > self.limits.max_unauthenticated_bulk_len {
+            return Err(Kind::UnauthenticatedBulkLength);
+        }
+        Ok(len)
+    }
+
+    #[inline]
+    fn count_line(&mut self, buf: &[u8], endless: Kind, invalid: Kind) -> Parsed<i64> {
+        if let Some([_, a @ b'0'..=b'9', b'\r', _]) = window(buf, self.pos) {
+            self.pos += 4;
+            self.scanned = self.pos;
+            return Ok(Ok(i64::from(a - b'0')));
+        }
+        match self.line(buf, endless)? {
+            Ok(line) => parse_i64(line).ok_or(invalid).map(Ok),
+            Err(lacking) => Ok(Err(lacking)),
+        }
+    }
+
+    /// What lies between the byte at `pos` and the carriage return; moves behind the line feed.
+    fn line<'a>(&mut self, buf: &'a [u8], endless: Kind) -> Parsed<&'a [u8]> {
+        let from = self.scanned.max(self.pos);
+        let found = memchr::memchr(b'\r', buf.get(from..).unwrap_or_default()).map(|at| from + at);
+        let end = found.unwrap_or(buf.len());
+        if end - self.pos > self.limits.max_inline {
+            return Err(endless);
+        }
+        self.scanned = end;
+        if found.is_none() || end + 1 == buf.len() {
+            return Ok(Err(Lacking(if found.is_none() { 2 } else { 1 })));
+        }
+        let line = buf.get(self.pos + 1..end).unwrap_or_default();
+        self.pos = end + 2;
+        self.scanned = self.pos;
+        Ok(Ok(line))
+    }
+
+    /// A line without `*`: words typed by hand. An empty one leaves no arguments.
+    #[cold]
+    fn inline(&mut self, buf: &[u8]) -> Parsed<()> {
+        let from = self.scanned.max(self.pos);
+        let found = memchr::memchr(b'\n', buf.get(from..).unwrap_or_default()).map(|at| from + at);
+        let end = found.unwrap_or(buf.len());
+        if end - self.pos > self.limits.max_inline {
+            return Err(Kind::TooBigInline);
+        }
+        self.scanned = end;
+        if found.is_none() {
+            return Ok(Err(Lacking(1)));
+        }
+        let line = buf.get(self.pos..end).unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let ranges = &mut self.ranges;
+        inline::split(line, &mut self.inline, |start, end| ranges.push((start, end)))?;
+        self.is_inline = !self.ranges.is_empty();
+        self.pos = end + 1;
+        self.scanned = self.pos;
+        Ok(Ok(()))
+    }
+}
+
+enum Started {
+    Multi,
+    Inline(usize),
+    NeedMore { consumed: usize, hint: usize },
+}
+
+/// The four bytes at `pos`, when they are there.
+#[inline]
+fn window(buf: &[u8], pos: usize) -> Option<&[u8; 4]> {
+    buf.get(pos..)?.first_chunk()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All commands in `input`, fed in pieces of `step` bytes, then what ended the decoding.
+    fn decode(input: &[u8], step: usize, mut decoder: RequestDecoder) -> (Vec<Vec<Vec<u8>>>, Option<Kind>) {
+        let (mut commands, mut buf) = (Vec::new(), Vec::new());
+        for piece in input.chunks(step) {
+            buf.extend_from_slice(piece);
+            loop {
+                match decoder.next(&buf) {
+                    Ok(Progress::Command { consumed }) => {
+                        commands.push(decoder.iter(&buf).map(<[u8]>::to_vec).collect());
+                        buf.drain(..consumed);
+                    }
+                    Ok(Progress::NeedMore { consumed, hint }) => {
+                        assert!(hint > 0);
+                        buf.drain(..consumed);
+                        break;
+                    }
+                    Err(error) => return (commands, Some(error.kind())),
+                }
+            }
+        }
+        (commands, None)
+    }
+
+    #[track_caller]
+    fn check_with(
+        decoder: impl Fn() -> RequestDecoder,
+        input: &[u8],
+        commands: &[&[&str]],
+        error: Option<Kind>,
+    ) {
+        for step in [1, 2, 3, 7, input.len()] {
+            let (got, ended) = decode(input, step, decoder());
+            let got: Vec<Vec<String>> = got
+                .iter()
+                .map(|args| args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect())
+                .collect();
+            assert_eq!(got, commands, "in steps of {step}");
+            assert_eq!(ended, error, "in steps of {step}");
+        }
+    }
+
+    #[track_caller]
+    fn check(input: &[u8], commands: &[&[&str]], error: Option<Kind>) {
+        check_with(|| RequestDecoder::new(Limits::default()), input, commands, error);
+    }
+
+    #[test]
+    fn pipelined_commands_come_out_one_by_one() {
+        check(
+            b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n*2\r\n$4\r\nECHO\r\n$12\r\ntwelve bytes\r\n",
+            &[&["GET", "k"], &["PING"], &["ECHO", "twelve bytes"]],
+            None,
+        );
+    }
+
+    #[test]
+    fn inline_commands_mix_with_counted_ones() {
+        check(
+            b"PING\r\n*1\r\n$4\r\nPING\r\nset k \"a b\"\n\r\n\n*0\r\n*-1\r\n  \r\n*1\r\n$1\r\nx\r\n",
+            &[&["PING"], &["PING"], &["set", "k", "a b"], &["x"]],
+            None,
+        );
+    }
+
+    #[test]
+    fn empty_arguments_and_binary_ones_survive() {
+        check(b"*3\r\n$0\r\n\r\n$2\r\n\r\n\r\n$1\r\n\0\r\n", &[&["", "\r\n", "\0"]], None);
+    }
+
+    #[test]
+    fn bytes_that_end_a_line_are_not_looked_at() {
+        check(b"*1\rX$4\rYPINGab*1\r\n$1\r\nx\r\n", &[&["PING"], &["x"]], None);
+    }
+
+    #[test]
+    fn empty_commands_are_dropped_from_the_buffer() {
+        let mut decoder = RequestDecoder::new(Limits::default());
+        let input = b"\r\n*0\r\n*1";
+        assert_eq!(decoder.next(input), Ok(Progress::NeedMore { consumed: 6, hint: 2 }));
+        assert_eq!(decoder.next(b"*1\r\n$1\r\nx\r\n"), Ok(Progress::Command { consumed: 11 }));
+        assert_eq!(decoder.next(b""), Ok(Progress::NeedMore { consumed: 0, hint: 1 }));
+    }
+
+    #[test]
+    fn broken_requests_are_refused_after_the_good_ones() {
+        let ping: &[&[&str]] = &[&["PING"]];
+        check(b"PING\n*x\r\n", ping, Some(Kind::InvalidMultibulkLength));
+        check(b"PING\n*01\r\n", ping, Some(Kind::InvalidMultibulkLength));
+        check(b"*2147483648\r\n", &[], Some(Kind::InvalidMultibulkLength));
+        check(b"*1\r\nPING\r\n", &[], Some(Kind::ExpectedBulk(b'P')));
+        check(b"*1\r\n$-1\r\n", &[], Some(Kind::InvalidBulkLength));
+        check(b"*1\r\n$536870913\r\n", &[], Some(Kind::InvalidBulkLength));
+        check(b"PING\r\nget \"x\r\n", ping, Some(Kind::UnbalancedQuotes));
+        check(&[b"*".as_slice(), &vec![b'1'; 70_000]].concat(), &[], Some(Kind::TooBigMultibulkCount));
+        check(&[b"*1\r\n$".as_slice(), &vec![b'1'; 70_000]].concat(), &[], Some(Kind::TooBigBulkCount));
+        check(&vec![b'a'; 70_000], &[], Some(Kind::TooBigInline));
+    }
+
+    #[test]
+    fn the_longest_inline_command_is_the_limit() {
+        let mut line = vec![b'a'; MAX_INLINE];
+        line.push(b'\n');
+        let (commands, error) = decode(&line, line.len(), RequestDecoder::new(Limits::default()));
+        assert_eq!((commands.len(), error), (1, None));
+        line.insert(0, b'a');
+        for step in [1000, MAX_INLINE + 1, line.len()] {
+            let (commands, error) = decode(&line, step, RequestDecoder::new(Limits::default()));
+            assert_eq!((commands.len(), error), (0, Some(Kind::TooBigInline)));
+        }
+    }
+
+    #[test]
+    fn strangers_may_send_less() {
+        let stranger = || {
+            let mut decoder = RequestDecoder::new(Limits::default());
+            decoder.set_authenticated(false);
+            decoder
+        };
+        check_with(stranger, b"*11\r\n", &[], Some(Kind::UnauthenticatedMultibulkLength));
+        check_with(stranger, b"*2\r\n$16385\r\n", &[], Some(Kind::UnauthenticatedBulkLength));
+        check_with(stranger, b"*1\r\n$4\r\nAUTH\r\n", &[&["AUTH"]], None);
+    }
+
+    #[test]
+    fn an_error_is_final() {
+        let mut decoder = RequestDecoder::new(Limits::default());
+        for _ in 0..2 {
+            assert_eq!(decoder.next(b"*1\r\n:1\r\n").unwrap_err().kind(), Kind::ExpectedBulk(b':'));
+        }
+    }
+
+    #[test]
+    fn a_large_argument_tells_how_much_is_missing() {
+        let mut decoder = RequestDecoder::new(Limits::default());
+        let head = b"*2\r\n$3\r\nSET\r\n$1000000\r\nabc";
+        assert_eq!(decoder.next(head), Ok(Progress::NeedMore { consumed: 0, hint: 999_999 }));
+        assert!(decoder.is_mid_command());
+    }
+}
