@@ -1,0 +1,19 @@
+//! The value types of the engine: hashes, lists, sets and sorted sets with Redis 7.0's encodings and thresholds.
+//!
+//! They are plain single-threaded data structures. They know no keys, expiry, clock, protocol or random source (a
+//! random choice comes in as an index), and each tells in O(1) how many heap bytes it holds, because `maxmemory`
+//! depends on it. Nothing here panics or recurses deeper than the logarithm of the size, drops included.
+
+mod allocation;
+mod blob;
+mod dense;
+mod hash;
+mod limits;
+mod packed;
+
+pub use self::{
+    allocation::allocation_size,
+    hash::{Hash, HashIter},
+    limits::EncodingLimits,
+    packed::{Packed, PackedIter, Position},
+};
