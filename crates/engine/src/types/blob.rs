@@ -99,7 +99,6 @@ impl Blob {
     }
 
     /// Takes the bytes out.
-    #[allow(dead_code, reason = "sets and sorted sets pop members with it")]
     pub(super) fn into_vec(self) -> Vec<u8> {
         match self.0 {
             Repr::Inline { .. } => self.bytes().to_vec(),

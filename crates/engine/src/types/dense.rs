@@ -277,20 +277,6 @@ mod tests {
     use super::*;
     use crate::types::blob::Blob;
 
-    impl Record for Blob {
-        fn key(&self) -> &[u8] {
-            self.bytes()
-        }
-
-        fn key_hash(&self) -> KeyHash {
-            self.hash(|bytes| bytes)
-        }
-
-        fn heap_bytes(&self) -> usize {
-            self.heap_bytes()
-        }
-    }
-
     fn key(i: u32) -> Vec<u8> {
         // Both inline and allocated keys.
         if i.is_multiple_of(2) { format!("k{i}").into_bytes() } else { format!("{i:040}").into_bytes() }

@@ -8,12 +8,17 @@ mod allocation;
 mod blob;
 mod dense;
 mod hash;
+mod int_set;
 mod limits;
+mod member;
 mod packed;
+mod set;
 
 pub use self::{
     allocation::allocation_size,
     hash::{Hash, HashIter},
     limits::EncodingLimits,
+    member::Member,
     packed::{Packed, PackedIter, Position},
+    set::{Difference, Intersection, Set, SetIter},
 };
