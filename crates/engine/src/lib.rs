@@ -1,8 +1,31 @@
-//! The engine of the cache: keyspace, value types, commands, expiry and eviction, without sockets, files or a clock.
-
+//! The embedded engine: a sharded keyspace with Redis 7's types, commands, expiry and eviction.
+//!
+//! Any thread calls in directly ([`Engine::dispatch`]); shards by key hash, each behind its own lock, let every core work.
+//! Time is a parameter (through [`Clock`]) and writes go out through [`Journal`]. Deliberately absent: sockets, files, an
+//! async runtime, the wall clock.
 #![cfg_attr(
     not(test),
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod client;
+mod commands;
+mod context;
+mod dispatch;
+mod engine;
+mod error;
+mod journal;
+mod keyspace;
+mod notify;
+mod session;
+mod time;
 pub mod types;
+
+pub use self::client::{Client, Mailbox, NoMailbox};
+pub use self::dispatch::MAX_TRANSACTION_BYTES;
+pub use self::engine::{Engine, EngineOptions, Settings};
+pub use self::error::{CommandError, CommandResult};
+pub use self::journal::{Commands, Journal, Lsn};
+pub use self::keyspace::{DEFAULT_DATABASES, DbIndex, EvictionPolicy, MAX_KEY_LEN};
+pub use self::session::Session;
+pub use self::time::{Clock, UnixMillis};

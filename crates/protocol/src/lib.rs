@@ -20,6 +20,8 @@ pub use decode::{
     Progress, RequestDecoder,
 };
 pub use double::write_double;
+mod command;
+pub use command::*;
 pub use encode::{Deferred, Reply, Version, write_array_header, write_bulk, write_integer};
 pub use error::{ProtocolError, ProtocolErrorKind};
 pub use inline::split_args;

@@ -1,0 +1,68 @@
+//! The commands, a file per group, under the names that the command table in `protocol` gives them.
+//!
+//! A command is a function of a context, its arguments and the reply to write. It is registered in its group's `TABLE`
+//! together with what it locks. A command of the table that no group registers is refused as not supported yet.
+// The number of arguments has been checked against the table before a command runs.
+#![allow(clippy::indexing_slicing)]
+
+mod generic;
+mod strings;
+
+use std::sync::LazyLock;
+
+use mtcache_protocol::{COMMAND_COUNT, CommandSpec, Reply, lookup, lookup_sub};
+
+use crate::context::Ctx;
+use crate::error::CommandResult;
+
+/// How a command runs.
+pub(crate) type Run =
+    for<'c, 'a, 'e, 'r> fn(&'c mut Ctx<'a, 'e>, &'r [&'r [u8]], &'r mut Reply) -> CommandResult;
+
+/// What a command locks before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locks {
+    /// Nothing: it does not touch the keyspace.
+    None,
+    /// The shards of the keys that the command table finds in its arguments.
+    Keys,
+    /// Every shard: it walks the keyspace or may touch any key.
+    All,
+    /// What the queued commands need; `EXEC` alone.
+    Exec,
+}
+
+/// A command that can run.
+#[derive(Clone, Copy)]
+pub(crate) struct Handler {
+    pub(crate) locks: Locks,
+    pub(crate) run: Run,
+}
+
+/// A row of a group's table: the name (`container|subcommand` for a subcommand) and how it runs.
+pub(crate) type Row = (&'static str, Locks, Run);
+
+const GROUPS: &[&[Row]] = &[strings::TABLE, generic::TABLE];
+
+static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
+    let mut handlers = vec![None; COMMAND_COUNT];
+    for &(name, locks, run) in GROUPS.iter().copied().flatten() {
+        let spec = match name.split_once('|') {
+            Some((container, sub)) => {
+                lookup(container.as_bytes()).and_then(|c| lookup_sub(c, sub.as_bytes()))
+            }
+            None => lookup(name.as_bytes()),
+        };
+        debug_assert!(spec.is_some(), "{name} is not in the command table");
+        if let Some(place) = spec.and_then(|spec| handlers.get_mut(spec.id.index())) {
+            *place = Some(Handler { locks, run });
+        }
+    }
+    handlers
+});
+
+/// How to run a command, if the engine can.
+#[inline]
+pub(crate) fn handler(spec: &CommandSpec) -> Option<Handler> {
+    HANDLERS.get(spec.id.index()).copied().flatten()
+}

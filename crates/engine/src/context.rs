@@ -1,0 +1,415 @@
+//! What a command sees while it runs: the locked part of the keyspace, the session, the time, and the record of what it
+//! changed.
+//!
+//! Every look-up goes through here, and here alone an expired entry is removed, an access is recorded and a hit or a miss
+//! is counted. A command that changes a key says so with [`Ctx::modified`] (or [`Ctx::removed`]): that marks the
+//! transactions of its watchers, notifies, and makes the command appear in the journal. By default the command is journalled
+//! as it came; one whose effect depends on time or chance gives its effect with [`Ctx::journal_as`].
+
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::error::CommandError;
+use crate::journal::Effects;
+use crate::keyspace::{
+    Collection, DbIndex, Entry, EntryMut, Found, KeyHash, Locked, Shard, Slot, Tracked, Value, initial_access,
+};
+use crate::notify::Class;
+use crate::session::Session;
+use crate::time::UnixMillis;
+
+/// Who runs the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A client, directly.
+    Client,
+    /// `EXEC`.
+    Transaction,
+    /// `redis.call` in a script.
+    Script,
+    /// The replay of a journal: nothing expires, nothing is journalled again.
+    Replay,
+}
+
+/// How the write of the running command goes to the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Journalled {
+    AsItCame,
+    AsGiven,
+}
+
+/// What becomes of a key's expiry when its value is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// It goes away.
+    Clear,
+    /// It stays.
+    Keep,
+    /// It becomes this.
+    At(UnixMillis),
+}
+
+/// The surroundings of a running command.
+pub(crate) struct Ctx<'a, 'e> {
+    pub(crate) engine: &'e Engine,
+    pub(crate) locked: &'a mut Locked<'e>,
+    pub(crate) session: &'a mut Session,
+    pub(crate) now: UnixMillis,
+    pub(crate) origin: Origin,
+    pub(crate) effects: Effects,
+    /// Values to drop once the locks are released.
+    garbage: Vec<Garbage>,
+    dirty: usize,
+    journalled: Journalled,
+}
+
+/// Something whose memory is given back outside the locks.
+#[allow(dead_code)] // Held only to be dropped.
+pub(crate) enum Garbage {
+    Entry(Entry),
+    Other(Box<dyn Send>),
+}
+
+/// A place in the keyspace.
+#[derive(Clone, Copy)]
+struct Place {
+    hash: KeyHash,
+    shard: usize,
+}
+
+impl<'a, 'e> Ctx<'a, 'e> {
+    pub(crate) fn new(
+        engine: &'e Engine,
+        locked: &'a mut Locked<'e>,
+        session: &'a mut Session,
+        now: UnixMillis,
+        origin: Origin,
+    ) -> Self {
+        let effects = std::mem::take(&mut session.effects);
+        Self {
+            engine,
+            locked,
+            session,
+            now,
+            origin,
+            effects,
+            garbage: Vec::new(),
+            dirty: 0,
+            journalled: Journalled::AsItCame,
+        }
+    }
+
+    /// The selected database.
+    #[inline]
+    pub(crate) fn db(&self) -> DbIndex {
+        self.session.db
+    }
+
+    // ---- reading -------------------------------------------------------------------------------------------------
+
+    /// The entry for a read: counts a hit or a miss and records the access.
+    #[inline]
+    pub(crate) fn read(&mut self, key: &[u8]) -> Option<&Entry> {
+        let place = self.place(key);
+        let db = self.db();
+        let slot = self.live(place, db, key);
+        let (policy, now) = (self.engine.policy(), self.now);
+        let shard = self.locked.shard(place.shard);
+        let Some(slot) = slot else {
+            shard.counters.misses += 1;
+            return None;
+        };
+        shard.counters.hits += 1;
+        shard.record_access(db, slot, policy, now);
+        shard.entry(db, slot)
+    }
+
+    /// The entry, without any trace of the look-up but the removal of an expired one.
+    pub(crate) fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
+        self.peek_in(self.db(), key)
+    }
+
+    /// As [`peek`](Self::peek), in another database.
+    pub(crate) fn peek_in(&mut self, db: DbIndex, key: &[u8]) -> Option<&Entry> {
+        let place = self.place(key);
+        let slot = self.live(place, db, key)?;
+        self.locked.shard(place.shard).entry(db, slot)
+    }
+
+    /// Whether the key is there; leaves no trace.
+    pub(crate) fn exists(&mut self, key: &[u8]) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// The bytes of a string, read.
+    #[inline]
+    pub(crate) fn read_string(&mut self, key: &[u8]) -> Result<Option<&[u8]>, CommandError> {
+        match self.read(key) {
+            None => Ok(None),
+            Some(entry) => entry.string_bytes().map(Some).ok_or(CommandError::WRONG_TYPE),
+        }
+    }
+
+    /// A collection, read: `ctx.read_as::<Hash>(key)?`.
+    pub(crate) fn read_as<T: Collection>(&mut self, key: &[u8]) -> Result<Option<&T>, CommandError> {
+        match self.read(key) {
+            None => Ok(None),
+            Some(entry) => T::of_ref(entry).map(Some).ok_or(CommandError::WRONG_TYPE),
+        }
+    }
+
+    // ---- writing -------------------------------------------------------------------------------------------------
+
+    /// A collection for change, if it is there; records the access, counts neither hit nor miss.
+    pub(crate) fn write_as<T: Collection>(
+        &mut self,
+        key: &[u8],
+    ) -> Result<Option<Tracked<'_, T>>, CommandError> {
+        let place = self.place(key);
+        let db = self.db();
+        let Some(slot) = self.live(place, db, key) else { return Ok(None) };
+        let (policy, now) = (self.engine.policy(), self.now);
+        let shard = self.locked.shard(place.shard);
+        shard.record_access(db, slot, policy, now);
+        shard.collection_mut(db, slot).map(Some).ok_or(CommandError::WRONG_TYPE)
+    }
+
+    /// A collection for change, made empty if it is not there. The caller fills it, or removes it again with
+    /// [`remove_if_empty`](Self::remove_if_empty).
+    pub(crate) fn write_or_create<T: Collection + Default>(
+        &mut self,
+        key: &[u8],
+    ) -> Result<Tracked<'_, T>, CommandError> {
+        let place = self.place(key);
+        let db = self.db();
+        if self.live(place, db, key).is_none() {
+            self.put(key, T::default().into_value(), None);
+        }
+        self.write_as(key)?.ok_or(CommandError::NO_SUCH_KEY)
+    }
+
+    /// The entry for change; records the access, counts neither hit nor miss.
+    pub(crate) fn write(&mut self, key: &[u8]) -> Option<EntryMut<'_>> {
+        let place = self.place(key);
+        let db = self.db();
+        let slot = self.live(place, db, key)?;
+        let (policy, now) = (self.engine.policy(), self.now);
+        let shard = self.locked.shard(place.shard);
+        shard.record_access(db, slot, policy, now);
+        shard.entry_mut(db, slot)
+    }
+
+    /// Stores a string, whatever was there.
+    #[inline]
+    pub(crate) fn set_string(&mut self, key: &[u8], value: &[u8], expiry: Expiry) {
+        let place = self.place(key);
+        let db = self.db();
+        let slot = self.live(place, db, key);
+        let (policy, now) = (self.engine.policy(), self.now);
+        let shard = self.locked.shard(place.shard);
+        match slot {
+            Some(slot) => {
+                let expires_at = match expiry {
+                    Expiry::Clear => None,
+                    Expiry::At(at) => Some(at),
+                    Expiry::Keep => shard.entry(db, slot).and_then(Entry::expires_at),
+                };
+                shard.overwrite_string(db, slot, value, expires_at);
+                shard.record_access(db, slot, policy, now);
+            }
+            None => {
+                let expires_at = if let Expiry::At(at) = expiry { Some(at) } else { None };
+                shard.put(db, place.hash, Entry::string(key, value, expires_at, initial_access(policy, now)));
+            }
+        }
+    }
+
+    /// Stores a value, whatever was there, with this expiry or none.
+    pub(crate) fn put(&mut self, key: &[u8], value: Value, expires_at: Option<UnixMillis>) {
+        let access = initial_access(self.engine.policy(), self.now);
+        self.put_entry(self.db(), Entry::new(key, value, expires_at, access));
+    }
+
+    /// Stores an entry under its key in `db`, whatever was there.
+    pub(crate) fn put_entry(&mut self, db: DbIndex, entry: Entry) {
+        let place = self.place(entry.key());
+        if let Some(old) = self.locked.shard(place.shard).put(db, place.hash, entry) {
+            self.discard(old);
+        }
+    }
+
+    /// Takes the entry out, if it is there. Follow with [`removed`](Self::removed).
+    pub(crate) fn take(&mut self, key: &[u8]) -> Option<Entry> {
+        self.take_in(self.db(), key)
+    }
+
+    /// As [`take`](Self::take), in another database.
+    pub(crate) fn take_in(&mut self, db: DbIndex, key: &[u8]) -> Option<Entry> {
+        let place = self.place(key);
+        let slot = self.live(place, db, key)?;
+        self.locked.shard(place.shard).take(db, slot)
+    }
+
+    /// Deletes the key; whether it was there. Does not mark anything: follow with [`removed`](Self::removed).
+    pub(crate) fn delete(&mut self, key: &[u8]) -> bool {
+        match self.take(key) {
+            Some(entry) => {
+                self.discard(entry);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Removes a collection that has become empty, and says so to whoever listens. True if it did.
+    pub(crate) fn remove_if_empty<T: Collection>(&mut self, key: &[u8]) -> bool {
+        let empty = self.peek(key).and_then(T::of_ref).is_some_and(Collection::is_empty);
+        if empty {
+            self.delete(key);
+            self.notify(Class::Generic, "del", key);
+        }
+        empty
+    }
+
+    /// The key's expiry; `None` when it has none or is not there.
+    pub(crate) fn expires_at(&mut self, key: &[u8]) -> Option<UnixMillis> {
+        self.peek(key).and_then(Entry::expires_at)
+    }
+
+    /// Sets or clears the expiry of a key that is there.
+    pub(crate) fn set_expires_at(&mut self, key: &[u8], expires_at: Option<UnixMillis>) {
+        let place = self.place(key);
+        let db = self.db();
+        if let Some(slot) = self.live(place, db, key) {
+            self.locked.shard(place.shard).set_expires_at(db, slot, expires_at);
+        }
+    }
+
+    // ---- saying what happened --------------------------------------------------------------------------------------
+
+    /// Says that a key's value has changed: one change for the journal, watchers are told, `event` is notified.
+    #[inline]
+    pub(crate) fn modified(&mut self, key: &[u8], class: Class, event: &'static str) {
+        self.dirty += 1;
+        self.signal(key);
+        self.notify(class, event, key);
+    }
+
+    /// Says that a key has been deleted by name.
+    pub(crate) fn removed(&mut self, key: &[u8]) {
+        self.modified(key, Class::Generic, "del");
+    }
+
+    /// Tells the watchers of a key, without counting a change.
+    #[inline]
+    pub(crate) fn signal(&mut self, key: &[u8]) {
+        let place = self.place(key);
+        let db = self.db();
+        self.locked.shard(place.shard).signal(db, key);
+    }
+
+    /// Publishes a keyspace notification, if that class is switched on.
+    #[inline]
+    pub(crate) fn notify(&mut self, class: Class, event: &'static str, key: &[u8]) {
+        self.engine.notify(self.db(), class, event, key);
+    }
+
+    /// Counts a change that concerns no single key: `FLUSHALL`, `SWAPDB`.
+    pub(crate) fn mark_dirty(&mut self) {
+        self.dirty += 1;
+    }
+
+    /// Whether the running command has changed anything so far.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty > 0
+    }
+
+    /// Gives the effect of the running command to the journal in place of the command itself; may be called repeatedly.
+    pub(crate) fn journal_as(&mut self, args: &[&[u8]]) {
+        self.journalled = Journalled::AsGiven;
+        if self.origin != Origin::Replay {
+            self.effects.push(self.session.db, args);
+        }
+    }
+
+    /// Keeps the running command out of the journal although it has changed something (its parts have gone there).
+    pub(crate) fn journal_nothing(&mut self) {
+        self.journalled = Journalled::AsGiven;
+    }
+
+    /// Lets a value be dropped after the locks are released.
+    pub(crate) fn discard(&mut self, entry: Entry) {
+        if entry.string_bytes().is_none() {
+            self.garbage.push(Garbage::Entry(entry));
+        }
+    }
+
+    /// As [`discard`](Self::discard), for anything else.
+    pub(crate) fn discard_other(&mut self, value: impl Send + 'static) {
+        self.garbage.push(Garbage::Other(Box::new(value)));
+    }
+
+    // ---- for the dispatcher ----------------------------------------------------------------------------------------
+
+    /// Starts the account of one command.
+    pub(crate) fn begin_command(&mut self) {
+        self.dirty = 0;
+        self.journalled = Journalled::AsItCame;
+    }
+
+    /// Whether the command that has just run is to be journalled as it came.
+    #[inline]
+    pub(crate) fn journals_itself(&self) -> bool {
+        self.dirty > 0 && self.journalled == Journalled::AsItCame
+    }
+
+    /// Gives the effects' buffer back to the session and hands out what is to be dropped without locks.
+    pub(crate) fn finish(mut self) -> Vec<Garbage> {
+        self.session.effects = std::mem::take(&mut self.effects);
+        std::mem::take(&mut self.garbage)
+    }
+
+    /// The shard of a key, for the few commands that walk or sample slots.
+    pub(crate) fn shard_of(&mut self, key: &[u8]) -> &mut Shard {
+        let place = self.place(key);
+        self.locked.shard(place.shard)
+    }
+
+    #[inline]
+    fn place(&self, key: &[u8]) -> Place {
+        let keyspace = self.locked.keyspace();
+        let hash = keyspace.hash(key);
+        Place { hash, shard: keyspace.shard_of(hash) }
+    }
+
+    /// The slot of a key that is there and alive; removes it if it has expired.
+    #[inline]
+    fn live(&mut self, place: Place, db: DbIndex, key: &[u8]) -> Option<Slot> {
+        // While a journal is replayed nothing expires: its own deletions say what did.
+        let now = if self.origin == Origin::Replay { UnixMillis(0) } else { self.now };
+        match self.locked.shard(place.shard).find_live(db, place.hash, key, now) {
+            Found::Live(slot) => Some(slot),
+            Found::Absent => None,
+            Found::Expired(slot) => {
+                self.remove_expired(place, db, slot);
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn remove_expired(&mut self, place: Place, db: DbIndex, slot: Slot) {
+        let shard = self.locked.shard(place.shard);
+        let Some(entry) = shard.take(db, slot) else { return };
+        shard.counters.expired += 1;
+        shard.signal(db, entry.key());
+        self.effects.push(db, &[b"DEL", entry.key()]);
+        self.engine.notify(db, Class::Expired, "expired", entry.key());
+        self.discard(entry);
+    }
+
+    /// The moment `ttl` from now.
+    pub(crate) fn after(&self, ttl: Duration) -> UnixMillis {
+        self.now.plus(ttl)
+    }
+}

@@ -1,0 +1,295 @@
+//! From the arguments of a command to its reply: look it up, check what may be checked before it runs, lock the shards of
+//! its keys, run it, journal what it did.
+//!
+//! The order of the checks is Redis': unknown command, number of arguments, authentication, memory, durability, open
+//! transaction. Deliberately absent: what any command does.
+
+use mtcache_protocol::{CommandFlags, CommandSpec, Reply, lookup, lookup_sub};
+use smallvec::SmallVec;
+
+use crate::commands::{Handler, Locks, handler};
+use crate::context::{Ctx, Origin};
+use crate::engine::Engine;
+use crate::error::CommandError;
+use crate::journal::Commands;
+use crate::keyspace::{DbIndex, Locked};
+use crate::session::{Queued, Session, Transaction};
+use crate::time::UnixMillis;
+
+/// Arguments of most commands fit without an allocation.
+pub(crate) type Args<'a> = SmallVec<[&'a [u8]; 16]>;
+
+impl Engine {
+    /// Runs one command and writes its reply. `args` starts with the command's name; an empty one is ignored.
+    pub fn dispatch(&self, session: &mut Session, args: &[&[u8]], now: UnixMillis, out: &mut Reply) {
+        if args.is_empty() {
+            return;
+        }
+        out.set_version(session.version);
+        let mark = out.len();
+        if let Err(error) = self.try_dispatch(session, args, now, out) {
+            out.truncate(mark);
+            out.error(error.text());
+        }
+    }
+
+    fn try_dispatch(
+        &self,
+        session: &mut Session,
+        args: &[&[u8]],
+        now: UnixMillis,
+        out: &mut Reply,
+    ) -> Result<(), CommandError> {
+        let spec = match resolve(args) {
+            Ok(spec) => spec,
+            Err(error) => return Err(abort_transaction(session, error)),
+        };
+        let admitted = self.admit(session, spec, now);
+        if let Err(error) = admitted {
+            return Err(abort_transaction(session, error));
+        }
+        if let Some(transaction) = &mut session.transaction
+            && !ends_or_escapes_transaction(spec)
+        {
+            return queue(transaction, spec, args, out);
+        }
+        let Some(handler) = handler(spec) else { return Err(abort_transaction(session, not_yet(spec))) };
+        if handler.locks == Locks::Exec {
+            return self.exec(session, now, out);
+        }
+        let mut locked = self.lock_for(handler, spec, args);
+        let origin = if session.replay { Origin::Replay } else { Origin::Client };
+        let mut ctx = Ctx::new(self, &mut locked, session, now, origin);
+        let result = (handler.run)(&mut ctx, args, out);
+        if let Some(journal) = self.journal.get() {
+            // The usual case, one plain write, goes to the journal without a detour.
+            let lsn = if ctx.effects.is_empty() {
+                ctx.journals_itself().then(|| journal.append(ctx.session.db, Commands::Args(args)))
+            } else {
+                if ctx.journals_itself() {
+                    let db = ctx.session.db;
+                    ctx.effects.push(db, args);
+                }
+                ctx.effects.flush(&**journal)
+            };
+            if let Some(lsn) = lsn {
+                ctx.session.last_write = lsn;
+            }
+        } else {
+            ctx.effects.clear();
+        }
+        let garbage = ctx.finish();
+        drop(locked);
+        drop(garbage);
+        result
+    }
+
+    /// Runs a command inside another one's locks: `EXEC` and `redis.call`. Its writes join the outer one's.
+    pub(crate) fn run_nested(
+        ctx: &mut Ctx<'_, '_>,
+        spec: &'static CommandSpec,
+        handler: Handler,
+        args: &[&[u8]],
+        out: &mut Reply,
+    ) -> Result<(), CommandError> {
+        let _ = spec;
+        ctx.begin_command();
+        let db = ctx.session.db;
+        let mark = out.len();
+        let result = (handler.run)(ctx, args, out);
+        if result.is_err() {
+            out.truncate(mark);
+        }
+        if ctx.journals_itself() {
+            ctx.effects.push(db, args);
+        }
+        ctx.begin_command();
+        result
+    }
+
+    /// What has to hold before a command may run or be queued.
+    fn admit(&self, session: &Session, spec: &CommandSpec, now: UnixMillis) -> Result<(), CommandError> {
+        if !session.authenticated && !spec.flags.contains(CommandFlags::NO_AUTH) {
+            return Err(CommandError::NO_AUTH);
+        }
+        if session.replay {
+            return Ok(());
+        }
+        if spec.flags.contains(CommandFlags::DENYOOM) && !self.make_room(now) {
+            return Err(CommandError::OOM);
+        }
+        if spec.flags.contains(CommandFlags::WRITE)
+            && self.journal.get().is_some_and(|journal| !journal.accepts_writes())
+        {
+            return Err(CommandError::MISCONF_AOF);
+        }
+        Ok(())
+    }
+
+    fn lock_for(&self, handler: Handler, spec: &CommandSpec, args: &[&[u8]]) -> Locked<'_> {
+        match handler.locks {
+            Locks::None | Locks::Exec => Locked::none(&self.keyspace),
+            Locks::All => self.keyspace.lock_all(),
+            Locks::Keys => {
+                let mut shards = SmallVec::new();
+                self.shards_of(spec, args, &mut shards);
+                match shards.as_slice() {
+                    [only] => self.keyspace.lock_one(*only),
+                    _ => self.keyspace.lock_shards(&mut shards),
+                }
+            }
+        }
+    }
+
+    /// Adds the shards of a command's keys. A command whose keys cannot be told locks nothing here: it fails on its own.
+    fn shards_of(&self, spec: &CommandSpec, args: &[&[u8]], shards: &mut SmallVec<[usize; 8]>) {
+        let mut keys = SmallVec::new();
+        if mtcache_protocol::keys(spec, args, &mut keys).is_err() {
+            return;
+        }
+        for key in keys.iter().filter_map(|&index| args.get(index)) {
+            shards.push(self.keyspace.shard_of(self.keyspace.hash(key)));
+        }
+    }
+
+    fn exec(&self, session: &mut Session, now: UnixMillis, out: &mut Reply) -> Result<(), CommandError> {
+        let Some(transaction) = session.transaction.take() else {
+            return Err(CommandError::EXEC_WITHOUT_MULTI);
+        };
+        let watched = std::mem::take(&mut session.watched);
+        let flag = std::mem::take(&mut session.watch_flag);
+        if transaction.aborted {
+            self.unwatch(&watched, &flag);
+            return Err(CommandError::EXEC_ABORT);
+        }
+        let mut locked = self.lock_for_transaction(&transaction, &watched);
+        // Under the locks nothing can change a watched key any more; until here it may have, or have expired.
+        let mut void = flag.load(std::sync::atomic::Ordering::Acquire);
+        for (db, key) in &watched {
+            let hash = self.keyspace.hash(key);
+            let shard = locked.shard(self.keyspace.shard_of(hash));
+            shard.unwatch(*db, key, &flag);
+            void |= matches!(shard.find_live(*db, hash, key, now), crate::keyspace::Found::Expired(_));
+        }
+        if void {
+            out.null_array();
+            return Ok(());
+        }
+        let origin = if session.replay { Origin::Replay } else { Origin::Transaction };
+        let mut ctx = Ctx::new(self, &mut locked, session, now, origin);
+        out.array(transaction.queue.len());
+        for queued in &transaction.queue {
+            let args: Args<'_> = queued.args.iter().map(|arg| &**arg).collect();
+            let result = match handler(queued.spec) {
+                Some(handler) => Self::run_nested(&mut ctx, queued.spec, handler, &args, out),
+                None => Err(not_yet(queued.spec)),
+            };
+            if let Err(error) = result {
+                out.error(error.text());
+            }
+        }
+        match self.journal.get() {
+            Some(journal) => {
+                if let Some(lsn) = ctx.effects.flush(&**journal) {
+                    ctx.session.last_write = lsn;
+                }
+            }
+            None => ctx.effects.clear(),
+        }
+        let garbage = ctx.finish();
+        drop(locked);
+        drop(garbage);
+        Ok(())
+    }
+
+    fn lock_for_transaction(
+        &self,
+        transaction: &Transaction,
+        watched: &[(DbIndex, Box<[u8]>)],
+    ) -> Locked<'_> {
+        let mut shards = SmallVec::new();
+        for queued in &transaction.queue {
+            match handler(queued.spec).map(|handler| handler.locks) {
+                Some(Locks::All) => return self.keyspace.lock_all(),
+                Some(Locks::Keys) => {
+                    let args: Args<'_> = queued.args.iter().map(|arg| &**arg).collect();
+                    self.shards_of(queued.spec, &args, &mut shards);
+                }
+                _ => {}
+            }
+        }
+        for (_, key) in watched {
+            shards.push(self.keyspace.shard_of(self.keyspace.hash(key)));
+        }
+        self.keyspace.lock_shards(&mut shards)
+    }
+
+    /// Forgets watched keys without a transaction.
+    pub(crate) fn unwatch(
+        &self,
+        watched: &[(DbIndex, Box<[u8]>)],
+        flag: &std::sync::Arc<std::sync::atomic::AtomicBool>,
+    ) {
+        for (db, key) in watched {
+            let number = self.keyspace.shard_of(self.keyspace.hash(key));
+            self.keyspace.lock_one(number).shard(number).unwatch(*db, key, flag);
+        }
+    }
+}
+
+/// Finds the command, or the subcommand, and checks the number of arguments.
+pub(crate) fn resolve(args: &[&[u8]]) -> Result<&'static CommandSpec, CommandError> {
+    let name = args.first().copied().unwrap_or_default();
+    let Some(mut spec) = lookup(name) else { return Err(CommandError::unknown_command(args)) };
+    if !spec.subcommands.is_empty()
+        && let Some(sub) = args.get(1)
+    {
+        spec = lookup_sub(spec, sub).ok_or_else(|| CommandError::unknown_subcommand(spec.name, sub))?;
+    }
+    let given = i32::try_from(args.len()).unwrap_or(i32::MAX);
+    let fits = if spec.arity >= 0 { given == spec.arity } else { given >= -spec.arity };
+    if fits { Ok(spec) } else { Err(CommandError::arity(&spec.full_name())) }
+}
+
+/// A command of the table that the engine cannot run yet.
+pub(crate) fn not_yet(spec: &CommandSpec) -> CommandError {
+    CommandError::new(format!(
+        "ERR '{}' is not supported by this version of the engine yet",
+        spec.full_name()
+    ))
+}
+
+fn abort_transaction(session: &mut Session, error: CommandError) -> CommandError {
+    if let Some(transaction) = &mut session.transaction {
+        transaction.aborted = true;
+    }
+    error
+}
+
+/// Commands that run at once although a transaction is open.
+fn ends_or_escapes_transaction(spec: &CommandSpec) -> bool {
+    matches!(spec.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+/// Bytes that one transaction may queue. Default: 1 GB, Redis' limit of a client's query buffer.
+pub const MAX_TRANSACTION_BYTES: usize = 1 << 30;
+
+fn queue(
+    transaction: &mut Transaction,
+    spec: &'static CommandSpec,
+    args: &[&[u8]],
+    out: &mut Reply,
+) -> Result<(), CommandError> {
+    if spec.flags.contains(CommandFlags::NO_MULTI) {
+        transaction.aborted = true;
+        return Err(CommandError::new("ERR Command not allowed inside a transaction"));
+    }
+    transaction.bytes += args.iter().map(|arg| arg.len() + size_of::<Box<[u8]>>()).sum::<usize>();
+    if transaction.bytes > MAX_TRANSACTION_BYTES {
+        transaction.aborted = true;
+        return Err(CommandError::new("ERR transaction too large: more than 1 GB of queued arguments"));
+    }
+    transaction.queue.push(Queued { spec, args: args.iter().map(|arg| Box::from(*arg)).collect() });
+    out.simple("QUEUED");
+    Ok(())
+}

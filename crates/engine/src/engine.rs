@@ -1,0 +1,209 @@
+//! The engine: everything that is stored and known, behind one type that any thread may call.
+//!
+//! Public entry points are [`Engine::dispatch`] for one command as it came over a connection, and the timers that whoever
+//! owns the engine calls ([`Engine::expire_cycle`]). Time comes in through the [`Clock`], writes go out through
+//! the [`Journal`].
+
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+use crate::client::{Client, Mailbox};
+use crate::journal::Journal;
+use crate::keyspace::{DEFAULT_DATABASES, DbIndex, EvictionPolicy, EvictionPool, Keyspace, random_below};
+use crate::notify::Class;
+use crate::time::{Clock, UnixMillis};
+
+/// How an engine is made. What can change while it runs is in [`Settings`].
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Number of shards, rounded up to a power of two. Default: 16.
+    pub shards: usize,
+    /// Number of databases, 1 to 255. Default: 16.
+    pub databases: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { shards: 16, databases: DEFAULT_DATABASES }
+    }
+}
+
+/// Settings that commands read all the time and that may change while the engine runs.
+#[derive(Debug)]
+pub struct Settings {
+    /// Bytes the keyspace may take; zero for no limit. Default: 0 (the server sets 2 GB).
+    pub maxmemory: AtomicU64,
+    /// An [`EvictionPolicy`] by its number. Default: allkeys-lru.
+    policy: AtomicU8,
+    /// Entries looked at per eviction, 1 to 64. Default: 5.
+    pub maxmemory_samples: AtomicUsize,
+}
+
+/// The engine.
+pub struct Engine {
+    pub(crate) keyspace: Keyspace,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) journal: OnceLock<Arc<dyn Journal>>,
+    next_client_id: AtomicU64,
+    /// Memory that the owner of the engine holds besides the keyspace, told by it from time to time.
+    external_memory: AtomicUsize,
+    /// The best victims seen so far. Locked before any shard, never after.
+    pool: Mutex<EvictionPool>,
+}
+
+impl Engine {
+    /// An empty engine.
+    pub fn new(options: &EngineOptions, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            keyspace: Keyspace::new(options.shards, options.databases.clamp(1, 255)),
+            settings: Settings {
+                maxmemory: AtomicU64::new(0),
+                policy: AtomicU8::new(EvictionPolicy::default() as u8),
+                maxmemory_samples: AtomicUsize::new(5),
+            },
+            clock,
+            journal: OnceLock::new(),
+            next_client_id: AtomicU64::new(1),
+            external_memory: AtomicUsize::new(0),
+            pool: Mutex::new(EvictionPool::default()),
+        }
+    }
+
+    /// Attaches the journal; from here on every write goes there. Can be done once, after the replay.
+    pub fn attach_journal(&self, journal: Arc<dyn Journal>) -> bool {
+        self.journal.set(journal).is_ok()
+    }
+
+    /// Makes the public face of a new connection.
+    pub fn connect(&self, addr: String, laddr: String, mailbox: Box<dyn Mailbox>) -> Arc<Client> {
+        let id = self.next_client_id.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Client::new(id, addr, laddr, self.clock.now(), mailbox))
+    }
+
+    /// The wall clock.
+    pub fn now(&self) -> UnixMillis {
+        self.clock.now()
+    }
+
+    /// The eviction policy in force.
+    #[inline]
+    pub fn policy(&self) -> EvictionPolicy {
+        let number = usize::from(self.settings.policy.load(Ordering::Relaxed));
+        EvictionPolicy::ALL.get(number).copied().unwrap_or_default()
+    }
+
+    /// Changes the eviction policy.
+    pub fn set_policy(&self, policy: EvictionPolicy) {
+        self.settings.policy.store(policy as u8, Ordering::Relaxed);
+    }
+
+    /// Bytes in use, which `maxmemory` limits.
+    pub fn used_memory(&self) -> usize {
+        self.keyspace.used_memory() + self.external_memory.load(Ordering::Relaxed)
+    }
+
+    /// Tells the engine how many bytes its owner holds besides the keyspace.
+    pub fn set_external_memory(&self, bytes: usize) {
+        self.external_memory.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Publishes a keyspace notification if its class is switched on.
+    #[inline]
+    pub(crate) fn notify(&self, _db: DbIndex, _class: Class, _event: &'static str, _key: &[u8]) {}
+
+    /// Whether a write that takes memory may go on: evicts until the use is below `maxmemory`. Called without locks.
+    pub(crate) fn make_room(&self, now: UnixMillis) -> bool {
+        /// Evictions for one command; a write that needs more leaves the rest to the next.
+        const MAX_PER_COMMAND: usize = 10_000;
+        let limit = self.settings.maxmemory.load(Ordering::Relaxed);
+        if limit == 0 || self.used_memory() as u64 <= limit {
+            return true;
+        }
+        let mut pool = self.pool.lock();
+        for _ in 0..MAX_PER_COMMAND {
+            if !self.evict_one(&mut pool, now) {
+                return false;
+            }
+            if self.used_memory() as u64 <= limit {
+                return true;
+            }
+        }
+        true
+    }
+
+    /// Evicts the best candidate under the policy. False when there is none.
+    fn evict_one(&self, pool: &mut EvictionPool, now: UnixMillis) -> bool {
+        let policy = self.policy();
+        if policy == EvictionPolicy::NoEviction {
+            return false;
+        }
+        let samples = self.settings.maxmemory_samples.load(Ordering::Relaxed);
+        let shards = self.keyspace.shards();
+        let start = random_below(shards);
+        // One random shard is enough where it has entries; only an almost empty keyspace makes this look further.
+        for step in 0..shards {
+            let number = (start + step) & (shards - 1);
+            {
+                let mut locked = self.keyspace.lock_one(number);
+                let shard = locked.shard(number);
+                for db in 0..self.keyspace.databases() as DbIndex {
+                    pool.sample(number, shard, db, policy, samples, now);
+                }
+            }
+            while let Some((number, db, key)) = pool.best() {
+                if self.evict(number, db, &key, policy) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn evict(&self, number: usize, db: DbIndex, key: &[u8], policy: EvictionPolicy) -> bool {
+        let hash = self.keyspace.hash(key);
+        let entry = {
+            let mut locked = self.keyspace.lock_one(number);
+            let shard = locked.shard(number);
+            let Some(slot) = shard.victim(db, hash, key, policy) else { return false };
+            let entry = shard.take(db, slot);
+            shard.counters.evicted += 1;
+            shard.signal(db, key);
+            self.journal_removal(db, key);
+            entry
+        };
+        self.notify(db, Class::Evicted, "evicted", key);
+        entry.is_some()
+    }
+
+    /// Removes expired entries that nobody asks for, up to `budget` per shard and database. Whether there is more to do.
+    pub fn expire_cycle(&self, budget: usize) -> bool {
+        let now = self.clock.now();
+        let mut more = false;
+        for number in 0..self.keyspace.shards() {
+            let mut garbage = Vec::new();
+            let mut locked = self.keyspace.lock_one(number);
+            let shard = locked.shard(number);
+            for db in 0..self.keyspace.databases() as DbIndex {
+                let cycle = shard.expire_some(db, now, budget, |shard, entry| {
+                    shard.signal(db, entry.key());
+                    self.journal_removal(db, entry.key());
+                    self.notify(db, Class::Expired, "expired", entry.key());
+                    garbage.push(entry);
+                });
+                more |= cycle.more;
+            }
+            drop(locked);
+        }
+        more
+    }
+
+    /// Journals a removal that no client asked for. Called under the shard's lock.
+    fn journal_removal(&self, db: DbIndex, key: &[u8]) {
+        if let Some(journal) = self.journal.get() {
+            journal.append(db, crate::journal::Commands::Args(&[b"DEL", key]));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The keyspace: shards by key hash, each behind its own lock, each holding its part of all databases.
+//!
+//! Invariants: a key lives in the shard that [`Keyspace::shard_of`] names; locks are taken in shard order, so that no
+//! two threads wait for each other; no lock is held across a system call. Whether an entry has expired is decided in
+//! [`Shard::find_live`] and nowhere else.
+
+mod db;
+mod dense;
+mod entry;
+mod eviction;
+mod expiry;
+mod scan;
+mod shard;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ahash::RandomState;
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+pub(crate) use self::db::Slot;
+pub use self::entry::{Entry, MAX_KEY_LEN, StringEncoding, Value, ValueMut, ValueRef, is_canonical_integer};
+pub use self::eviction::EvictionPolicy;
+pub(crate) use self::eviction::{
+    EvictionPool, idle_millis, initial as initial_access, lfu_counter, random, random_below,
+};
+pub(crate) use self::expiry::ExpiryCycle;
+pub(crate) use self::scan::ScanCursor;
+pub(crate) use self::shard::{Collection, EntryMut, Found, Shard, Tracked};
+
+/// Number of a database, from 0 up to the configured number less one.
+pub type DbIndex = u8;
+
+/// Default number of databases.
+pub const DEFAULT_DATABASES: usize = 16;
+
+/// A key's hash, made once per command and handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyHash(pub(crate) u64);
+
+/// Everything that is stored.
+pub(crate) struct Keyspace {
+    cells: Box<[Cell]>,
+    hasher: RandomState,
+    databases: usize,
+}
+
+/// A shard, its lock, and the figures of it that are read without the lock. Alone on its cache lines, so that two
+/// threads in neighbouring shards do not slow each other down.
+#[repr(align(128))]
+struct Cell {
+    shard: Mutex<Shard>,
+    used: AtomicUsize,
+}
+
+impl db::KeyHasher for RandomState {
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.hash_one(key)
+    }
+}
+
+impl Keyspace {
+    /// Makes an empty keyspace. `shards` is rounded up to a power of two.
+    pub(crate) fn new(shards: usize, databases: usize) -> Self {
+        let hasher = RandomState::new();
+        let cells = (0..shards.max(1).next_power_of_two())
+            .map(|_| Cell {
+                shard: Mutex::new(Shard::new(databases, hasher.clone())),
+                used: AtomicUsize::new(0),
+            })
+            .collect();
+        Self { cells, hasher, databases }
+    }
+
+    pub(crate) fn databases(&self) -> usize {
+        self.databases
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.cells.len()
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
+        KeyHash(self.hasher.hash_one(key))
+    }
+
+    /// The shard of a key. Bits from the middle of the hash: the index inside a shard uses both ends.
+    #[inline]
+    pub(crate) fn shard_of(&self, hash: KeyHash) -> usize {
+        (hash.0 >> 32) as usize & (self.cells.len() - 1)
+    }
+
+    /// Bytes in use by all entries and the structures around them, by our own accounting.
+    pub(crate) fn used_memory(&self) -> usize {
+        self.cells.iter().map(|cell| cell.used.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Locks one shard.
+    pub(crate) fn lock_one(&self, index: usize) -> Locked<'_> {
+        let mut locked = Locked::none(self);
+        locked.add(index);
+        locked
+    }
+
+    /// Locks every shard.
+    pub(crate) fn lock_all(&self) -> Locked<'_> {
+        let mut locked = Locked::none(self);
+        for index in 0..self.cells.len() {
+            locked.add(index);
+        }
+        locked
+    }
+
+    /// Locks the given shards; the order and repetitions do not matter.
+    pub(crate) fn lock_shards(&self, shards: &mut SmallVec<[usize; 8]>) -> Locked<'_> {
+        shards.sort_unstable();
+        shards.dedup();
+        let mut locked = Locked::none(self);
+        for &index in shards.iter() {
+            locked.add(index);
+        }
+        locked
+    }
+}
+
+/// The shards that a command has locked. Releasing publishes their memory figures.
+pub(crate) struct Locked<'e> {
+    keyspace: &'e Keyspace,
+    guards: SmallVec<[(usize, MutexGuard<'e, Shard>); 2]>,
+}
+
+impl<'e> Locked<'e> {
+    /// No shard at all, for commands without keys.
+    #[inline]
+    pub(crate) fn none(keyspace: &'e Keyspace) -> Self {
+        Self { keyspace, guards: SmallVec::new() }
+    }
+
+    fn add(&mut self, index: usize) {
+        if let Some(cell) = self.keyspace.cells.get(index) {
+            self.guards.push((index, cell.shard.lock()));
+        }
+    }
+
+    /// The shard with this number.
+    ///
+    /// # Panics
+    /// When the shard is not locked. Which shards a command locks follows from its keys in the command table, and the
+    /// commands touch no other keys, whatever a client sends.
+    #[inline]
+    #[allow(clippy::panic)]
+    pub(crate) fn shard(&mut self, index: usize) -> &mut Shard {
+        let place = if self.guards.len() == self.keyspace.cells.len() {
+            Some(index)
+        } else {
+            self.guards.iter().position(|(i, _)| *i == index)
+        };
+        match place.and_then(|place| self.guards.get_mut(place)) {
+            Some((_, shard)) => shard,
+            None => panic!("shard {index} is not locked: a command touches a key that it does not declare"),
+        }
+    }
+
+    /// The locked shards, in order.
+    pub(crate) fn shards(&mut self) -> impl Iterator<Item = &mut Shard> {
+        self.guards.iter_mut().map(|(_, shard)| &mut **shard)
+    }
+
+    /// Whether every shard is locked.
+    pub(crate) fn is_all(&self) -> bool {
+        self.guards.len() == self.keyspace.cells.len()
+    }
+
+    #[inline]
+    pub(crate) fn keyspace(&self) -> &'e Keyspace {
+        self.keyspace
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        for (index, shard) in &self.guards {
+            if let Some(cell) = self.keyspace.cells.get(*index) {
+                cell.used.store(shard.used(), Ordering::Relaxed);
+            }
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! One shard: its part of every database, its memory account, and who watches which of its keys.
+//!
+//! Invariants: [`Shard::find_live`] is the one place that decides whether an entry has expired; every change of an
+//! entry goes through a method that keeps `used` equal to the sum of what the entries take. Access to an entry is
+//! recorded in [`Shard::record_access`] only.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use super::db::{Db, Slot};
+use super::entry::{Entry, Value};
+use super::eviction::{EvictionPolicy, touch};
+use super::{DbIndex, KeyHash};
+use crate::time::UnixMillis;
+use crate::types::{Hash, List, Set, SortedSet};
+
+/// Memory that the vectors and the index take per entry, on average over their growth: an address, a hash slot of five
+/// bytes at two thirds load. An entry with an expiry takes [`EXPIRING_OVERHEAD`] more.
+const SLOT_OVERHEAD: usize = 16;
+const EXPIRING_OVERHEAD: usize = 4;
+
+/// What a look-up found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// No such key.
+    Absent,
+    /// A key that is there and has not expired.
+    Live(Slot),
+    /// A key whose expiry has passed; nobody may see its value.
+    Expired(Slot),
+}
+
+/// One of the keyspace's shards.
+pub(crate) struct Shard {
+    dbs: Vec<Db>,
+    hasher: RandomState,
+    /// Bytes in use, by database.
+    used: Box<[usize]>,
+    /// Watchers by database and key; the flag tells the watching client that its transaction is void.
+    watchers: HashMap<(DbIndex, Box<[u8]>), Vec<Arc<AtomicBool>>, RandomState>,
+    pub(crate) counters: ShardCounters,
+}
+
+/// Counts kept under the shard's lock and added up for `INFO`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ShardCounters {
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) expired: u64,
+    pub(crate) evicted: u64,
+}
+
+impl Shard {
+    pub(crate) fn new(databases: usize, hasher: RandomState) -> Self {
+        Self {
+            dbs: (0..databases).map(|_| Db::default()).collect(),
+            watchers: HashMap::with_hasher(hasher.clone()),
+            hasher,
+            used: vec![0; databases].into_boxed_slice(),
+            counters: ShardCounters::default(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn used(&self) -> usize {
+        self.used.iter().sum()
+    }
+
+    pub(crate) fn db(&self, db: DbIndex) -> Option<&Db> {
+        self.dbs.get(usize::from(db))
+    }
+
+    fn db_mut(&mut self, db: DbIndex) -> Option<&mut Db> {
+        self.dbs.get_mut(usize::from(db))
+    }
+
+    /// Looks a key up and decides whether it has expired.
+    #[inline]
+    pub(crate) fn find_live(&self, db: DbIndex, hash: KeyHash, key: &[u8], now: UnixMillis) -> Found {
+        let Some(db) = self.db(db) else { return Found::Absent };
+        match db.find(hash.0, key) {
+            None => Found::Absent,
+            Some(slot) if is_expired(db.get(slot), now) => Found::Expired(slot),
+            Some(slot) => Found::Live(slot),
+        }
+    }
+
+    /// Whether the entry in `slot` has expired, for walks and samples that start from slots.
+    #[inline]
+    pub(crate) fn is_expired_slot(&self, db: DbIndex, slot: Slot, now: UnixMillis) -> bool {
+        self.db(db).is_some_and(|db| is_expired(db.get(slot), now))
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self, db: DbIndex, slot: Slot) -> Option<&Entry> {
+        self.db(db)?.get(slot)
+    }
+
+    /// Records a use of the entry for the eviction policy.
+    #[inline]
+    pub(crate) fn record_access(&mut self, db: DbIndex, slot: Slot, policy: EvictionPolicy, now: UnixMillis) {
+        if let Some(entry) = self.db_mut(db).and_then(|db| db.get_mut(slot)) {
+            let access = touch(entry.access(), policy, now);
+            entry.set_access(access);
+        }
+    }
+
+    /// The entry in `slot`, for change in place; the account is settled when the borrow ends.
+    pub(crate) fn entry_mut(&mut self, db: DbIndex, slot: Slot) -> Option<EntryMut<'_>> {
+        let used = self.used.get_mut(usize::from(db))?;
+        let entry = self.dbs.get_mut(usize::from(db))?.get_mut(slot)?;
+        let before = entry.memory();
+        Some(EntryMut { entry, used, before })
+    }
+
+    /// Adds or replaces an entry. The replaced one comes back, for the caller to drop after the lock.
+    pub(crate) fn put(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) -> Option<Entry> {
+        let Self { dbs, hasher, used, .. } = self;
+        let used = used.get_mut(usize::from(db))?;
+        let db = dbs.get_mut(usize::from(db))?;
+        *used += footprint(&entry);
+        match db.find(hash.0, entry.key()) {
+            Some(slot) => {
+                let old = db.replace(slot, entry);
+                *used = used.saturating_sub(old.as_ref().map_or(0, footprint));
+                old
+            }
+            None => {
+                db.insert(hash.0, entry, hasher);
+                None
+            }
+        }
+    }
+
+    /// Takes an entry out.
+    pub(crate) fn take(&mut self, db: DbIndex, slot: Slot) -> Option<Entry> {
+        let Self { dbs, hasher, used, .. } = self;
+        let used = used.get_mut(usize::from(db))?;
+        let entry = dbs.get_mut(usize::from(db))?.remove(slot, hasher)?;
+        *used = used.saturating_sub(footprint(&entry));
+        Some(entry)
+    }
+
+    /// Overwrites the entry in `slot` by a string, in place, with the given expiry.
+    #[inline]
+    pub(crate) fn overwrite_string(
+        &mut self,
+        db: DbIndex,
+        slot: Slot,
+        value: &[u8],
+        expires_at: Option<UnixMillis>,
+    ) {
+        let Some(used) = self.used.get_mut(usize::from(db)) else { return };
+        let Some(db) = self.dbs.get_mut(usize::from(db)) else { return };
+        let Some(entry) = db.get_mut(slot) else { return };
+        let before = footprint(entry);
+        entry.set_string(value);
+        if entry.expires_at() != expires_at {
+            db.set_expires_at(slot, expires_at);
+        }
+        *used = (*used + db.get(slot).map_or(0, footprint)).saturating_sub(before);
+    }
+
+    /// Sets or clears an entry's expiry.
+    pub(crate) fn set_expires_at(&mut self, db: DbIndex, slot: Slot, expires_at: Option<UnixMillis>) {
+        let Some(used) = self.used.get_mut(usize::from(db)) else { return };
+        let Some(db) = self.dbs.get_mut(usize::from(db)) else { return };
+        let before = db.get(slot).map_or(0, footprint);
+        db.set_expires_at(slot, expires_at);
+        *used = (*used + db.get(slot).map_or(0, footprint)).saturating_sub(before);
+    }
+
+    /// Empties a database; what it held comes back, to be dropped after the lock.
+    pub(crate) fn clear(&mut self, db: DbIndex) -> Db {
+        if let Some(used) = self.used.get_mut(usize::from(db)) {
+            *used = 0;
+        }
+        self.db_mut(db).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Exchanges two databases.
+    pub(crate) fn swap(&mut self, a: DbIndex, b: DbIndex) {
+        self.dbs.swap(usize::from(a), usize::from(b));
+        self.used.swap(usize::from(a), usize::from(b));
+    }
+
+    /// Makes `flag` go up when the key is next changed.
+    pub(crate) fn watch(&mut self, db: DbIndex, key: &[u8], flag: &Arc<AtomicBool>) {
+        self.watchers.entry((db, key.into())).or_default().push(Arc::clone(flag));
+    }
+
+    /// Undoes [`watch`](Self::watch).
+    pub(crate) fn unwatch(&mut self, db: DbIndex, key: &[u8], flag: &Arc<AtomicBool>) {
+        let key = (db, key.into());
+        if let Some(flags) = self.watchers.get_mut(&key) {
+            flags.retain(|other| !Arc::ptr_eq(other, flag));
+            if flags.is_empty() {
+                self.watchers.remove(&key);
+            }
+        }
+    }
+
+    /// Tells the watchers of a key that it has changed.
+    #[inline]
+    pub(crate) fn signal(&self, db: DbIndex, key: &[u8]) {
+        if !self.watchers.is_empty() {
+            self.signal_watchers(db, key);
+        }
+    }
+
+    #[cold]
+    fn signal_watchers(&self, db: DbIndex, key: &[u8]) {
+        if let Some(flags) = self.watchers.get(&(db, key.into())) {
+            for flag in flags {
+                flag.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Tells the watchers of every key of `db` that `affected` says has changed: `FLUSHDB`, `SWAPDB`.
+    pub(crate) fn signal_all(&self, db: DbIndex, affected: impl Fn(&Self, &[u8]) -> bool) {
+        for ((watched_db, key), flags) in &self.watchers {
+            if *watched_db == db && affected(self, key) {
+                for flag in flags {
+                    flag.store(true, Ordering::Release);
+                }
+            }
+        }
+    }
+
+    /// Whether the key is stored, expired or not.
+    pub(crate) fn holds(&self, db: DbIndex, key: &[u8]) -> bool {
+        let hash = self.hasher.hash_one(key);
+        self.db(db).is_some_and(|db| db.find(hash, key).is_some())
+    }
+}
+
+#[inline]
+fn is_expired(entry: Option<&Entry>, now: UnixMillis) -> bool {
+    entry.and_then(Entry::expires_at).is_some_and(|at| at <= now)
+}
+
+#[inline]
+fn footprint(entry: &Entry) -> usize {
+    entry.memory() + SLOT_OVERHEAD + if entry.expires_at().is_some() { EXPIRING_OVERHEAD } else { 0 }
+}
+
+/// An entry borrowed for change; settles the shard's memory account when dropped.
+pub(crate) struct EntryMut<'a> {
+    entry: &'a mut Entry,
+    used: &'a mut usize,
+    before: usize,
+}
+
+impl Deref for EntryMut<'_> {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        self.entry
+    }
+}
+
+impl DerefMut for EntryMut<'_> {
+    fn deref_mut(&mut self) -> &mut Entry {
+        self.entry
+    }
+}
+
+impl Drop for EntryMut<'_> {
+    fn drop(&mut self) {
+        *self.used = (*self.used + self.entry.memory()).saturating_sub(self.before);
+    }
+}
+
+/// A value that knows what it takes, and what it is called when it is the wrong one.
+pub(crate) trait Collection: Sized {
+    fn heap_bytes(&self) -> usize;
+    fn of(entry: &mut Entry) -> Option<&mut Self>;
+    fn of_ref(entry: &Entry) -> Option<&Self>;
+    fn into_value(self) -> Value;
+    fn is_empty(&self) -> bool;
+}
+
+macro_rules! collections {
+    ($($type:ident),*) => {$(
+        impl Collection for $type {
+            fn heap_bytes(&self) -> usize {
+                $type::heap_bytes(self)
+            }
+
+            fn of(entry: &mut Entry) -> Option<&mut Self> {
+                if Self::of_ref(entry).is_none() {
+                    return None;
+                }
+                match entry.value_mut() {
+                    super::ValueMut::$type(value) => Some(value),
+                    _ => None,
+                }
+            }
+
+            fn of_ref(entry: &Entry) -> Option<&Self> {
+                match entry.value() {
+                    super::ValueRef::$type(value) => Some(value),
+                    _ => None,
+                }
+            }
+
+            fn into_value(self) -> Value {
+                Value::$type(Box::new(self))
+            }
+
+            fn is_empty(&self) -> bool {
+                $type::len(self) == 0
+            }
+        }
+    )*};
+}
+collections!(Hash, List, Set, SortedSet);
+
+/// A collection borrowed for change; settles the shard's memory account when dropped.
+pub(crate) struct Tracked<'a, T: Collection> {
+    value: &'a mut T,
+    used: &'a mut usize,
+    before: usize,
+}
+
+impl Shard {
+    /// The collection in `slot`, or `None` when the entry is of another type.
+    pub(crate) fn collection_mut<T: Collection>(
+        &mut self,
+        db: DbIndex,
+        slot: Slot,
+    ) -> Option<Tracked<'_, T>> {
+        let used = self.used.get_mut(usize::from(db))?;
+        let entry = self.dbs.get_mut(usize::from(db))?.get_mut(slot)?;
+        let value = T::of(entry)?;
+        let before = value.heap_bytes();
+        Some(Tracked { value, used, before })
+    }
+}
+
+impl<T: Collection> Deref for Tracked<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.value
+    }
+}
+
+impl<T: Collection> DerefMut for Tracked<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.value
+    }
+}
+
+impl<T: Collection> Drop for Tracked<'_, T> {
+    fn drop(&mut self) {
+        *self.used = (*self.used + self.value.heap_bytes()).saturating_sub(self.before);
+    }
+}
