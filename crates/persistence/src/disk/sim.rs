@@ -1,0 +1,761 @@
+//! A disk in memory that can lose power, fill up and fail, the same way for the same seed.
+//!
+//! It keeps what is visible apart from what is durable: for each file its content and the changes not yet
+//! synced, for the directories the names and the changes of names not yet synced. It promises POSIX's minimum
+//! and nothing of what some file systems add: a synced file whose name was not synced is gone after a crash. A
+//! failed sync loses the changes that it should have made durable, although they stay visible, as on Linux.
+//! For tests, here and in the crates above; deliberately absent: permissions, links, directories removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Disk, DiskLock, ReadFile, WriteFile};
+
+/// What is left of the changes that were not synced when the machine lost power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// Nothing: names and content are as last synced.
+    Strict,
+    /// Everything: the process died, the machine did not.
+    ProcessOnly,
+    /// The first so many changes of names, and of each file the first so many bytes of its changes.
+    Torn(u64),
+    /// Any of the changes of names, and of each file the first so many bytes of its changes.
+    AnyNames(u64),
+    /// Any of the changes, of names and of content; what lies before a kept write and is lost reads as zeros.
+    Holes(u64),
+}
+
+/// Something that goes wrong from now on, until [`SimDisk::heal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// There is room for so many more bytes; a write that does not fit is cut short.
+    Full {
+        /// Bytes that still fit.
+        free: u64,
+    },
+    /// So many syncs of files fail, and lose the changes that they were to make durable.
+    SyncFails {
+        /// How many.
+        times: u32,
+    },
+    /// So many syncs of directories fail; a later one may succeed.
+    DirSyncFails {
+        /// How many.
+        times: u32,
+    },
+    /// So many writes fail without writing anything.
+    WriteFails {
+        /// How many.
+        times: u32,
+    },
+    /// So many truncations fail.
+    TruncateFails {
+        /// How many.
+        times: u32,
+    },
+    /// So many renames fail without effect.
+    RenameFails {
+        /// How many.
+        times: u32,
+    },
+    /// No write takes more than so many bytes at once. No failure: callers have to go on.
+    ShortWrites {
+        /// The most bytes.
+        most: usize,
+    },
+    /// Nothing can be changed.
+    ReadOnly,
+}
+
+/// A simulated disk; clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+impl SimDisk {
+    /// An empty disk with one durable directory, its parents included.
+    pub fn with_dir(dir: impl AsRef<Path>) -> Self {
+        let disk = Self::default();
+        {
+            let mut state = disk.state.lock();
+            for ancestor in dir.as_ref().ancestors() {
+                state.visible.insert(ancestor.to_owned(), Node::Dir);
+                state.durable.insert(ancestor.to_owned(), Node::Dir);
+            }
+        }
+        disk
+    }
+
+    /// How many changing operations (syncs among them) there have been.
+    pub fn steps(&self) -> u64 {
+        self.state.lock().steps
+    }
+
+    /// Lets the machine lose power in the middle of changing operation number `step`, counted from 1: it takes
+    /// effect without becoming durable, and fails; every later operation fails.
+    pub fn crash_at(&self, step: u64) {
+        self.state.lock().crash_at = Some(step);
+    }
+
+    /// Whether the step of [`SimDisk::crash_at`] has come.
+    pub fn has_crashed(&self) -> bool {
+        self.state.lock().crashed
+    }
+
+    /// The disk that the machine finds when it has power again. This one is dead from now on.
+    #[must_use]
+    pub fn crash(&self, how: Crash) -> Self {
+        let mut state = self.state.lock();
+        state.crashed = true;
+        let survivor = state.after(how);
+        Self { state: Arc::new(Mutex::new(survivor)) }
+    }
+
+    /// Adds a fault to those in force.
+    pub fn inject(&self, fault: Fault) {
+        self.state.lock().faults.push(fault);
+    }
+
+    /// Ends all faults.
+    pub fn heal(&self) {
+        self.state.lock().faults.clear();
+    }
+
+    /// What a file holds now, durable or not.
+    pub fn content(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        state.file(path.as_ref()).ok().and_then(|id| state.inodes.get(&id)).map(|inode| inode.current.clone())
+    }
+
+    /// Puts a durable file there, as if it had always been.
+    pub fn place(&self, path: impl AsRef<Path>, content: &[u8]) {
+        let mut state = self.state.lock();
+        let id = state.new_inode();
+        state
+            .inodes
+            .insert(id, Inode { durable: content.to_vec(), current: content.to_vec(), pending: Vec::new() });
+        state.visible.insert(path.as_ref().to_owned(), Node::File(id));
+        state.durable.insert(path.as_ref().to_owned(), Node::File(id));
+    }
+}
+
+type InodeId = u64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Dir,
+    File(InodeId),
+}
+
+/// One change of names that is not durable yet, with the directories whose sync it still waits for.
+#[derive(Clone, Debug)]
+struct NameChange {
+    unlink: Option<(PathBuf, Option<InodeId>)>,
+    link: Option<(PathBuf, Node)>,
+    waits_for: BTreeSet<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+enum DataChange {
+    Write { offset: usize, bytes: Vec<u8> },
+    Truncate(usize),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    durable: Vec<u8>,
+    current: Vec<u8>,
+    pending: Vec<DataChange>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    visible: BTreeMap<PathBuf, Node>,
+    durable: BTreeMap<PathBuf, Node>,
+    pending: Vec<NameChange>,
+    inodes: BTreeMap<InodeId, Inode>,
+    last_inode: InodeId,
+    locked: BTreeSet<PathBuf>,
+    faults: Vec<Fault>,
+    steps: u64,
+    crash_at: Option<u64>,
+    crashed: bool,
+}
+
+/// Whether the machine is still there after the step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Power {
+    On,
+    Lost,
+}
+
+impl Power {
+    fn outcome<T>(self, value: T) -> io::Result<T> {
+        match self {
+            Self::On => Ok(value),
+            Self::Lost => Err(power_loss()),
+        }
+    }
+}
+
+fn power_loss() -> io::Error {
+    io::Error::other("the simulated machine has lost power")
+}
+
+fn input_output_error() -> io::Error {
+    io::Error::from_raw_os_error(5)
+}
+
+impl State {
+    fn look(&self) -> io::Result<()> {
+        if self.crashed { Err(power_loss()) } else { Ok(()) }
+    }
+
+    /// Counts a changing operation.
+    fn step(&mut self) -> io::Result<Power> {
+        self.look()?;
+        self.steps += 1;
+        if self.crash_at == Some(self.steps) {
+            self.crashed = true;
+            return Ok(Power::Lost);
+        }
+        if self.faults.contains(&Fault::ReadOnly) {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        Ok(Power::On)
+    }
+
+    /// Uses up one time of the first fault that `times` picks.
+    fn fault_fires(&mut self, times: impl Fn(&mut Fault) -> Option<&mut u32>) -> bool {
+        for fault in &mut self.faults {
+            if let Some(times) = times(fault)
+                && *times > 0
+            {
+                *times -= 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    fn node(&self, path: &Path) -> io::Result<Node> {
+        self.visible.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn file(&self, path: &Path) -> io::Result<InodeId> {
+        match self.node(path)? {
+            Node::File(id) => Ok(id),
+            Node::Dir => Err(io::ErrorKind::IsADirectory.into()),
+        }
+    }
+
+    fn inode(&mut self, id: InodeId) -> &mut Inode {
+        self.inodes.entry(id).or_default()
+    }
+
+    fn new_inode(&mut self) -> InodeId {
+        self.last_inode += 1;
+        self.last_inode
+    }
+
+    fn parent(&self, path: &Path) -> io::Result<PathBuf> {
+        let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        match self.node(parent)? {
+            Node::Dir => Ok(parent.to_owned()),
+            Node::File(_) => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
+    fn change_names(&mut self, change: NameChange) {
+        change.apply(&mut self.visible);
+        self.pending.push(change);
+    }
+
+    fn sync_dir(&mut self, dir: &Path) {
+        let mut waiting = Vec::new();
+        for mut change in std::mem::take(&mut self.pending) {
+            change.waits_for.remove(dir);
+            if change.waits_for.is_empty() {
+                change.apply(&mut self.durable);
+            } else {
+                waiting.push(change);
+            }
+        }
+        self.pending = waiting;
+    }
+
+    /// The state after power loss.
+    fn after(&self, how: Crash) -> Self {
+        let (Crash::Torn(seed) | Crash::AnyNames(seed) | Crash::Holes(seed)) = how else {
+            return self.survivor(how == Crash::ProcessOnly);
+        };
+        let mut random = SplitMix(seed);
+        let mut kept = self.survivor(false);
+        let first_lost = random.below(self.pending.len() + 1);
+        for (at, change) in self.pending.iter().enumerate() {
+            let survives = if matches!(how, Crash::Torn(_)) { at < first_lost } else { random.below(2) == 1 };
+            if survives {
+                change.apply(&mut kept.durable);
+            }
+        }
+        kept.visible.clone_from(&kept.durable);
+        for (id, inode) in &self.inodes {
+            let content = if matches!(how, Crash::Holes(_)) {
+                inode.after_losing_any(&mut random)
+            } else {
+                inode.after_losing_a_tail(&mut random)
+            };
+            kept.inodes
+                .insert(*id, Inode { durable: content.clone(), current: content, pending: Vec::new() });
+        }
+        kept
+    }
+
+    fn survivor(&self, everything: bool) -> Self {
+        let names = if everything { &self.visible } else { &self.durable };
+        let inodes = self.inodes.iter().map(|(id, inode)| {
+            let content = if everything { &inode.current } else { &inode.durable };
+            (*id, Inode { durable: content.clone(), current: content.clone(), pending: Vec::new() })
+        });
+        Self {
+            visible: names.clone(),
+            durable: names.clone(),
+            inodes: inodes.collect(),
+            last_inode: self.last_inode,
+            ..Self::default()
+        }
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
+        if let Some((path, inode)) = &self.unlink {
+            let matches = inode.is_none_or(|id| names.get(path) == Some(&Node::File(id)));
+            if matches {
+                names.remove(path);
+            }
+        }
+        if let Some((path, node)) = &self.link {
+            names.insert(path.clone(), *node);
+        }
+    }
+}
+
+impl DataChange {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, bytes } => {
+                let end = offset + bytes.len();
+                if content.len() < end {
+                    content.resize(end, 0);
+                }
+                if let Some(place) = content.get_mut(*offset..end) {
+                    place.copy_from_slice(bytes);
+                }
+            }
+            Self::Truncate(len) => content.truncate(*len),
+        }
+    }
+}
+
+impl Inode {
+    fn change(&mut self, change: DataChange) {
+        change.apply(&mut self.current);
+        self.pending.push(change);
+    }
+
+    fn sync(&mut self) {
+        for change in std::mem::take(&mut self.pending) {
+            change.apply(&mut self.durable);
+        }
+    }
+
+    /// Some first changes survive, and of the next one, if it is a write, some first bytes.
+    fn after_losing_a_tail(&self, random: &mut SplitMix) -> Vec<u8> {
+        let mut content = self.durable.clone();
+        let whole = random.below(self.pending.len() + 1);
+        for change in self.pending.iter().take(whole) {
+            change.apply(&mut content);
+        }
+        if let Some(DataChange::Write { offset, bytes }) = self.pending.get(whole) {
+            let some = bytes.iter().copied().take(random.below(bytes.len() + 1)).collect();
+            DataChange::Write { offset: *offset, bytes: some }.apply(&mut content);
+        }
+        content
+    }
+
+    fn after_losing_any(&self, random: &mut SplitMix) -> Vec<u8> {
+        let mut content = self.durable.clone();
+        for change in &self.pending {
+            if random.below(2) == 1 {
+                change.apply(&mut content);
+            }
+        }
+        content
+    }
+}
+
+impl Disk for SimDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.look()?;
+        match state.node(path) {
+            Ok(Node::Dir) => return Ok(()),
+            Ok(Node::File(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => {}
+        }
+        let parent = state.parent(path)?;
+        let power = state.step()?;
+        let link = Some((path.to_owned(), Node::Dir));
+        state.change_names(NameChange { unlink: None, link, waits_for: [parent].into() });
+        power.outcome(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.state.lock();
+        state.look()?;
+        if state.node(dir)? != Node::Dir {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let inside = state.visible.keys().filter(|path| path.parent() == Some(dir));
+        Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        let state = self.state.lock();
+        state.look()?;
+        Ok(state.visible.contains_key(path))
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        let state = self.state.lock();
+        state.look()?;
+        let id = state.file(path)?;
+        Ok(Box::new(SimFile { disk: self.clone(), id }))
+    }
+
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        let state = self.state.lock();
+        state.look()?;
+        let id = state.file(path)?;
+        if state.faults.contains(&Fault::ReadOnly) {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        Ok(Box::new(SimFile { disk: self.clone(), id }))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        let mut state = self.state.lock();
+        state.look()?;
+        let parent = state.parent(path)?;
+        let power = state.step()?;
+        let id = if let Ok(id) = state.file(path) {
+            state.inode(id).change(DataChange::Truncate(0));
+            id
+        } else {
+            let id = state.new_inode();
+            state.inode(id);
+            let link = Some((path.to_owned(), Node::File(id)));
+            state.change_names(NameChange { unlink: None, link, waits_for: [parent].into() });
+            id
+        };
+        power.outcome(Box::new(SimFile { disk: self.clone(), id }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.look()?;
+        let id = state.file(from)?;
+        let waits_for = [state.parent(from)?, state.parent(to)?].into();
+        let power = state.step()?;
+        if state.fault_fires(|fault| match fault {
+            Fault::RenameFails { times } => Some(times),
+            _ => None,
+        }) {
+            return Err(input_output_error());
+        }
+        let unlink = Some((from.to_owned(), Some(id)));
+        let link = Some((to.to_owned(), Node::File(id)));
+        state.change_names(NameChange { unlink, link, waits_for });
+        power.outcome(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.look()?;
+        let id = state.file(path)?;
+        let parent = state.parent(path)?;
+        let power = state.step()?;
+        let unlink = Some((path.to_owned(), Some(id)));
+        state.change_names(NameChange { unlink, link: None, waits_for: [parent].into() });
+        power.outcome(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.look()?;
+        state.node(dir)?;
+        let power = state.step()?;
+        if state.fault_fires(|fault| match fault {
+            Fault::DirSyncFails { times } => Some(times),
+            _ => None,
+        }) {
+            return Err(input_output_error());
+        }
+        if power == Power::On {
+            state.sync_dir(dir);
+        }
+        power.outcome(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        {
+            let state = self.state.lock();
+            state.look()?;
+            if state.locked.contains(path) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if state.file(path).is_err() {
+                drop(state);
+                self.create(path)?;
+            }
+        }
+        self.state.lock().locked.insert(path.to_owned());
+        Ok(Box::new(SimLock { disk: self.clone(), path: path.to_owned() }))
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    id: InodeId,
+}
+
+impl SimFile {
+    fn length(&self) -> io::Result<u64> {
+        let mut state = self.disk.state.lock();
+        state.look()?;
+        Ok(state.inode(self.id).current.len() as u64)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        let power = state.step()?;
+        if state.fault_fires(|fault| match fault {
+            Fault::SyncFails { times } => Some(times),
+            _ => None,
+        }) {
+            state.inode(self.id).pending.clear();
+            return Err(input_output_error());
+        }
+        if power == Power::On {
+            state.inode(self.id).sync();
+        }
+        power.outcome(())
+    }
+}
+
+impl ReadFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        self.length()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state.lock();
+        state.look()?;
+        let content = &state.inode(self.id).current;
+        let rest = content.get(offset as usize..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        for (to, from) in buffer.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        Ok(count)
+    }
+}
+
+impl WriteFile for SimFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.disk.state.lock();
+        let power = state.step()?;
+        if state.fault_fires(|fault| match fault {
+            Fault::WriteFails { times } => Some(times),
+            _ => None,
+        }) {
+            return Err(input_output_error());
+        }
+        let mut room = bytes.len();
+        for fault in &mut state.faults {
+            match fault {
+                Fault::ShortWrites { most } => room = room.min(*most),
+                Fault::Full { free: 0 } => return Err(io::ErrorKind::StorageFull.into()),
+                Fault::Full { free } => {
+                    room = room.min(*free as usize);
+                    *free -= room as u64;
+                }
+                _ => {}
+            }
+        }
+        let inode = state.inode(self.id);
+        let bytes = bytes.iter().copied().take(room).collect();
+        inode.change(DataChange::Write { offset: inode.current.len(), bytes });
+        power.outcome(room)
+    }
+
+    fn sync_all(&mut self) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        let power = state.step()?;
+        if state.fault_fires(|fault| match fault {
+            Fault::TruncateFails { times } => Some(times),
+            _ => None,
+        }) {
+            return Err(input_output_error());
+        }
+        let inode = state.inode(self.id);
+        if (len as usize) < inode.current.len() {
+            inode.change(DataChange::Truncate(len as usize));
+        }
+        power.outcome(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.length()
+    }
+}
+
+#[derive(Debug)]
+struct SimLock {
+    disk: SimDisk,
+    path: PathBuf,
+}
+
+impl DiskLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.disk.state.lock().locked.remove(&self.path);
+    }
+}
+
+/// Sebastiano Vigna's generator: 64 bits of state, good enough to choose what a crash keeps.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 up to, not including, `bound`; 0 if that is 0.
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % (bound as u64).max(1)) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(disk: &SimDisk, path: &str, bytes: &[u8]) -> Box<dyn WriteFile> {
+        let mut file = disk.create(Path::new(path)).unwrap();
+        assert_eq!(file.append(bytes).unwrap(), bytes.len());
+        file
+    }
+
+    #[test]
+    fn a_synced_file_without_its_name_is_gone() {
+        let disk = SimDisk::with_dir("/d");
+        write(&disk, "/d/a", b"x").sync_all().unwrap();
+        assert_eq!(disk.crash(Crash::Strict).content("/d/a"), None);
+    }
+
+    #[test]
+    fn a_synced_name_without_its_content_is_empty() {
+        let disk = SimDisk::with_dir("/d");
+        write(&disk, "/d/a", b"x");
+        disk.sync_dir(Path::new("/d")).unwrap();
+        assert_eq!(disk.crash(Crash::Strict).content("/d/a"), Some(Vec::new()));
+        assert!(disk.exists(Path::new("/d")).is_err(), "the crashed disk is dead");
+    }
+
+    #[test]
+    fn a_rename_waits_for_both_directories() {
+        let disk = SimDisk::with_dir("/d/e");
+        disk.place("/d/a", b"x");
+        disk.rename(Path::new("/d/a"), Path::new("/d/e/a")).unwrap();
+        disk.sync_dir(Path::new("/d/e")).unwrap();
+        let half = disk.clone();
+        half.state.lock().crashed = false;
+        assert_eq!(half.crash(Crash::Strict).content("/d/a"), Some(b"x".to_vec()));
+        half.state.lock().crashed = false;
+        disk.sync_dir(Path::new("/d")).unwrap();
+        let after = disk.crash(Crash::Strict);
+        assert_eq!((after.content("/d/a"), after.content("/d/e/a")), (None, Some(b"x".to_vec())));
+    }
+
+    #[test]
+    fn a_failed_sync_loses_the_changes_for_good() {
+        let disk = SimDisk::with_dir("/d");
+        let mut file = write(&disk, "/d/a", b"lost");
+        disk.sync_dir(Path::new("/d")).unwrap();
+        disk.inject(Fault::SyncFails { times: 1 });
+        file.sync_data().unwrap_err();
+        file.sync_data().unwrap();
+        assert_eq!(disk.content("/d/a"), Some(b"lost".to_vec()));
+        assert_eq!(disk.crash(Crash::Strict).content("/d/a"), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_full_disk_cuts_the_write_short_and_then_refuses() {
+        let disk = SimDisk::with_dir("/d");
+        disk.inject(Fault::Full { free: 3 });
+        let mut file = disk.create(Path::new("/d/a")).unwrap();
+        assert_eq!(file.append(b"abcdef").unwrap(), 3);
+        assert_eq!(file.append(b"def").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        disk.heal();
+        assert_eq!(file.append(b"def").unwrap(), 3);
+        assert_eq!(disk.content("/d/a"), Some(b"abcdef".to_vec()));
+    }
+
+    #[test]
+    fn the_same_seed_keeps_the_same() {
+        let left = |seed| {
+            let disk = SimDisk::with_dir("/d");
+            for name in ["/d/a", "/d/b", "/d/c"] {
+                write(&disk, name, b"some content");
+            }
+            let after = disk.crash(Crash::AnyNames(seed));
+            ["/d/a", "/d/b", "/d/c"].map(|name| after.content(name))
+        };
+        assert_eq!(left(7), left(7));
+        assert!((0..50).any(|seed| left(seed) != left(7)));
+    }
+
+    #[test]
+    fn power_is_lost_at_the_named_step() {
+        let disk = SimDisk::with_dir("/d");
+        disk.crash_at(2);
+        let mut file = disk.create(Path::new("/d/a")).unwrap();
+        file.append(b"x").unwrap_err();
+        assert!(disk.has_crashed());
+        file.sync_all().unwrap_err();
+        assert_eq!(disk.crash(Crash::ProcessOnly).content("/d/a"), Some(b"x".to_vec()));
+    }
+}

@@ -1,0 +1,89 @@
+//! The crate's one error: what went wrong, where, and what the reader of the message should do.
+//!
+//! The kind says who is to blame and so what a caller may do next; the message is written for the person
+//! who runs the server. An error of the disk keeps its `io::Error` as source.
+
+use std::fmt;
+use std::io;
+
+/// What sort of failure an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The disk refused an operation. Trying again may help once its cause is gone.
+    Io,
+    /// Another process has the directory open.
+    Locked,
+    /// The manifest does not say what files there are, or names one that is missing.
+    Manifest,
+    /// A file holds bytes that are not what a journal holds.
+    Damaged,
+    /// The last file ends in the middle of a command, and the options forbid cutting it off.
+    Truncated,
+    /// The file is sound but of a kind that this version does not read.
+    Unsupported,
+    /// The receiver of replayed commands refused one of them.
+    Refused,
+    /// An earlier write or fsync failed: nothing is accepted until a new file has been started.
+    Failed,
+}
+
+/// A failure of the persistence layer.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<io::Error>,
+}
+
+/// A result of the persistence layer.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Who is to blame and whether trying again can help.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The disk's own error, where there was one.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        self.source.as_ref()
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// `what` completes "cannot ...", for example "write the manifest".
+    pub(crate) fn io(what: impl fmt::Display, source: io::Error) -> Self {
+        let advice = advice_for(&source);
+        Self {
+            kind: ErrorKind::Io,
+            message: format!("cannot {what}: {source}{advice}"),
+            source: Some(source),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+fn advice_for(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; give the server's user the right to write there, or choose another --dir"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; mount it writable, or choose another --dir",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space",
+        _ => "",
+    }
+}
