@@ -199,7 +199,7 @@ impl<R> DoubleEndedIterator for DenseIter<'_, R> {
 impl<R> ExactSizeIterator for DenseIter<'_, R> {}
 
 /// A growable array in chunks: all but the last are full, and all but the first are allocated whole.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Slab<T> {
     chunks: Vec<Vec<T>>,
     len: usize,
@@ -238,7 +238,14 @@ impl<T> Slab<T> {
     fn push(&mut self, value: T) {
         self.len += 1;
         match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK => chunk.push(value),
+            Some(chunk) if chunk.len() < CHUNK => {
+                if chunk.len() == chunk.capacity() {
+                    // Doubling, but never past the chunk's size.
+                    let capacity = (chunk.len() * 2).clamp(4, CHUNK);
+                    chunk.reserve_exact(capacity - chunk.len());
+                }
+                chunk.push(value);
+            }
             Some(_) => {
                 let mut chunk = Vec::with_capacity(CHUNK);
                 chunk.push(value);
@@ -265,6 +272,18 @@ impl<T> Slab<T> {
             return Some(last);
         }
         self.get_mut(index).map(|slot| std::mem::replace(slot, last))
+    }
+}
+
+impl<T: Clone> Clone for Slab<T> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::with_capacity(self.len);
+        for chunk in &self.chunks {
+            for value in chunk {
+                copy.push(value.clone());
+            }
+        }
+        copy
     }
 }
 

@@ -10,6 +10,8 @@ mod dense;
 mod hash;
 mod int_set;
 mod limits;
+mod list;
+mod list_node;
 mod member;
 mod packed;
 mod set;
@@ -18,6 +20,7 @@ pub use self::{
     allocation::allocation_size,
     hash::{Hash, HashIter},
     limits::EncodingLimits,
+    list::{List, ListEnd, ListIter},
     member::Member,
     packed::{Packed, PackedIter, Position},
     set::{Difference, Intersection, Set, SetIter},

@@ -70,6 +70,16 @@ impl Packed {
         PackedIter { bytes: self.buf.get(self.head()..).unwrap_or_default(), remaining: self.len() }
     }
 
+    /// Iterates over the elements from index `start` up to before `end`, cut to what there is.
+    pub fn range(&self, start: usize, end: usize) -> PackedIter<'_> {
+        let end = end.min(self.len());
+        if start >= end {
+            return PackedIter::default();
+        }
+        let at = |index| self.position(index).unwrap_or(self.end()).0;
+        PackedIter { bytes: self.buf.get(at(start)..at(end)).unwrap_or_default(), remaining: end - start }
+    }
+
     /// The first element.
     pub fn front(&self) -> Option<&[u8]> {
         self.iter().next()
@@ -87,7 +97,7 @@ impl Packed {
 
     /// The place of the element at `index`, walking from the nearer end.
     pub fn position(&self, index: usize) -> Option<Position> {
-        let from_end = self.len().checked_sub(index + 1)?;
+        let from_end = self.len().checked_sub(index)?.checked_sub(1)?;
         let mut iter = self.iter();
         if index <= from_end {
             for _ in 0..index {
