@@ -26,23 +26,12 @@ pub use self::{
     set::{Difference, Intersection, Set, SetIter},
 };
 
-/// Stand-in until the list lands.
-#[derive(Debug, Clone, Default)]
-pub struct List;
 /// Stand-in until the sorted set lands.
 #[derive(Debug, Clone, Default)]
 pub struct SortedSet;
 #[allow(missing_docs, clippy::unused_self)]
 mod stand_ins {
-    use super::{List, SortedSet};
-    impl List {
-        pub fn heap_bytes(&self) -> usize {
-            0
-        }
-        pub fn len(&self) -> usize {
-            0
-        }
-    }
+    use super::SortedSet;
     impl SortedSet {
         pub fn heap_bytes(&self) -> usize {
             0
