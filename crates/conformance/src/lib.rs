@@ -1,11 +1,20 @@
 //! What holds our server to Redis' behaviour: a harness that starts real servers, a client that reads raw replies, and the
 //! random differential test. Development only: nothing that ships depends on this crate.
 
+pub mod allowed;
+mod chance;
 pub mod client;
+pub mod differential;
+pub mod generate;
+pub mod normalise;
 pub mod programs;
+pub mod replay;
 pub mod resp;
 pub mod servers;
+pub mod shrink;
 mod spawner;
+pub mod state;
+mod subscriber;
 
 pub use client::{Address, Client};
 pub use programs::Program;

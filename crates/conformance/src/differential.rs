@@ -1,0 +1,169 @@
+//! The differential test's course: histories from seeds, each replayed on both servers, each failure shrunk and reported as
+//! commands one can type. A history stands alone, so that its seed is enough to see a failure again.
+
+use std::env;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::generate::{Family, Generator};
+use crate::replay::{Difference, Pair, Tally, Tamper};
+use crate::servers::ServerError;
+use crate::shrink::{script, shrink};
+
+/// How many commands a history has: enough to fill its keys, few enough to shrink.
+pub const HISTORY: usize = 2_000;
+
+/// What is run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The first history's seed; the next one's is one more.
+    pub seed: u64,
+    /// How many commands at least, over all histories.
+    pub commands: usize,
+    /// Out of which families.
+    pub families: Vec<Family>,
+    /// After how many different failures to stop.
+    pub failures: usize,
+    /// What is changed on purpose, to test the test.
+    pub tamper: Tamper,
+}
+
+impl Plan {
+    /// `MTCACHE_SEED` (default: the clock), `MTCACHE_COMMANDS` (default 200,000), `MTCACHE_FAMILIES` (default: all that are
+    /// implemented), `MTCACHE_FAILURES` (default 10).
+    pub fn from_environment() -> Result<Self, String> {
+        let number = |name: &str| match env::var(name) {
+            Ok(text) => text
+                .replace('_', "")
+                .parse::<u64>()
+                .map(Some)
+                .map_err(|_| format!("{name}={text} is not a number")),
+            Err(_) => Ok(None),
+        };
+        let clock =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let families = match env::var("MTCACHE_FAMILIES") {
+            Ok(names) => names
+                .split(',')
+                .map(|name| {
+                    Family::named(name.trim()).ok_or_else(|| format!("MTCACHE_FAMILIES: no family {name:?}"))
+                })
+                .collect::<Result<_, _>>()?,
+            Err(_) => Family::IMPLEMENTED.to_vec(),
+        };
+        Ok(Self {
+            // Far apart, so that two runs do not share histories.
+            seed: number("MTCACHE_SEED")?.unwrap_or(clock * 1_000),
+            commands: number("MTCACHE_COMMANDS")?.unwrap_or(200_000) as usize,
+            families,
+            failures: number("MTCACHE_FAILURES")?.unwrap_or(10) as usize,
+            tamper: Tamper::default(),
+        })
+    }
+}
+
+/// A difference with the shortest history that shows it.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The history's seed.
+    pub seed: u64,
+    /// What differed at the end of the shrunk history.
+    pub difference: Difference,
+    /// The shrunk history as redis-cli lines.
+    pub script: String,
+    /// How many steps that has.
+    pub steps: usize,
+}
+
+/// What a run found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Commands replayed, without those of shrinking.
+    pub commands: usize,
+    /// How long that took, without shrinking.
+    pub took: Duration,
+    /// The failures, each of another command or text.
+    pub failures: Vec<Failure>,
+    /// Histories that failed in all.
+    pub failed_histories: usize,
+    /// What the replies were.
+    pub tally: Tally,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "--- {} differs (MTCACHE_SEED={} MTCACHE_COMMANDS={HISTORY})",
+            self.difference.command, self.seed
+        )?;
+        write!(f, "{}", self.script)?;
+        let what: String = self.difference.what.chars().take(2_000).collect();
+        writeln!(f, "=> {what}")
+    }
+}
+
+/// Runs the plan.
+pub fn run(pair: &mut Pair, plan: &Plan) -> Result<Report, ServerError> {
+    let mut report = Report::default();
+    let mut seed = plan.seed;
+    while report.commands < plan.commands && report.failures.len() < plan.failures {
+        let steps = Generator::new(seed, &plan.families).history(HISTORY);
+        let start = Instant::now();
+        let difference = pair.replay(&steps, plan.tamper, &mut report.tally)?;
+        report.took += start.elapsed();
+        report.commands += steps.len();
+        if let Some(difference) = difference {
+            report.failed_histories += 1;
+            let failure = shrink_failure(pair, plan, seed, steps, &difference)?;
+            let known = |other: &Failure| {
+                other.difference.command == failure.difference.command
+                    && alike(&other.script, &failure.script)
+            };
+            if !report.failures.iter().any(known) {
+                println!("{failure}");
+                report.failures.push(failure);
+            }
+        }
+        seed += 1;
+    }
+    Ok(report)
+}
+
+fn shrink_failure(
+    pair: &mut Pair,
+    plan: &Plan,
+    seed: u64,
+    mut steps: Vec<crate::generate::Step>,
+    first: &Difference,
+) -> Result<Failure, ServerError> {
+    if let Some(at) = first.step {
+        steps.truncate(at + 1);
+    }
+    let mut last = first.clone();
+    let mut broken = None;
+    let shrunk =
+        shrink(steps, |candidate| match pair.replay(candidate, plan.tamper, &mut Tally::default()) {
+            Ok(Some(difference)) if difference.command == first.command => {
+                last = difference;
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                broken = Some(error);
+                false
+            }
+        });
+    match broken {
+        Some(error) => Err(error),
+        None => Ok(Failure { seed, difference: last, script: script(&shrunk), steps: shrunk.len() }),
+    }
+}
+
+/// Whether two scripts use the same commands in the same order: likely one cause.
+fn alike(one: &str, other: &str) -> bool {
+    let commands = |script: &str| -> Vec<String> {
+        script.lines().filter_map(|line| line.split(' ').next().map(str::to_ascii_uppercase)).collect()
+    };
+    commands(one) == commands(other)
+}
