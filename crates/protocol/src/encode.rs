@@ -344,6 +344,14 @@ pub fn write_array_header(buf: &mut Vec<u8>, n: usize) {
     write_header(buf, b'*', n);
 }
 
+/// Appends a request: an array of bulk strings, as every client sends and every log holds it.
+pub fn encode_command(args: &[&[u8]], buf: &mut Vec<u8>) {
+    write_array_header(buf, args.len());
+    for arg in args {
+        write_bulk(buf, arg);
+    }
+}
+
 /// A type byte, the 20 digits of a `u64` and CRLF.
 const HEADER_MAX: usize = 23;
 

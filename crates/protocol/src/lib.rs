@@ -8,6 +8,7 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod command;
 mod decode;
 mod double;
 mod encode;
@@ -15,14 +16,17 @@ mod error;
 mod inline;
 mod number;
 
+pub use command::{
+    AclCategories, BeginSearch, COMMAND_COUNT, COMMANDS, CommandFlags, CommandId, CommandSpec, Deprecation,
+    FindKeys, Group, KeyError, KeyFlags, KeyIndices, KeyRef, KeyShape, KeySpec, LegacyRange, TOP_LEVEL_COUNT,
+    keys, keys_with_flags, lookup, lookup_sub, top_level,
+};
 pub use decode::{
     Args, Limits, MAX_ARGS, MAX_BULK_LEN, MAX_INLINE, MAX_UNAUTHENTICATED_ARGS, MAX_UNAUTHENTICATED_BULK_LEN,
     Progress, RequestDecoder,
 };
 pub use double::write_double;
-mod command;
-pub use command::*;
-pub use encode::{Deferred, Reply, Version, write_array_header, write_bulk, write_integer};
+pub use encode::{Deferred, Reply, Version, encode_command, write_array_header, write_bulk, write_integer};
 pub use error::{ProtocolError, ProtocolErrorKind};
 pub use inline::split_args;
 pub use number::parse_i64;

@@ -1,0 +1,332 @@
+//! Which arguments of a command are keys.
+//!
+//! Positions come from the row's key specifications, with the few commands that no specification can
+//! describe (SORT's STORE, MIGRATE's KEYS, GEORADIUS' STORE) searched by hand. Arguments from a client are
+//! untrusted: whatever they say, positions lie inside them, in ascending order within one specification.
+
+use smallvec::SmallVec;
+
+use super::flags::{CommandFlags, KeyFlags};
+use super::key_spec::{BeginSearch, FindKeys, KeyShape, KeySpec};
+use super::{CommandId, CommandSpec};
+use crate::number::parse_i64;
+
+/// Positions of keys among a command's arguments.
+pub type KeyIndices = SmallVec<[usize; 8]>;
+
+/// The arguments are such that no keys can be told; the command itself reports what is wrong with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyError;
+
+impl std::fmt::Display for KeyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the command's arguments do not tell where its keys are")
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// A key's position and what the command does with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyRef {
+    /// Position among the arguments.
+    pub index: usize,
+    /// What is done with it.
+    pub flags: KeyFlags,
+}
+
+/// Appends the positions of the keys of `args` (name first) to `out`.
+///
+/// A command without keys gives none; so does a script that is called with none. Call it after the arity
+/// check. Patterns of SORT's BY and GET name further keys that nobody can tell beforehand.
+///
+/// ```
+/// use mtcache_protocol::{KeyIndices, lookup};
+///
+/// let args: Vec<&[u8]> = vec![b"ZUNIONSTORE", b"dst", b"2", b"a", b"b"];
+/// let mut keys = KeyIndices::new();
+/// lookup(args[0]).unwrap().keys(&args, &mut keys)?;
+/// assert_eq!(keys.as_slice(), [1, 3, 4]);
+/// # Ok::<(), mtcache_protocol::KeyError>(())
+/// ```
+#[inline]
+pub fn keys(spec: &CommandSpec, args: &[&[u8]], out: &mut KeyIndices) -> Result<(), KeyError> {
+    match spec.key_shape {
+        KeyShape::None => Ok(()),
+        KeyShape::First if args.len() > 1 => {
+            out.push(1);
+            Ok(())
+        }
+        KeyShape::Run { tail, step } if args.len() > 1 + usize::from(tail) => {
+            out.extend((1..args.len() - usize::from(tail)).step_by(usize::from(step).max(1)));
+            Ok(())
+        }
+        KeyShape::First | KeyShape::Run { .. } => Err(KeyError),
+        KeyShape::Search => collect(spec, args, out, |index, _| index),
+    }
+}
+
+/// Like [`keys`], with what is done with each key: for ACL and COMMAND GETKEYSANDFLAGS.
+pub fn keys_with_flags(
+    spec: &CommandSpec,
+    args: &[&[u8]],
+    out: &mut SmallVec<[KeyRef; 8]>,
+) -> Result<(), KeyError> {
+    let start = out.len();
+    collect(spec, args, out, |index, flags| KeyRef { index, flags })?;
+    for key in out.iter_mut().skip(start).filter(|key| key.flags.contains(KeyFlags::VARIABLE_FLAGS)) {
+        key.flags = actual_flags(spec, args).unwrap_or(key.flags);
+    }
+    Ok(())
+}
+
+/// Tries the specifications, then the rules for this one command.
+fn collect<T>(
+    spec: &CommandSpec,
+    args: &[&[u8]],
+    out: &mut SmallVec<[T; 8]>,
+    make: impl Fn(usize, KeyFlags) -> T,
+) -> Result<(), KeyError> {
+    let start = out.len();
+    for group in spec.key_specs.iter().filter(|group| !group.flags.contains(KeyFlags::NOT_KEY)) {
+        let Some(run) = find(group, args).filter(|_| !group.flags.contains(KeyFlags::INCOMPLETE)) else {
+            out.truncate(start);
+            return special(spec, args, &mut |index, flags| out.push(make(index, flags)));
+        };
+        out.extend((run.first..=run.last).step_by(run.step).map(|index| make(index, group.flags)));
+    }
+    Ok(())
+}
+
+/// Positions from `first` to `last`, both inside the arguments.
+struct Run {
+    first: usize,
+    last: usize,
+    step: usize,
+}
+
+fn find(group: &KeySpec, args: &[&[u8]]) -> Option<Run> {
+    let begin = match group.begin {
+        BeginSearch::Index(at) => usize::from(at),
+        BeginSearch::Keyword { keyword, from } => find_keyword(keyword, from, args)? + 1,
+        BeginSearch::Unknown => return None,
+    };
+    let (first, last, step) = match group.find {
+        FindKeys::Range { last, step, .. } if last >= 0 => {
+            (begin, begin + last.unsigned_abs() as usize, step)
+        }
+        FindKeys::Range { last, step, limit } => {
+            let rest = args.len().checked_sub(begin)? / usize::from(limit.max(1));
+            (begin, (begin + rest).checked_sub(last.unsigned_abs() as usize)?, step)
+        }
+        FindKeys::KeyNum { index, first, step } => {
+            let count = usize::try_from(parse_i64(args.get(begin + usize::from(index))?)?).ok()?;
+            let first = begin + usize::from(first);
+            (first, first.checked_add(count.checked_sub(1)?)?, step)
+        }
+        FindKeys::Unknown => return None,
+    };
+    let inside = first > 0 && first <= last && last < args.len();
+    inside.then_some(Run { first, last, step: usize::from(step).max(1) })
+}
+
+/// Where `keyword` is, looked for from argument `from` on, or backwards when that counts from the end.
+fn find_keyword(keyword: &str, from: i8, args: &[&[u8]]) -> Option<usize> {
+    let is_it = |at: &usize| args.get(*at).is_some_and(|arg| arg.eq_ignore_ascii_case(keyword.as_bytes()));
+    if from >= 0 {
+        // The last argument cannot be it: a key must follow.
+        (from.unsigned_abs() as usize..args.len().saturating_sub(1)).find(is_it)
+    } else {
+        (2..=args.len().checked_sub(from.unsigned_abs() as usize)?).rev().find(is_it)
+    }
+}
+
+const SORT: CommandId = CommandId::of("sort");
+const SORT_RO: CommandId = CommandId::of("sort_ro");
+const MIGRATE: CommandId = CommandId::of("migrate");
+const GEORADIUS: CommandId = CommandId::of("georadius");
+const GEORADIUSBYMEMBER: CommandId = CommandId::of("georadiusbymember");
+const SET: CommandId = CommandId::of("set");
+const BITFIELD: CommandId = CommandId::of("bitfield");
+
+const STORED: KeyFlags = KeyFlags::of(&[KeyFlags::OW, KeyFlags::UPDATE]);
+
+fn special(
+    spec: &CommandSpec,
+    args: &[&[u8]],
+    found: &mut dyn FnMut(usize, KeyFlags),
+) -> Result<(), KeyError> {
+    let first_flags = spec.key_specs.first().map_or(KeyFlags::NONE, |group| group.flags);
+    match spec.id {
+        SORT | SORT_RO if args.len() > 1 => {
+            found(1, first_flags);
+            if let Some(store) = sort_store(args).filter(|_| spec.id == SORT) {
+                found(store, STORED);
+            }
+        }
+        GEORADIUS | GEORADIUSBYMEMBER if args.len() > 1 => {
+            found(1, first_flags);
+            if let Some(store) = radius_store(args) {
+                found(store, STORED);
+            }
+        }
+        MIGRATE => migrate_keys(args).ok_or(KeyError)?.for_each(|index| found(index, first_flags)),
+        _ if spec.flags.contains(CommandFlags::NO_MANDATORY_KEYS)
+            && args.get(2) == Some(&b"0".as_slice()) => {}
+        _ => return Err(KeyError),
+    }
+    Ok(())
+}
+
+/// The destination of SORT: behind the last STORE that is no option's argument.
+fn sort_store(args: &[&[u8]]) -> Option<usize> {
+    let mut store = None;
+    let mut at = 2;
+    while let Some(word) = args.get(at) {
+        at += match word.to_ascii_lowercase().as_slice() {
+            b"limit" => 3,
+            b"get" | b"by" => 2,
+            b"store" if at + 1 < args.len() => {
+                store = Some(at + 1);
+                1
+            }
+            _ => 1,
+        };
+    }
+    store
+}
+
+/// The destination of GEORADIUS and GEORADIUSBYMEMBER: behind the last STORE or STOREDIST.
+fn radius_store(args: &[&[u8]]) -> Option<usize> {
+    let mut store = None;
+    let mut at = 5;
+    while let Some(word) = args.get(at) {
+        let is_store = word.eq_ignore_ascii_case(b"store") || word.eq_ignore_ascii_case(b"storedist");
+        if is_store && at + 1 < args.len() {
+            at += 1;
+            store = Some(at);
+        }
+        at += 1;
+    }
+    store
+}
+
+/// The one key of MIGRATE, or all those behind KEYS when the place of the one is left empty.
+fn migrate_keys(args: &[&[u8]]) -> Option<std::ops::Range<usize>> {
+    let mut at = 6;
+    while let Some(word) = args.get(at) {
+        at += match word.to_ascii_lowercase().as_slice() {
+            b"keys" if args.get(3)?.is_empty() && at + 1 < args.len() => return Some(at + 1..args.len()),
+            b"keys" => return None,
+            b"auth" => 2,
+            b"auth2" => 3,
+            _ => 1,
+        };
+    }
+    (args.len() > 3).then_some(3..4)
+}
+
+/// What commands whose arguments decide about it really do with their key.
+fn actual_flags(spec: &CommandSpec, args: &[&[u8]]) -> Option<KeyFlags> {
+    let options = |from: usize| args.iter().skip(from);
+    match spec.id {
+        SET if options(3).any(|word| word.eq_ignore_ascii_case(b"get")) => {
+            Some(KeyFlags::RW | KeyFlags::ACCESS | KeyFlags::UPDATE)
+        }
+        SET => Some(STORED),
+        BITFIELD => {
+            // GET takes two arguments, everything else is OVERFLOW or writes.
+            let mut at = 2;
+            while let Some(word) = args.get(at) {
+                if !word.eq_ignore_ascii_case(b"get") {
+                    return Some(KeyFlags::RW | KeyFlags::ACCESS | KeyFlags::UPDATE);
+                }
+                at += 3;
+            }
+            Some(KeyFlags::RO | KeyFlags::ACCESS)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::lookup;
+
+    fn positions(line: &str) -> Result<Vec<usize>, KeyError> {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let mut out = KeyIndices::new();
+        lookup(args[0]).unwrap().keys(&args, &mut out)?;
+        let mut with_flags = SmallVec::new();
+        keys_with_flags(lookup(args[0]).unwrap(), &args, &mut with_flags).unwrap();
+        assert!(with_flags.iter().map(|key: &KeyRef| key.index).eq(out.iter().copied()), "{line}");
+        Ok(out.to_vec())
+    }
+
+    #[test]
+    fn keys_are_where_redis_says() {
+        let cases: &[(&str, &[usize])] = &[
+            ("ping", &[]),
+            ("get k", &[1]),
+            ("mget a b c", &[1, 2, 3]),
+            ("mset a 1 b 2", &[1, 3]),
+            ("rename a b", &[1, 2]),
+            ("blpop a b 0", &[1, 2]),
+            ("bitop and d a b", &[2, 3, 4]),
+            ("eval s 0 x", &[]),
+            ("eval s 2 a b x", &[3, 4]),
+            ("zunionstore d 2 a b weights 1 2", &[1, 3, 4]),
+            ("sintercard 2 a b limit 1", &[2, 3]),
+            ("lmpop 1 l left", &[2]),
+            ("blmpop 0 2 a b left", &[3, 4]),
+            ("xread count 1 streams a b 0 0", &[4, 5]),
+            ("xreadgroup group streams c streams a >", &[5]),
+            ("sort k", &[1]),
+            ("sort k by store get store store d", &[1, 7]),
+            ("sort k store d store e", &[1, 5]),
+            ("sort_ro k by x", &[1]),
+            ("georadius k 1 2 3 m", &[1]),
+            ("georadius k 1 2 3 m store d", &[1, 7]),
+            ("georadiusbymember k m 3 m storedist d", &[1, 6]),
+            ("migrate h 1 k 0 9", &[3]),
+            ("migrate h 1  0 9 copy auth keys keys a b", &[10, 11]),
+            ("spublish c m", &[]),
+            ("object encoding k", &[]),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(positions(line).as_deref(), Ok(*expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn malformed_key_counts_give_no_keys() {
+        for line in [
+            "eval s x",
+            "eval s -1 a",
+            "eval s 3 a b",
+            "eval s 9223372036854775807 a",
+            "zunionstore d 0 a",
+            "lmpop 00 l left",
+            "xread count 1 streams",
+            "migrate h 1 k 0 9 keys a",
+        ] {
+            assert_eq!(positions(line), Err(KeyError), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_follow_the_options() {
+        let flags = |line: &str| {
+            let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let mut out = SmallVec::new();
+            keys_with_flags(lookup(args[0]).unwrap(), &args, &mut out).unwrap();
+            out.iter().flat_map(|key: &KeyRef| key.flags.names()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(flags("set k v"), "OW update");
+        assert_eq!(flags("set k v get"), "RW access update");
+        assert_eq!(flags("bitfield k get u8 0 get u8 8"), "RO access");
+        assert_eq!(flags("bitfield k get u8 0 incrby u8 0 1"), "RW access update");
+        assert_eq!(flags("get k"), "RO access");
+    }
+}
