@@ -18,6 +18,9 @@ mod journal;
 mod keyspace;
 mod notify;
 mod session;
+#[cfg(test)]
+#[allow(dead_code, reason = "each family of commands uses its part of the harness")]
+mod testing;
 mod time;
 pub mod types;
 
