@@ -119,7 +119,7 @@ impl Reply {
 
     /// A status line such as `+QUEUED`; line breaks in it become spaces.
     pub fn simple(&mut self, text: &str) {
-        self.line(b'+', text);
+        self.line(b'+', text.as_bytes());
     }
 
     /// `+OK`.
@@ -129,7 +129,7 @@ impl Reply {
 
     /// An error line from its text without the dash (`ERR no such key`); line breaks become spaces.
     pub fn error(&mut self, text: &str) {
-        self.line(b'-', text);
+        self.line(b'-', text.as_bytes());
     }
 
     /// A 64-bit integer.
@@ -187,6 +187,11 @@ impl Reply {
         self.aggregate(b'>', n);
     }
 
+    /// Announces `pairs` remarks on the reply that follows them. RESP2 has no such thing: write none there.
+    pub fn attribute(&mut self, pairs: usize) {
+        write_header(&mut self.buf, b'|', pairs);
+    }
+
     /// A floating point number: `,` in RESP3, a bulk string in RESP2, the text of `%.17g` in both.
     pub fn double(&mut self, value: f64) {
         match self.version {
@@ -231,8 +236,12 @@ impl Reply {
 
     /// An integer of any size from its digits; a bulk string in RESP2.
     pub fn big_number(&mut self, digits: &str) {
+        self.big_number_bytes(digits.as_bytes());
+    }
+
+    pub(crate) fn big_number_bytes(&mut self, digits: &[u8]) {
         match self.version {
-            Version::Resp2 => self.bulk(digits.as_bytes()),
+            Version::Resp2 => self.bulk(digits),
             Version::Resp3 => self.line(b'(', digits),
         }
     }
@@ -308,8 +317,8 @@ impl Reply {
         write_header(&mut self.buf, kind, n);
     }
 
-    fn line(&mut self, kind: u8, text: &str) {
-        write_line(&mut self.buf, kind, text.as_bytes());
+    pub(crate) fn line(&mut self, kind: u8, text: &[u8]) {
+        write_line(&mut self.buf, kind, text);
     }
 }
 

@@ -13,6 +13,8 @@ mod decode;
 mod double;
 mod encode;
 mod error;
+mod frame;
+mod frame_decoder;
 mod inline;
 mod number;
 
@@ -28,5 +30,7 @@ pub use decode::{
 pub use double::write_double;
 pub use encode::{Deferred, Reply, Version, encode_command, write_array_header, write_bulk, write_integer};
 pub use error::{ProtocolError, ProtocolErrorKind};
+pub use frame::Frame;
+pub use frame_decoder::{FrameDecoder, FrameProgress, MAX_REPLY_DEPTH, ReplyLimits, decode_frame};
 pub use inline::split_args;
 pub use number::parse_i64;
