@@ -15,6 +15,7 @@ mod encode;
 mod error;
 mod frame;
 mod frame_decoder;
+pub mod glob;
 mod inline;
 mod number;
 
