@@ -6,6 +6,7 @@
 
 mod allocation;
 mod blob;
+mod counted_tree;
 mod dense;
 mod hash;
 mod int_set;
@@ -14,7 +15,10 @@ mod list;
 mod list_node;
 mod member;
 mod packed;
+mod scored_pack;
+mod scored_table;
 mod set;
+mod sorted_set;
 
 pub use self::{
     allocation::allocation_size,
@@ -24,20 +28,5 @@ pub use self::{
     member::Member,
     packed::{Packed, PackedIter, Position},
     set::{Difference, Intersection, Set, SetIter},
+    sorted_set::{LexBound, ScoreBound, ScoreChange, SortedSet, SortedSetIter},
 };
-
-/// Stand-in until the sorted set lands.
-#[derive(Debug, Clone, Default)]
-pub struct SortedSet;
-#[allow(missing_docs, clippy::unused_self)]
-mod stand_ins {
-    use super::SortedSet;
-    impl SortedSet {
-        pub fn heap_bytes(&self) -> usize {
-            0
-        }
-        pub fn len(&self) -> usize {
-            0
-        }
-    }
-}

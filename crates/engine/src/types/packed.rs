@@ -131,8 +131,14 @@ impl Packed {
     /// The place after the element at `position`; none at the end.
     #[inline]
     pub fn after(&self, position: Position) -> Option<Position> {
-        let (_, rest) = split_front(self.buf.get(position.0..)?)?;
-        Some(Position(self.buf.len() - rest.len()))
+        self.entry(position).map(|(_, after)| after)
+    }
+
+    /// The element at `position` and the place after it; none at the end.
+    #[inline]
+    pub fn entry(&self, position: Position) -> Option<(&[u8], Position)> {
+        let (element, rest) = split_front(self.buf.get(position.0..)?)?;
+        Some((element, Position(self.buf.len() - rest.len())))
     }
 
     /// Finds the first element equal to `needle` among those whose index is a multiple of `step`, with its index.
@@ -162,22 +168,24 @@ impl Packed {
         self.insert(self.start(), element);
     }
 
-    /// Inserts an element before `position`.
-    pub fn insert(&mut self, position: Position, element: &[u8]) {
+    /// Inserts an element before `position`; returns its place.
+    pub fn insert(&mut self, position: Position, element: &[u8]) -> Position {
         let size = Self::stored_size(element.len());
         let at = position.0.clamp(self.head(), self.buf.len());
+        self.count = self.count.saturating_add(1);
         if at == self.buf.len() {
             self.make_room_at_back(size);
+            let at = self.end();
             let mut header = [0; VARINT_MAX];
             let header = encode_varint(element.len(), &mut header);
             self.buf.extend_from_slice(header);
             self.buf.extend_from_slice(element);
             self.buf.extend(header.iter().rev());
-        } else {
-            let at = if at == self.head() { self.open_front(size) } else { self.open_inside(at, size) };
-            self.write(at, element);
+            return at;
         }
-        self.count = self.count.saturating_add(1);
+        let at = if at == self.head() { self.open_front(size) } else { self.open_inside(at, size) };
+        self.write(at, element);
+        Position(at)
     }
 
     /// Replaces the element at `position`; does nothing at the end.
