@@ -75,6 +75,9 @@ pub trait WriteFile: Send + fmt::Debug {
     /// Makes the content durable, with as much about the file as is needed to read it.
     fn sync_data(&mut self) -> io::Result<()>;
 
+    /// The same file for another thread to sync, while this one goes on writing.
+    fn sync_handle(&self) -> io::Result<Box<dyn SyncFile>>;
+
     /// Cuts the file off at `len` bytes.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
 
@@ -85,6 +88,12 @@ pub trait WriteFile: Send + fmt::Debug {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+}
+
+/// A file that can be made durable; what had been written to it when the sync began is.
+pub trait SyncFile: Send + fmt::Debug {
+    /// As [`WriteFile::sync_data`].
+    fn sync_data(&self) -> io::Result<()>;
 }
 
 /// A lock, held until it is dropped.

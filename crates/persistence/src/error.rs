@@ -33,6 +33,7 @@ pub enum ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    offset: Option<u64>,
     source: Option<io::Error>,
 }
 
@@ -50,18 +51,25 @@ impl Error {
         self.source.as_ref()
     }
 
+    /// Where in its file the damage is, in bytes, for an error about damage.
+    pub fn offset(&self) -> Option<u64> {
+        self.offset
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), offset: None, source: None }
+    }
+
+    pub(crate) fn at(mut self, offset: u64) -> Self {
+        self.offset = Some(offset);
+        self
     }
 
     /// `what` completes "cannot ...", for example "write the manifest".
     pub(crate) fn io(what: impl fmt::Display, source: io::Error) -> Self {
         let advice = advice_for(&source);
-        Self {
-            kind: ErrorKind::Io,
-            message: format!("cannot {what}: {source}{advice}"),
-            source: Some(source),
-        }
+        let message = format!("cannot {what}: {source}{advice}");
+        Self { kind: ErrorKind::Io, message, offset: None, source: Some(source) }
     }
 }
 

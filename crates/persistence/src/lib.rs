@@ -9,8 +9,17 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod aof;
+mod crc64;
 pub mod disk;
 mod error;
+mod journal_buffer;
+mod lsn;
 pub mod manifest;
+mod recover;
 
+pub use aof::{AofWriter, Command, PendingSync};
 pub use error::{Error, ErrorKind, Result};
+pub use journal_buffer::{Batch, DEFAULT_JOURNAL_BUFFER_BYTES, JournalBuffer, Room};
+pub use lsn::{AppendFsync, Lsn};
+pub use recover::{Aof, AofOptions, BaseForm, CutOff, ReplayReport, TornTail};

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::{Disk, DiskLock, ReadFile, WriteFile};
+use super::{Disk, DiskLock, ReadFile, SyncFile, WriteFile};
 
 /// The file system of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,12 +98,22 @@ impl WriteFile for RealFile {
         self.0.sync_data()
     }
 
+    fn sync_handle(&self) -> io::Result<Box<dyn SyncFile>> {
+        Ok(Box::new(Self(self.0.try_clone()?)))
+    }
+
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
     }
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+}
+
+impl SyncFile for RealFile {
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Disk, DiskLock, ReadFile, WriteFile};
+use super::{Disk, DiskLock, ReadFile, SyncFile, WriteFile};
 
 /// What is left of the changes that were not synced when the machine lost power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -616,6 +616,10 @@ impl WriteFile for SimFile {
         self.sync()
     }
 
+    fn sync_handle(&self) -> io::Result<Box<dyn SyncFile>> {
+        Ok(Box::new(Self { disk: self.disk.clone(), id: self.id }))
+    }
+
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         let power = state.step()?;
@@ -634,6 +638,12 @@ impl WriteFile for SimFile {
 
     fn len(&self) -> io::Result<u64> {
         self.length()
+    }
+}
+
+impl SyncFile for SimFile {
+    fn sync_data(&self) -> io::Result<()> {
+        self.sync()
     }
 }
 

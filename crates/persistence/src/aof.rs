@@ -1,0 +1,13 @@
+//! The append-only file: reading it back, and writing it.
+
+mod base;
+mod parse;
+mod reader;
+mod scanner;
+mod writer;
+
+pub(crate) use base::empty_rdb;
+pub use reader::Command;
+pub(crate) use reader::{FileOutcome, Tail, Warnings, replay_file};
+pub use writer::{AofWriter, PendingSync};
+pub(crate) use writer::{WriterParts, sync_dir};

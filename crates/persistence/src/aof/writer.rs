@@ -1,0 +1,413 @@
+//! Writes the append-only file: groups of commands at the end of the last increment, and syncs.
+//!
+//! The invariants: a file holds whole groups only, and a file of which a write or a sync has failed is never
+//! appended to again. After such a failure everything is refused until a new increment has been started; the
+//! bytes that were not durable are kept in memory until then, so that the new file begins with them and no
+//! write is lost. Deliberately absent: threads, timers, and the decision when to sync.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{Disk, DiskLock, SyncFile, WriteFile, append_all};
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal_buffer::push_select;
+use crate::lsn::Lsn;
+use crate::manifest::{FileEntry, FileType, Manifest};
+use crate::recover::AofOptions;
+
+/// Buffers that have grown beyond this are given back to the allocator once they are empty, in bytes.
+const KEPT_CAPACITY: usize = 4 * 1024 * 1024;
+
+/// The end of the journal, open to be written.
+#[derive(Debug)]
+pub struct AofWriter {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: AofOptions,
+    manifest: Manifest,
+    file: Increment,
+    /// The bytes in `file` after `file.synced_len`, and after a failure the group that could not be written.
+    unsynced: Unsynced,
+    /// The highest number that an increment may have on disk.
+    last_seq: u64,
+    /// Increments that a failed attempt may have left behind.
+    leftovers: Vec<String>,
+    appended: Lsn,
+    written: Lsn,
+    synced: Lsn,
+    failure: Option<String>,
+    /// The bytes of all files before the current one.
+    earlier_bytes: u64,
+    base_bytes: u64,
+    _lock: Box<dyn DiskLock>,
+}
+
+/// The increment that is written to.
+#[derive(Debug)]
+struct Increment {
+    name: String,
+    file: Box<dyn WriteFile>,
+    /// Bytes, all of them complete groups.
+    len: u64,
+    /// Bytes that are known to be durable.
+    synced_len: u64,
+    /// Whether nothing has been appended since it was opened: the database in effect at its end is unknown.
+    is_untouched: bool,
+}
+
+/// Groups as they stand in the file.
+#[derive(Debug, Default)]
+struct Unsynced {
+    bytes: Vec<u8>,
+    /// The length of each, and the database in effect before it (`None` if it begins with a SELECT).
+    groups: VecDeque<(usize, Option<u32>)>,
+}
+
+impl Unsynced {
+    fn db_before(&self) -> Option<u32> {
+        self.groups.front().and_then(|&(_, db)| db)
+    }
+
+    /// Forgets the first so many bytes, whole groups.
+    fn forget(&mut self, bytes: usize) {
+        let mut left = bytes;
+        while let Some(&(len, _)) = self.groups.front()
+            && len <= left
+        {
+            left -= len;
+            self.groups.pop_front();
+        }
+        self.bytes.drain(..bytes.min(self.bytes.len()));
+        if self.bytes.is_empty() {
+            self.bytes.shrink_to(KEPT_CAPACITY);
+        }
+    }
+}
+
+/// What a started sync will have made durable.
+#[derive(Debug)]
+pub struct PendingSync {
+    file: Box<dyn SyncFile>,
+    file_name: String,
+    len: u64,
+    lsn: Lsn,
+}
+
+impl PendingSync {
+    /// Does the sync, on whatever thread. Its result goes to [`AofWriter::finish_sync`].
+    pub fn run(&self) -> std::io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+impl AofWriter {
+    /// Appends a group of complete commands and hands it to the operating system, in one piece if it takes it.
+    ///
+    /// `db_before` is the database in effect before the first of them, `None` if they begin with a SELECT. On
+    /// success they survive the process, though not the machine. On failure the writer has failed, but the group
+    /// is in its keeping: do not append it again. A writer that had failed before takes nothing.
+    pub fn append(&mut self, group: &[u8], db_before: Option<u32>) -> Result<Lsn> {
+        self.refuse_if_failed()?;
+        if group.is_empty() {
+            return Ok(self.written);
+        }
+        let begin = self.unsynced.bytes.len();
+        if self.file.is_untouched {
+            frame_select(&mut self.unsynced.bytes, db_before);
+        }
+        frame_group(&mut self.unsynced.bytes, group);
+        self.unsynced.groups.push_back((self.unsynced.bytes.len() - begin, db_before));
+        self.appended = self.appended + group.len();
+        let framed = self.unsynced.bytes.get(begin..).unwrap_or_default();
+        if let Err(error) = append_all(&mut *self.file.file, framed) {
+            // Best effort: what was written of the group must not stay, but the file is given up in any case, and
+            // a new one is not begun before this one has been cut off durably.
+            let _ = self.file.file.truncate(self.file.len);
+            return Err(self.fail("write to the AOF file", error));
+        }
+        self.file.len += framed.len() as u64;
+        self.file.is_untouched = false;
+        self.written = self.appended;
+        if self.unsynced.bytes.len() > self.options.max_unsynced_bytes {
+            self.sync()?;
+        }
+        Ok(self.written)
+    }
+
+    /// Makes all that was appended durable.
+    pub fn sync(&mut self) -> Result<Lsn> {
+        self.refuse_if_failed()?;
+        if self.synced == self.written {
+            return Ok(self.synced);
+        }
+        match self.file.file.sync_data() {
+            Ok(()) => {
+                let (len, lsn) = (self.file.len, self.written);
+                self.note_synced(len, lsn);
+                Ok(self.synced)
+            }
+            Err(error) => Err(self.fail("sync the AOF file", error)),
+        }
+    }
+
+    /// Prepares a sync of all that was appended so far, to be run on another thread while this one goes on
+    /// appending; `None` if all of it is durable. There is to be one at a time.
+    pub fn begin_sync(&mut self) -> Result<Option<PendingSync>> {
+        self.refuse_if_failed()?;
+        if self.synced == self.written {
+            return Ok(None);
+        }
+        match self.file.file.sync_handle() {
+            Ok(file) => {
+                let file_name = self.file.name.clone();
+                Ok(Some(PendingSync { file, file_name, len: self.file.len, lsn: self.written }))
+            }
+            Err(error) => Err(self.fail("sync the AOF file", error)),
+        }
+    }
+
+    /// Takes the result of a prepared sync. One of a file that has been given up since changes nothing.
+    pub fn finish_sync(&mut self, pending: &PendingSync, result: std::io::Result<()>) -> Result<Lsn> {
+        self.refuse_if_failed()?;
+        if pending.file_name == self.file.name {
+            match result {
+                Ok(()) if pending.lsn > self.synced => self.note_synced(pending.len, pending.lsn),
+                Ok(()) => {}
+                Err(error) => return Err(self.fail("sync the AOF file", error)),
+            }
+        }
+        Ok(self.synced)
+    }
+
+    /// Ends the current increment and begins a new one. On a writer that has failed this is the way back: the old
+    /// file is cut off after its last durable byte, and the new one begins with all that came after it.
+    ///
+    /// If it fails, a sound writer stays as it was where that is safe, and a failed one stays failed; try again
+    /// when the cause may be gone.
+    pub fn start_new_incr(&mut self) -> Result<()> {
+        if self.failure.is_none() {
+            self.sync()?;
+        } else if let Err(error) = self.cut_off_old_file() {
+            return Err(self.still_failed(error));
+        }
+        let name = format!("{}.{}.incr.aof", self.options.file_name, self.last_seq + 1);
+        let mut next = match self.prepare_increment(&name) {
+            Ok(next) => next,
+            Err(error) => {
+                // Nothing names it yet.
+                let _ = self.disk.remove(&self.dir.join(&name));
+                return Err(self.still_failed(error));
+            }
+        };
+        let mut manifest = self.manifest.clone();
+        manifest.incrs.push(FileEntry {
+            name: name.clone(),
+            seq: self.last_seq + 1,
+            file_type: FileType::Incr,
+        });
+        if let Err(store) = manifest.store(&*self.disk, &self.dir, &self.options.manifest_name()) {
+            if store.may_have_replaced {
+                // After a crash either manifest may be found. That names the new file as the last one, so the old
+                // one must not be appended to; and the new one has to stay, under a number that is not used again.
+                self.last_seq += 1;
+                self.leftovers.push(name);
+                self.failure.get_or_insert_with(|| in_short(&store.error));
+            } else {
+                let _ = self.disk.remove(&self.dir.join(&name));
+            }
+            return Err(self.still_failed(store.error));
+        }
+        self.last_seq += 1;
+        self.manifest = manifest;
+        self.earlier_bytes += self.file.synced_len;
+        next.is_untouched = self.unsynced.bytes.is_empty();
+        self.file = next;
+        self.unsynced = Unsynced::default();
+        self.written = self.appended;
+        self.synced = self.appended;
+        self.failure = None;
+        for leftover in std::mem::take(&mut self.leftovers) {
+            let _ = self.disk.remove(&self.dir.join(leftover));
+        }
+        Ok(())
+    }
+
+    /// Whether a write or a sync has failed, and nothing is accepted until [`AofWriter::start_new_incr`] succeeds.
+    pub fn is_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// What failed, in the operating system's words, as a MISCONF reply gives it.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// The end of what has been accepted.
+    pub fn appended_lsn(&self) -> Lsn {
+        self.appended
+    }
+
+    /// The end of what the operating system has: it survives the process.
+    pub fn written_lsn(&self) -> Lsn {
+        self.written
+    }
+
+    /// The end of what is durable: it survives the machine.
+    pub fn synced_lsn(&self) -> Lsn {
+        self.synced
+    }
+
+    /// The bytes of all files of the journal (`aof_current_size` of INFO).
+    pub fn current_size(&self) -> u64 {
+        self.earlier_bytes + self.file.len
+    }
+
+    /// The bytes of the base file (`aof_base_size` of INFO).
+    pub fn base_size(&self) -> u64 {
+        self.base_bytes
+    }
+
+    /// The manifest as it is on disk.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Takes over a directory that has been replayed: the last increment of `manifest`, or a new one.
+    pub(crate) fn open(parts: WriterParts) -> Result<Self> {
+        let WriterParts { disk, dir, options, mut manifest, base_bytes, data_bytes, lock } = parts;
+        let may_be_new = manifest.incrs.is_empty();
+        if may_be_new {
+            let name = format!("{}.1.incr.aof", options.file_name);
+            manifest.incrs.push(FileEntry { name, seq: 1, file_type: FileType::Incr });
+        }
+        let last = manifest.incrs.last().ok_or_else(|| Error::new(ErrorKind::Manifest, "no increment"))?;
+        let (name, last_seq) = (last.name.clone(), last.seq);
+        let file = open_increment(&*disk, &dir, &name, may_be_new)
+            .map_err(|error| Error::io(format_args!("open the AOF file {name}"), error))?;
+        if may_be_new {
+            // The file's name is durable before the manifest that has it.
+            sync_dir(&*disk, &dir)?;
+            manifest.store(&*disk, &dir, &options.manifest_name())?;
+        }
+        Ok(Self {
+            earlier_bytes: data_bytes.saturating_sub(file.len),
+            disk,
+            dir,
+            options,
+            manifest,
+            file,
+            unsynced: Unsynced::default(),
+            last_seq,
+            leftovers: Vec::new(),
+            appended: Lsn::default(),
+            written: Lsn::default(),
+            synced: Lsn::default(),
+            failure: None,
+            base_bytes,
+            _lock: lock,
+        })
+    }
+
+    fn refuse_if_failed(&self) -> Result<()> {
+        match &self.failure {
+            Some(failure) => Err(Error::new(
+                ErrorKind::Failed,
+                format!(
+                    "nothing is written to the AOF since a failure ({failure}) until a new file has been begun"
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, what: &str, error: std::io::Error) -> Error {
+        let error = Error::io(format_args!("{what} {}", self.file.name), error);
+        self.failure = Some(in_short(&error));
+        error
+    }
+
+    /// Remembers the latest cause, if the writer had failed before.
+    fn still_failed(&mut self, error: Error) -> Error {
+        if let Some(failure) = &mut self.failure {
+            *failure = in_short(&error);
+        }
+        error
+    }
+
+    fn note_synced(&mut self, len: u64, lsn: Lsn) {
+        self.unsynced.forget(len.saturating_sub(self.file.synced_len) as usize);
+        self.file.synced_len = len;
+        self.synced = lsn;
+    }
+
+    /// Makes it durable that the old file ends after what was durable of it.
+    fn cut_off_old_file(&mut self) -> Result<()> {
+        let cut = |error| Error::io(format_args!("cut off the AOF file {}", self.file.name), error);
+        // Opened again: an error that was reported to the old descriptor is not reported to this one.
+        let mut file = self.disk.open_append(&self.dir.join(&self.file.name)).map_err(cut)?;
+        file.truncate(self.file.synced_len).map_err(cut)?;
+        file.sync_all().map_err(cut)
+    }
+
+    /// Makes the next increment, durable with its name, and with what is not durable elsewhere.
+    fn prepare_increment(&self, name: &str) -> Result<Increment> {
+        let io = |error| Error::io(format_args!("begin the AOF file {name}"), error);
+        let mut file = self.disk.create(&self.dir.join(name)).map_err(io)?;
+        let mut content = Vec::new();
+        if !self.unsynced.bytes.is_empty() {
+            frame_select(&mut content, self.unsynced.db_before());
+            append_all(&mut *file, &content).map_err(io)?;
+            append_all(&mut *file, &self.unsynced.bytes).map_err(io)?;
+        }
+        file.sync_all().map_err(io)?;
+        sync_dir(&*self.disk, &self.dir)?;
+        let len = (content.len() + self.unsynced.bytes.len()) as u64;
+        Ok(Increment { name: name.to_owned(), file, len, synced_len: len, is_untouched: true })
+    }
+}
+
+/// The cause as strerror says it, without the number that Rust adds.
+fn in_short(error: &Error) -> String {
+    let text = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// What a writer begins with.
+pub(crate) struct WriterParts {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: AofOptions,
+    pub(crate) manifest: Manifest,
+    pub(crate) base_bytes: u64,
+    pub(crate) data_bytes: u64,
+    pub(crate) lock: Box<dyn DiskLock>,
+}
+
+fn open_increment(disk: &dyn Disk, dir: &Path, name: &str, is_new: bool) -> std::io::Result<Increment> {
+    let path = dir.join(name);
+    let mut file = if is_new { disk.create(&path)? } else { disk.open_append(&path)? };
+    // What was replayed may have come from memory: the process before this one need not have synced it. Clients
+    // see it from now on, so it has to last.
+    file.sync_all()?;
+    let len = file.len()?;
+    Ok(Increment { name: name.to_owned(), file, len, synced_len: len, is_untouched: true })
+}
+
+pub(crate) fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    disk.sync_dir(dir).map_err(|error| Error::io(format_args!("sync the directory {}", dir.display()), error))
+}
+
+/// The one place that decides what stands in the file for a group of commands: the commands themselves. An
+/// annotation line that holds their checksum (`#CRC:`) will go in front of them here; it does not count as
+/// part of the logical journal.
+fn frame_group(file: &mut Vec<u8>, group: &[u8]) {
+    file.extend_from_slice(group);
+}
+
+/// Says which database is in effect, at the beginning of a file or after an unknown one.
+fn frame_select(file: &mut Vec<u8>, db: Option<u32>) {
+    if let Some(db) = db {
+        push_select(file, db);
+    }
+}
