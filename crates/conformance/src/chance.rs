@@ -1,5 +1,5 @@
 //! Commands whose replies are a matter of chance or of the server's own order: SPOP and its relatives are checked by property
-//! against the data, then our data is brought to the other side's; scans are followed to their end and compared as sets.
+//! against the data, then both sides are brought to the same data; scans are followed to their end and compared as sets.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -43,7 +43,7 @@ pub(crate) fn compare_random(
         return Ok(Some(format!("ours {own:?}, theirs {other:?}: of another form")));
     }
     if name == b"SPOP" && own != other {
-        even_out(&args[1], ours, &own, &other)?;
+        even_out(&args[1], ours, theirs)?;
     }
     Ok(None)
 }
@@ -80,16 +80,22 @@ fn elements(found: Vec<Vec<u8>>, pairs: bool) -> BTreeSet<Vec<Vec<u8>>> {
     found.into_iter().map(|item| vec![item]).collect()
 }
 
-/// Puts back into our set what only we popped, and takes out what only they popped.
-fn even_out(key: &[u8], ours: &mut Client, own: &Value, other: &Value) -> io::Result<()> {
-    let (own, other) = (texts(own), texts(other));
-    for (name, members) in [("SADD", &own - &other), ("SREM", &other - &own)] {
-        if !members.is_empty() {
-            let mut args = args![name, key];
-            args.extend(members);
-            ours.command(&args)?;
-        }
+/// Makes both sets anew with what theirs has left, and the expiry that it had. Taking out what only they popped would not do:
+/// Redis' choice of encoding for the rest depends on what the rest happens to be.
+fn even_out(key: &[u8], ours: &mut Client, theirs: &mut Client) -> io::Result<()> {
+    let left = texts(&theirs.command(&args!["SMEMBERS", key])?);
+    let expiry = theirs.command(&args!["PEXPIRETIME", key])?;
+    let mut add = args!["SADD", key];
+    add.extend(left);
+    let mut commands = vec![args!["DEL", key]];
+    if add.len() > 2 {
+        commands.push(add);
     }
+    if let Some(expiry) = expiry.integer().filter(|expiry| *expiry > 0) {
+        commands.push(args!["PEXPIREAT", key, expiry]);
+    }
+    ours.pipeline(&commands)?;
+    theirs.pipeline(&commands)?;
     Ok(())
 }
 

@@ -97,7 +97,10 @@ impl fmt::Display for Failure {
             "--- {} differs (MTCACHE_SEED={} MTCACHE_COMMANDS={HISTORY})",
             self.difference.command, self.seed
         )?;
-        write!(f, "{}", self.script)?;
+        // What did not shrink is better run again than read.
+        for line in self.script.lines().take(60) {
+            writeln!(f, "{line}")?;
+        }
         let what: String = self.difference.what.chars().take(2_000).collect();
         writeln!(f, "=> {what}")
     }

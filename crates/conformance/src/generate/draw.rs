@@ -186,9 +186,10 @@ impl Draw {
     /// A member, field or list element out of a small universe, so that elements meet.
     pub fn member(&mut self) -> Vec<u8> {
         match self.below(20) {
-            0..=9 => vec![b'a' + self.below(10) as u8],
-            10..=16 => self.between(-3, 12).to_string().into_bytes(),
-            17 => args!["", "über", "\u{0}\u{1}", "aa", "ab", "A"].swap_remove(self.below(6)),
+            0..=9 => vec![b'a' + self.below(6) as u8],
+            10..=16 => self.between(-2, 6).to_string().into_bytes(),
+            // SORT ALPHA compares up to a NUL byte; nothing else may begin as this one does.
+            17 => args!["", "über", "~\u{0}x", "aa", "ab", "A"].swap_remove(self.below(6)),
             _ => self.value(),
         }
     }
@@ -404,7 +405,9 @@ impl Draw {
     /// A relative time to live in seconds: far, or not positive, or refused.
     pub fn seconds(&mut self) -> Vec<u8> {
         match self.below(16) {
-            0 => self.pick(&["0", "-1", "-9223372036854775808", "-9223372036854776"]).into_arg(),
+            0 if self.percent(50) => {
+                self.pick(&["0", "-1", "-9223372036854775808", "-9223372036854776"]).into_arg()
+            }
             1 => self
                 .pick(&["9223372036854775807", "9223372036854775", "9223372036854776", "9999999999999"])
                 .into_arg(),
@@ -416,7 +419,7 @@ impl Draw {
     /// As [`Draw::seconds`], in milliseconds.
     pub fn milliseconds(&mut self) -> Vec<u8> {
         match self.below(16) {
-            0 => self.pick(&["0", "-1", "-9223372036854775808"]).into_arg(),
+            0 if self.percent(50) => self.pick(&["0", "-1", "-9223372036854775808"]).into_arg(),
             1 => self.pick(&["9223372036854775807", "9223372036854775000", "92233720368547758"]).into_arg(),
             2 => self.not_an_integer(),
             _ => (self.far_seconds() * 1_000).into_arg(),
@@ -426,7 +429,9 @@ impl Draw {
     /// An absolute time in seconds: far, or refused. Past ones only where a command deletes at once (`allow_past`).
     pub fn at_seconds(&mut self, allow_past: bool) -> Vec<u8> {
         match self.below(16) {
-            0 if allow_past => self.pick(&["1", "1000000000", "-1", "0", "-9223372036854775808"]).into_arg(),
+            0 if allow_past && self.percent(50) => {
+                self.pick(&["1", "1000000000", "-1", "0", "-9223372036854775808"]).into_arg()
+            }
             1 => self.pick(&["9223372036854775807", "9223372036854775", "9223372036854776"]).into_arg(),
             2 => self.not_an_integer(),
             _ => self.far_time().into_arg(),
@@ -436,7 +441,7 @@ impl Draw {
     /// As [`Draw::at_seconds`], in milliseconds.
     pub fn at_milliseconds(&mut self, allow_past: bool) -> Vec<u8> {
         match self.below(16) {
-            0 if allow_past => self.pick(&["1", "1000000000000", "-1", "0"]).into_arg(),
+            0 if allow_past && self.percent(50) => self.pick(&["1", "1000000000000", "-1", "0"]).into_arg(),
             1 => self.pick(&["9223372036854775807", "9223372036854775000"]).into_arg(),
             2 => self.not_an_integer(),
             _ => (self.far_time() * 1_000).into_arg(),

@@ -7,12 +7,12 @@ use crate::args;
 /// One command of the family.
 pub(super) fn next(draw: &mut Draw) -> Args {
     match draw.below(40) {
-        0..=2 => {
+        0..=1 => {
             let mut args = args![draw.pick(&["DEL", "UNLINK"])];
             args.extend((0..draw.few()).map(|_| readable_key(draw)));
             args
         }
-        3..=5 => {
+        2..=5 => {
             let mut args = args![draw.pick(&["EXISTS", "TOUCH", "EXISTS"])];
             args.extend((0..draw.few()).map(|_| readable_key(draw)));
             args
@@ -21,8 +21,10 @@ pub(super) fn next(draw: &mut Draw) -> Args {
         14..=18 => args![draw.pick(&["TTL", "PTTL", "EXPIRETIME", "PEXPIRETIME"]), readable_key(draw)],
         19..=20 => args!["PERSIST", readable_key(draw)],
         21..=22 => args!["TYPE", readable_key(draw)],
-        23..=24 => args!["RENAME", draw.any_key(), draw.any_key()],
-        25 => args!["RENAMENX", draw.any_key(), draw.any_key()],
+        23..=25 => {
+            let [from, to] = from_and_to(draw);
+            args![draw.pick(&["RENAME", "RENAME", "RENAMENX"]), from, to]
+        }
         26..=28 => {
             let mut args = args!["SCAN"];
             args.extend(scan_options(draw, true));
@@ -39,7 +41,7 @@ pub(super) fn next(draw: &mut Draw) -> Args {
             }
             args
         }
-        36..=37 => args!["MOVE", draw.any_key(), database(draw)],
+        36..=37 => args!["MOVE", draw.any_key(), other_database(draw)],
         _ => args!["DBSIZE"],
     }
 }
@@ -48,7 +50,8 @@ pub(super) fn next(draw: &mut Draw) -> Args {
 pub(super) fn next_copying(draw: &mut Draw) -> Args {
     match draw.below(2) {
         0 => {
-            let mut args = args!["COPY", draw.any_key(), draw.any_key()];
+            let [from, to] = from_and_to(draw);
+            let mut args = args!["COPY", from, to];
             for _ in 0..draw.below(3) {
                 args.extend(match draw.below(4) {
                     0..=1 => args!["REPLACE"],
@@ -60,6 +63,13 @@ pub(super) fn next_copying(draw: &mut Draw) -> Args {
         }
         _ => sort(draw),
     }
+}
+
+/// Two keys, mostly of the same kind: otherwise types would soon be mixed everywhere.
+fn from_and_to(draw: &mut Draw) -> [Vec<u8>; 2] {
+    let kind = draw.pick(&Kind::WRITABLE);
+    let to = if draw.percent(85) { draw.own_key(kind) } else { draw.any_key() };
+    [draw.own_key(kind), to]
 }
 
 fn readable_key(draw: &mut Draw) -> Vec<u8> {
@@ -90,8 +100,13 @@ fn expire(draw: &mut Draw) -> Args {
 pub(super) fn database(draw: &mut Draw) -> Vec<u8> {
     match draw.below(20) {
         0 => draw.pick(&["16", "-1", "abc", "", "99999999999", "15"]).into(),
-        _ => draw.between(0, 3).to_string().into_bytes(),
+        1..=4 => draw.between(1, 3).to_string().into_bytes(),
+        _ => b"0".to_vec(),
     }
+}
+
+fn other_database(draw: &mut Draw) -> Vec<u8> {
+    if draw.percent(70) { draw.between(0, 3).to_string().into_bytes() } else { database(draw) }
 }
 
 fn sort(draw: &mut Draw) -> Args {

@@ -15,7 +15,7 @@ mod transactions;
 
 use std::fmt;
 
-use self::draw::{Args, Draw};
+use self::draw::{Args, Draw, Kind};
 use crate::args;
 
 /// The connection that speaks RESP2.
@@ -185,6 +185,9 @@ fn data_command(draw: &mut Draw, families: &[Family]) -> Args {
 
 /// A command of a data family, now and then a spoiled one.
 fn command(draw: &mut Draw, family: Family) -> Args {
+    if draw.percent(18) {
+        return feed(draw);
+    }
     let mut args = match family {
         Family::Hashes => hashes::next(draw),
         Family::Lists => lists::next(draw),
@@ -196,6 +199,41 @@ fn command(draw: &mut Draw, family: Family) -> Args {
     };
     if draw.percent(4) {
         spoil(draw, &mut args);
+    }
+    args
+}
+
+/// Puts some elements where they belong: of all that commands do, more takes away than adds.
+fn feed(draw: &mut Draw) -> Args {
+    let kind = draw.pick(&[
+        Kind::Sorted,
+        Kind::Sorted,
+        Kind::Sorted,
+        Kind::List,
+        Kind::List,
+        Kind::Hash,
+        Kind::Set,
+        Kind::Text,
+    ]);
+    let key = draw.own_key(kind);
+    let count = 3 + draw.below(6);
+    let mut args = match kind {
+        Kind::Sorted => args!["ZADD", key],
+        Kind::List => args!["RPUSH", key],
+        Kind::Hash => args!["HSET", key],
+        Kind::Set => args!["SADD", key],
+        _ => return args!["SET", key, draw.value()],
+    };
+    for _ in 0..count {
+        match kind {
+            Kind::Sorted => args.extend([draw.between(-5, 12).to_string().into_bytes(), draw.member()]),
+            Kind::Hash => args.extend([draw.member(), draw.value()]),
+            // Half of the sets stay sets of integers.
+            Kind::Set if args[1].last().is_some_and(|last| last % 2 == 0) => {
+                args.push(draw.between(-5, 15).to_string().into_bytes());
+            }
+            _ => args.push(draw.member()),
+        }
     }
     args
 }

@@ -26,9 +26,13 @@ pub(super) fn next(draw: &mut Draw) -> Args {
         5..=10 => args!["SELECT", database(draw)],
         11 => args!["SWAPDB", database(draw), database(draw)],
         12..=14 => args!["DBSIZE"],
-        15 => args!["FLUSHDB"],
-        16 if draw.percent(20) => args!["FLUSHALL"],
-        16 => args![draw.pick(&["FLUSHDB", "FLUSHALL"]), draw.pick(&["SYNC", "ASYNC", "NOW"])],
+        // Seldom, or nothing would ever grow.
+        15 if draw.percent(15) => args!["FLUSHDB"],
+        15 if draw.percent(10) => args!["FLUSHALL"],
+        16 if draw.percent(10) => {
+            args![draw.pick(&["FLUSHDB", "FLUSHALL"]), draw.pick(&["SYNC", "ASYNC", "NOW"])]
+        }
+        15..=16 => args![draw.pick(&["FLUSHDB", "FLUSHALL"]), "NOW"],
         17..=19 => args!["CLIENT", "SETNAME", draw.pick(&["worker", "", "with space", "other"])],
         20..=21 => args!["CLIENT", "GETNAME"],
         22 => args!["CLIENT", draw.pick(&["ID", "INFO", "LIST", "NONSENSE", "GETREDIR", "TRACKINGINFO"])],

@@ -113,9 +113,9 @@ fn zadd(draw: &mut Draw, key: Vec<u8>) -> Args {
 
 /// `start stop` and the options of ZRANGE.
 fn range(draw: &mut Draw, scores: bool) -> Args {
-    let (mut args, mut tail) = match draw.below(5) {
-        0..=1 => (args![draw.index(), draw.index()], Args::new()),
-        2..=3 => (args![draw.score_bound(), draw.score_bound()], args!["BYSCORE"]),
+    let (mut args, mut tail) = match draw.below(10) {
+        0..=4 => (args![draw.index(), draw.index()], Args::new()),
+        5..=8 => (args![draw.score_bound(), draw.score_bound()], args!["BYSCORE"]),
         // Errors only: without BYSCORE a score bound is not a rank, and BYLEX takes no scores.
         _ => (args![draw.score_bound(), draw.index()], Args::new()),
     };
