@@ -4,47 +4,40 @@
 //! owns the engine calls ([`Engine::expire_cycle`]). Time comes in through the [`Clock`], writes go out through
 //! the [`Journal`].
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use crate::client::{Client, Mailbox};
+use crate::config::{Config, ConfigListener, RuntimeConfig};
+use crate::error::CommandError;
 use crate::journal::Journal;
 use crate::keyspace::{DEFAULT_DATABASES, DbIndex, EvictionPolicy, EvictionPool, Keyspace, random_below};
 use crate::notify::Class;
+use crate::settings::Settings;
 use crate::time::{Clock, UnixMillis};
 
-/// How an engine is made. What can change while it runs is in [`Settings`].
+/// How an engine is made.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// Number of shards, rounded up to a power of two. Default: 16.
     pub shards: usize,
-    /// Number of databases, 1 to 255. Default: 16.
-    pub databases: usize,
+    /// The configuration to begin with. Default: [`Config::default`].
+    pub config: Config,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { shards: 16, databases: DEFAULT_DATABASES }
+        Self { shards: 16, config: Config::default() }
     }
-}
-
-/// Settings that commands read all the time and that may change while the engine runs.
-#[derive(Debug)]
-pub struct Settings {
-    /// Bytes the keyspace may take; zero for no limit. Default: 0 (the server sets 2 GB).
-    pub maxmemory: AtomicU64,
-    /// An [`EvictionPolicy`] by its number. Default: allkeys-lru.
-    policy: AtomicU8,
-    /// Entries looked at per eviction, 1 to 64. Default: 5.
-    pub maxmemory_samples: AtomicUsize,
 }
 
 /// The engine.
 pub struct Engine {
     pub(crate) keyspace: Keyspace,
     pub(crate) settings: Settings,
+    config: RuntimeConfig,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) journal: OnceLock<Arc<dyn Journal>>,
     next_client_id: AtomicU64,
@@ -57,13 +50,11 @@ pub struct Engine {
 impl Engine {
     /// An empty engine.
     pub fn new(options: &EngineOptions, clock: Arc<dyn Clock>) -> Self {
+        let databases = usize::try_from(options.config.int("databases")).unwrap_or(DEFAULT_DATABASES);
         Self {
-            keyspace: Keyspace::new(options.shards, options.databases.clamp(1, 255)),
-            settings: Settings {
-                maxmemory: AtomicU64::new(0),
-                policy: AtomicU8::new(EvictionPolicy::default() as u8),
-                maxmemory_samples: AtomicUsize::new(5),
-            },
+            keyspace: Keyspace::new(options.shards, databases.clamp(1, 255)),
+            settings: Settings::new(&options.config),
+            config: RuntimeConfig::new(options.config.clone()),
             clock,
             journal: OnceLock::new(),
             next_client_id: AtomicU64::new(1),
@@ -88,16 +79,30 @@ impl Engine {
         self.clock.now()
     }
 
+    /// The configuration.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.get()
+    }
+
+    /// Changes parameters as `CONFIG SET` does: name, value, name, value; wholly or not at all.
+    pub fn set_config(&self, pairs: &[&[u8]]) -> Result<(), CommandError> {
+        self.config.change(&self.settings, pairs)
+    }
+
+    /// Makes `listener` hear of every change of the configuration from now on.
+    pub fn on_config_change(&self, listener: Arc<dyn ConfigListener>) {
+        self.config.listen(listener);
+    }
+
+    /// The parameters that commands read all the time.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The eviction policy in force.
     #[inline]
     pub fn policy(&self) -> EvictionPolicy {
-        let number = usize::from(self.settings.policy.load(Ordering::Relaxed));
-        EvictionPolicy::ALL.get(number).copied().unwrap_or_default()
-    }
-
-    /// Changes the eviction policy.
-    pub fn set_policy(&self, policy: EvictionPolicy) {
-        self.settings.policy.store(policy as u8, Ordering::Relaxed);
+        self.settings.policy()
     }
 
     /// Bytes in use, which `maxmemory` limits.
@@ -118,7 +123,7 @@ impl Engine {
     pub(crate) fn make_room(&self, now: UnixMillis) -> bool {
         /// Evictions for one command; a write that needs more leaves the rest to the next.
         const MAX_PER_COMMAND: usize = 10_000;
-        let limit = self.settings.maxmemory.load(Ordering::Relaxed);
+        let limit = self.settings.maxmemory();
         if limit == 0 || self.used_memory() as u64 <= limit {
             return true;
         }
@@ -140,7 +145,7 @@ impl Engine {
         if policy == EvictionPolicy::NoEviction {
             return false;
         }
-        let samples = self.settings.maxmemory_samples.load(Ordering::Relaxed);
+        let samples = self.settings.maxmemory_samples();
         let shards = self.keyspace.shards();
         let start = random_below(shards);
         // One random shard is enough where it has entries; only an almost empty keyspace makes this look further.

@@ -10,6 +10,7 @@
 
 mod client;
 mod commands;
+mod config;
 mod context;
 mod dispatch;
 mod engine;
@@ -18,6 +19,7 @@ mod journal;
 mod keyspace;
 mod notify;
 mod session;
+mod settings;
 #[cfg(test)]
 #[allow(dead_code, reason = "each family of commands uses its part of the harness")]
 mod testing;
@@ -25,10 +27,15 @@ mod time;
 pub mod types;
 
 pub use self::client::{Client, Mailbox, NoMailbox};
+pub use self::config::{
+    BufferLimit, Change, Config, ConfigError, ConfigListener, ConfigText, Effect, Kind, PARAMS, Param,
+    SavePoint,
+};
 pub use self::dispatch::MAX_TRANSACTION_BYTES;
-pub use self::engine::{Engine, EngineOptions, Settings};
+pub use self::engine::{Engine, EngineOptions};
 pub use self::error::{CommandError, CommandResult};
 pub use self::journal::{Commands, Journal, Lsn};
 pub use self::keyspace::{DEFAULT_DATABASES, DbIndex, EvictionPolicy, MAX_KEY_LEN};
 pub use self::session::Session;
+pub use self::settings::Settings;
 pub use self::time::{Clock, UnixMillis};
