@@ -80,54 +80,79 @@ pub fn keys_with_flags(
     Ok(())
 }
 
-/// Tries the specifications, then the rules for this one command.
+/// Goes by the specifications; where these fall short, by the rules for this one command.
 fn collect<T>(
     spec: &CommandSpec,
     args: &[&[u8]],
     out: &mut SmallVec<[T; 8]>,
     make: impl Fn(usize, KeyFlags) -> T,
 ) -> Result<(), KeyError> {
+    if matches!(spec.id, GEORADIUS | GEORADIUSBYMEMBER) {
+        return special(spec, args, &mut |index, flags| out.push(make(index, flags)));
+    }
     let start = out.len();
     for group in spec.key_specs.iter().filter(|group| !group.flags.contains(KeyFlags::NOT_KEY)) {
-        let Some(run) = find(group, args).filter(|_| !group.flags.contains(KeyFlags::INCOMPLETE)) else {
-            out.truncate(start);
-            return special(spec, args, &mut |index, flags| out.push(make(index, flags)));
-        };
-        out.extend((run.first..=run.last).step_by(run.step).map(|index| make(index, group.flags)));
+        match find(group, args) {
+            Found::Run { first, last, step } => {
+                out.extend((first..=last).step_by(step).map(|index| make(index, group.flags)));
+            }
+            Found::Absent => {}
+            Found::Unclear => {
+                out.truncate(start);
+                return special(spec, args, &mut |index, flags| out.push(make(index, flags)));
+            }
+        }
     }
     Ok(())
 }
 
-/// Positions from `first` to `last`, both inside the arguments.
-struct Run {
-    first: usize,
-    last: usize,
-    step: usize,
+/// What a specification says about some arguments.
+enum Found {
+    /// Keys from `first` to `last`, both inside the arguments.
+    Run { first: usize, last: usize, step: usize },
+    /// Its keyword is not used.
+    Absent,
+    /// It cannot tell, or the arguments are malformed.
+    Unclear,
 }
 
-fn find(group: &KeySpec, args: &[&[u8]]) -> Option<Run> {
+fn find(group: &KeySpec, args: &[&[u8]]) -> Found {
     let begin = match group.begin {
         BeginSearch::Index(at) => usize::from(at),
-        BeginSearch::Keyword { keyword, from } => find_keyword(keyword, from, args)? + 1,
-        BeginSearch::Unknown => return None,
+        BeginSearch::Keyword { keyword, from } => match find_keyword(keyword, from, args) {
+            Some(at) => at + 1,
+            None => return Found::Absent,
+        },
+        BeginSearch::Unknown => return Found::Unclear,
     };
-    let (first, last, step) = match group.find {
+    if group.flags.contains(KeyFlags::INCOMPLETE) {
+        return Found::Unclear;
+    }
+    match run(group.find, begin, args) {
+        Some((first, last, step)) if 0 < first && first <= last && last < args.len() => {
+            Found::Run { first, last, step: usize::from(step).max(1) }
+        }
+        _ => Found::Unclear,
+    }
+}
+
+fn run(find: FindKeys, begin: usize, args: &[&[u8]]) -> Option<(usize, usize, u8)> {
+    match find {
         FindKeys::Range { last, step, .. } if last >= 0 => {
-            (begin, begin + last.unsigned_abs() as usize, step)
+            Some((begin, begin + last.unsigned_abs() as usize, step))
         }
         FindKeys::Range { last, step, limit } => {
             let rest = args.len().checked_sub(begin)? / usize::from(limit.max(1));
-            (begin, (begin + rest).checked_sub(last.unsigned_abs() as usize)?, step)
+            Some((begin, (begin + rest).checked_sub(last.unsigned_abs() as usize)?, step))
         }
         FindKeys::KeyNum { index, first, step } => {
             let count = usize::try_from(parse_i64(args.get(begin + usize::from(index))?)?).ok()?;
             let first = begin + usize::from(first);
-            (first, first.checked_add(count.checked_sub(1)?)?, step)
+            let span = count.checked_sub(1)?.checked_mul(usize::from(step))?;
+            Some((first, first.checked_add(span)?, step))
         }
-        FindKeys::Unknown => return None,
-    };
-    let inside = first > 0 && first <= last && last < args.len();
-    inside.then_some(Run { first, last, step: usize::from(step).max(1) })
+        FindKeys::Unknown => None,
+    }
 }
 
 /// Where `keyword` is, looked for from argument `from` on, or backwards when that counts from the end.
@@ -164,12 +189,8 @@ fn special(
                 found(store, STORED);
             }
         }
-        GEORADIUS | GEORADIUSBYMEMBER if args.len() > 1 => {
-            found(1, first_flags);
-            if let Some(store) = radius_store(args) {
-                found(store, STORED);
-            }
-        }
+        GEORADIUS if args.len() > 5 => radius_keys(6, first_flags, args, found),
+        GEORADIUSBYMEMBER if args.len() > 4 => radius_keys(5, first_flags, args, found),
         MIGRATE => migrate_keys(args).ok_or(KeyError)?.for_each(|index| found(index, first_flags)),
         _ if spec.flags.contains(CommandFlags::NO_MANDATORY_KEYS)
             && args.get(2) == Some(&b"0".as_slice()) => {}
@@ -196,19 +217,24 @@ fn sort_store(args: &[&[u8]]) -> Option<usize> {
     store
 }
 
-/// The destination of GEORADIUS and GEORADIUSBYMEMBER: behind the last STORE or STOREDIST.
-fn radius_store(args: &[&[u8]]) -> Option<usize> {
-    let mut store = None;
-    let mut at = 5;
+/// The source of GEORADIUS and every destination: with several the last one counts, yet the specifications
+/// find the first, and a key that is written must not be missed.
+fn radius_keys(
+    options: usize,
+    source_flags: KeyFlags,
+    args: &[&[u8]],
+    found: &mut dyn FnMut(usize, KeyFlags),
+) {
+    found(1, source_flags);
+    let mut at = options;
     while let Some(word) = args.get(at) {
         let is_store = word.eq_ignore_ascii_case(b"store") || word.eq_ignore_ascii_case(b"storedist");
         if is_store && at + 1 < args.len() {
             at += 1;
-            store = Some(at);
+            found(at, STORED);
         }
         at += 1;
     }
-    store
 }
 
 /// The one key of MIGRATE, or all those behind KEYS when the place of the one is left empty.
@@ -235,13 +261,14 @@ fn actual_flags(spec: &CommandSpec, args: &[&[u8]]) -> Option<KeyFlags> {
         }
         SET => Some(STORED),
         BITFIELD => {
-            // GET takes two arguments, everything else is OVERFLOW or writes.
+            // Only reads as long as nothing but GET type offset and OVERFLOW how is seen.
             let mut at = 2;
             while let Some(word) = args.get(at) {
-                if !word.eq_ignore_ascii_case(b"get") {
-                    return Some(KeyFlags::RW | KeyFlags::ACCESS | KeyFlags::UPDATE);
-                }
-                at += 3;
+                at += match word.to_ascii_lowercase().as_slice() {
+                    b"get" if at + 2 < args.len() => 3,
+                    b"overflow" if at + 1 < args.len() => 2,
+                    _ => return Some(KeyFlags::RW | KeyFlags::ACCESS | KeyFlags::UPDATE),
+                };
             }
             Some(KeyFlags::RO | KeyFlags::ACCESS)
         }
@@ -288,6 +315,7 @@ mod tests {
             ("sort_ro k by x", &[1]),
             ("georadius k 1 2 3 m", &[1]),
             ("georadius k 1 2 3 m store d", &[1, 7]),
+            ("georadius k 1 2 3 m store d store e", &[1, 7, 9]),
             ("georadiusbymember k m 3 m storedist d", &[1, 6]),
             ("migrate h 1 k 0 9", &[3]),
             ("migrate h 1  0 9 copy auth keys keys a b", &[10, 11]),
@@ -308,7 +336,6 @@ mod tests {
             "eval s 9223372036854775807 a",
             "zunionstore d 0 a",
             "lmpop 00 l left",
-            "xread count 1 streams",
             "migrate h 1 k 0 9 keys a",
         ] {
             assert_eq!(positions(line), Err(KeyError), "{line}");
