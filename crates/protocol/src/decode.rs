@@ -306,10 +306,9 @@ impl RequestDecoder {
 
     #[inline]
     fn length_line(&mut self, buf: &[u8]) -> Parsed<usize> {
-        // Nearly all lengths have one or two digits.
-        if let Some([b'$', a @ b'0'..=b'9', b'\r', _]) = window(buf, self.pos) {
-            self.pos += 4;
-            return self.checked_length(i64::from(a - b'0')).map(Ok);
+        if let Some((len, size)) = short_line(buf, self.pos, b'$') {
+            self.pos += size;
+            return self.checked_length(len).map(Ok);
         }
         let marker = buf.get(self.pos).copied();
         let len = match self.line(buf, Kind::TooBigBulkCount)? {
@@ -334,10 +333,10 @@ impl RequestDecoder {
 
     #[inline]
     fn count_line(&mut self, buf: &[u8], endless: Kind, invalid: Kind) -> Parsed<i64> {
-        if let Some([_, a @ b'0'..=b'9', b'\r', _]) = window(buf, self.pos) {
-            self.pos += 4;
+        if let Some((count, size)) = short_line(buf, self.pos, b'*') {
+            self.pos += size;
             self.scanned = self.pos;
-            return Ok(Ok(i64::from(a - b'0')));
+            return Ok(Ok(count));
         }
         match self.line(buf, endless)? {
             Ok(line) => parse_i64(line).ok_or(invalid).map(Ok),
@@ -393,10 +392,22 @@ enum Started {
     NeedMore { consumed: usize, hint: usize },
 }
 
-/// The four bytes at `pos`, when they are there.
+/// The number in a line of up to three digits, as nearly all are, and the line's size with its end; anything
+/// unusual, also a line that is not complete, is left to the careful way.
 #[inline]
-fn window(buf: &[u8], pos: usize) -> Option<&[u8; 4]> {
-    buf.get(pos..)?.first_chunk()
+fn short_line(buf: &[u8], pos: usize, marker: u8) -> Option<(i64, usize)> {
+    let line = buf.get(pos..)?;
+    let digit = |byte: u8| i64::from(byte - b'0');
+    match line {
+        [m, a @ b'0'..=b'9', b'\r', _, ..] if *m == marker => Some((digit(*a), 4)),
+        [m, a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', _, ..] if *m == marker => {
+            Some((digit(*a) * 10 + digit(*b), 5))
+        }
+        [m, a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', _, ..] if *m == marker => {
+            Some((digit(*a) * 100 + digit(*b) * 10 + digit(*c), 6))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -400,16 +400,18 @@ fn write_long_header(buf: &mut Vec<u8>, kind: u8, n: usize) {
 
 /// Writes a header into the [`DEFERRED_ROOM`] bytes kept at `at`, moving what follows when it needs more.
 fn patch_header(buf: &mut Vec<u8>, at: usize, kind: u8, n: usize) {
-    let mut header = smallvec::SmallVec::<[u8; 32]>::new();
-    let mut digits = itoa::Buffer::new();
-    header.push(kind);
-    header.extend_from_slice(digits.format(n).as_bytes());
-    header.extend_from_slice(b"\r\n");
     let end = at + DEFERRED_ROOM;
-    debug_assert!(end <= buf.len(), "the mark lies behind the end: the reply was truncated below it");
-    if end <= buf.len() {
-        buf.splice(at..end, header);
+    let Some(room) = buf.get_mut(at..end) else {
+        debug_assert!(false, "the mark lies behind the end: the reply was truncated below it");
+        return;
+    };
+    if n < 10 {
+        room.copy_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']);
+        return;
     }
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(n).as_bytes();
+    buf.splice(at..end, [kind].iter().chain(digits).chain(b"\r\n").copied());
 }
 
 pub(crate) fn write_line(buf: &mut Vec<u8>, kind: u8, text: &[u8]) {
