@@ -15,6 +15,7 @@ use crate::error::CommandError;
 use crate::journal::Journal;
 use crate::keyspace::{DEFAULT_DATABASES, DbIndex, EvictionPolicy, EvictionPool, Keyspace, random_below};
 use crate::notify::Class;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::time::{Clock, UnixMillis};
 
@@ -72,6 +73,25 @@ impl Engine {
     pub fn connect(&self, addr: String, laddr: String, mailbox: Box<dyn Mailbox>) -> Arc<Client> {
         let id = self.next_client_id.fetch_add(1, Ordering::Relaxed);
         Arc::new(Client::new(id, addr, laddr, self.clock.now(), mailbox))
+    }
+
+    /// Ends a session: forgets what it watches.
+    pub fn disconnect(&self, session: &mut Session) {
+        let watched = std::mem::take(&mut session.watched);
+        self.unwatch(&watched, &session.watch_flag);
+    }
+
+    /// Whether a connection may begin without a password.
+    pub fn allows_anonymous(&self) -> bool {
+        true
+    }
+
+    /// Counts a connection that was turned away.
+    pub fn count_rejected_connection(&self) {}
+
+    /// Number of databases.
+    pub fn databases(&self) -> usize {
+        self.keyspace.databases()
     }
 
     /// The wall clock.

@@ -79,6 +79,11 @@ impl Session {
         self.db
     }
 
+    /// Selects a database; the caller has checked that it exists.
+    pub fn select(&mut self, db: DbIndex) {
+        self.db = db;
+    }
+
     /// Whether the connection is to be closed once the replies are sent (`QUIT`, `CLIENT KILL`).
     pub fn wants_close(&self) -> bool {
         self.close
@@ -92,6 +97,11 @@ impl Session {
     /// Where the journal ended after this session's last write.
     pub fn last_write(&self) -> Lsn {
         self.last_write
+    }
+
+    /// Whether the session may run commands.
+    pub fn is_authenticated(&self) -> bool {
+        self.authenticated
     }
 
     /// Whether a transaction is open.

@@ -1,1 +1,144 @@
-//! Placeholder.
+//! A running engine: the engine with its clock, its timers and its files, opened by the server and by `embedded://` alike.
+//!
+//! Deliberately absent: sockets and an async runtime. Waiting for durability is a plain future, so that any runtime can.
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod clock;
+mod error;
+mod journal;
+mod replay;
+mod timers;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mtcache_engine::{Engine, EngineOptions, Session};
+use mtcache_persistence::disk::{Disk, RealDisk};
+use mtcache_persistence::{Aof, AofOptions, AppendFsync, ReplayReport};
+
+pub use self::clock::SystemClock;
+pub use self::error::NodeError;
+use self::journal::JournalThread;
+pub use self::journal::{JournalStatus, NotDurable, Reached};
+use self::timers::Timers;
+
+/// How a node is opened. The default keeps everything in memory only.
+#[derive(Debug, Clone, Default)]
+pub struct NodeOptions {
+    /// The engine's shape.
+    pub engine: EngineOptions,
+    /// Where and how writes are kept; `None` for memory only. Default: `None`.
+    pub append_only: Option<AppendOnly>,
+}
+
+/// How writes are kept in an append-only file.
+#[derive(Debug, Clone)]
+pub struct AppendOnly {
+    /// The directory in which `appendonlydir` lies; it must exist.
+    pub dir: PathBuf,
+    /// When writes are made durable. Default: `everysec`.
+    pub fsync: AppendFsync,
+    /// Names and limits of the files.
+    pub files: AofOptions,
+}
+
+impl AppendOnly {
+    /// Keeps writes under `dir`, made durable every second.
+    pub fn in_dir(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), fsync: AppendFsync::Everysec, files: AofOptions::default() }
+    }
+}
+
+/// A running engine.
+pub struct Node {
+    engine: Arc<Engine>,
+    timers: Timers,
+    journal: Option<JournalThread>,
+    replayed: Option<ReplayReport>,
+}
+
+impl Node {
+    /// Opens a node: loads what is on disk, then starts the timers.
+    pub fn open(options: &NodeOptions) -> Result<Self, NodeError> {
+        Self::open_on(options, Arc::new(RealDisk))
+    }
+
+    /// As [`open`](Self::open), on a disk of the caller's.
+    pub fn open_on(options: &NodeOptions, disk: Arc<dyn Disk>) -> Result<Self, NodeError> {
+        let engine = Arc::new(Engine::new(&options.engine, Arc::new(SystemClock::new())));
+        let mut journal = None;
+        let mut replayed = None;
+        if let Some(append_only) = &options.append_only {
+            let aof =
+                Aof::open(disk, &append_only.dir, append_only.files.clone()).map_err(NodeError::files)?;
+            let (writer, report) = replay::load(&engine, aof)?;
+            let thread = JournalThread::start(writer, append_only.fsync)?;
+            engine.attach_journal(Arc::clone(thread.journal()) as _);
+            journal = Some(thread);
+            replayed = Some(report);
+        }
+        let timers = Timers::start(&engine)?;
+        Ok(Self { engine, timers, journal, replayed })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// What was loaded when the node was opened.
+    pub fn replayed(&self) -> Option<&ReplayReport> {
+        self.replayed.as_ref()
+    }
+
+    /// What the replies of this session have to wait for before they may leave; `None` when nothing.
+    #[inline]
+    pub fn before_reply(&self, session: &Session) -> Option<Reached> {
+        self.journal.as_ref()?.journal().before_reply(session.last_write())
+    }
+
+    /// When writes are made durable; `None` when they are not kept at all.
+    pub fn fsync_policy(&self) -> Option<AppendFsync> {
+        Some(self.journal.as_ref()?.journal().policy())
+    }
+
+    /// Changes when writes are made durable; does nothing when they are not kept.
+    pub fn set_fsync_policy(&self, policy: AppendFsync) {
+        if let Some(journal) = &self.journal {
+            journal.journal().set_policy(policy);
+        }
+    }
+
+    /// The state of the journal, if there is one.
+    pub fn journal_status(&self) -> Option<JournalStatus> {
+        Some(self.journal.as_ref()?.journal().status())
+    }
+
+    /// Stops the timers and brings everything to disk. Commands that run afterwards are not kept.
+    pub fn close(&self) -> Result<(), NodeError> {
+        self.timers.stop();
+        match &self.journal {
+            Some(journal) => journal.stop(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Who wants to know whether it worked has called `close`.
+        if let Err(error) = self.close() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("journal", &self.journal_status()).finish_non_exhaustive()
+    }
+}

@@ -1,1 +1,122 @@
-//! Placeholder.
+//! The server: listeners, worker threads, connections, graceful stop.
+//!
+//! Each worker is one thread with one single-threaded runtime that owns its connections; all of them call the shared
+//! engine directly. Measured against a work-stealing runtime this saves about a microsecond per unpipelined command.
+//! Deliberately absent: any cache, any client, what a command does.
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod connection;
+mod error;
+mod listener;
+mod outbox;
+mod worker;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use mtcache_node::Node;
+use tokio::sync::watch;
+
+pub use self::error::ServerError;
+use self::listener::Listeners;
+pub use self::outbox::MAX_OUTBOX_BYTES;
+use self::worker::{Shared, Worker};
+
+/// An address to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bind {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether the server starts although this address is not to be had (`-::1` in redis.conf).
+    pub is_optional: bool,
+}
+
+/// How a server listens and works.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// TCP port; `Some(0)` lets the system choose, `None` means no TCP. Default: 6379.
+    pub port: Option<u16>,
+    /// Addresses to listen on. Default: 127.0.0.1 and, where there is one, ::1.
+    pub bind: Vec<Bind>,
+    /// Length of the queue of connections to be accepted. Default: 511.
+    pub tcp_backlog: i32,
+    /// Seconds between TCP keep-alive probes of a silent peer, 0 for none. Default: 300.
+    pub tcp_keepalive: u32,
+    /// A Unix socket to listen on besides. Default: none.
+    pub unixsocket: Option<PathBuf>,
+    /// Its permissions. Default: whatever the umask gives.
+    pub unixsocketperm: Option<u32>,
+    /// Connections at a time; one more is told so and closed. Default: 10,000.
+    pub maxclients: usize,
+    /// Worker threads. Default: one per core.
+    pub workers: usize,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            port: Some(6379),
+            bind: vec![
+                Bind { address: Ipv4Addr::LOCALHOST.into(), is_optional: false },
+                Bind { address: Ipv6Addr::LOCALHOST.into(), is_optional: true },
+            ],
+            tcp_backlog: 511,
+            tcp_keepalive: 300,
+            unixsocket: None,
+            unixsocketperm: None,
+            maxclients: 10_000,
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    workers: Vec<Worker>,
+    stop: watch::Sender<bool>,
+    addresses: Vec<SocketAddr>,
+    unix_path: Option<PathBuf>,
+}
+
+impl Server {
+    /// Opens the sockets and starts to serve `node`.
+    pub fn start(node: Arc<Node>, options: &ServerOptions) -> Result<Self, ServerError> {
+        let listeners = Listeners::open(options)?;
+        let addresses = listeners.addresses();
+        let unix_path = listeners.unix_path.clone();
+        let (stop, stopped) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            node,
+            connections: AtomicUsize::new(0),
+            maxclients: AtomicUsize::new(options.maxclients),
+            tcp_keepalive: options.tcp_keepalive,
+        });
+        let workers = worker::start(&shared, listeners, options.workers.max(1), &stopped)?;
+        Ok(Self { workers, stop, addresses, unix_path })
+    }
+
+    /// The TCP addresses listened on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops accepting, ends the connections and waits for the workers. What was executed stays with the node, which the
+    /// caller closes afterwards.
+    pub fn stop(self) {
+        // The workers may have ended already; then nobody listens and nothing is to be done.
+        let _ = self.stop.send(true);
+        for worker in self.workers {
+            worker.join();
+        }
+        if let Some(path) = self.unix_path {
+            // Somebody may have removed it first, which is just as well.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

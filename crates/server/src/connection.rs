@@ -1,0 +1,189 @@
+//! One connection: read what has come, run every complete command, answer all of them with one write.
+//!
+//! Invariants: replies leave in the order of the commands; with `appendfsync always` none leaves before what it saw is
+//! durable; a connection that sends bytes which are no commands gets an error and is closed. Deliberately absent: what a
+//! command is, and which stream this is (TCP, Unix, in memory).
+
+use std::sync::Arc;
+
+use mtcache_engine::{Engine, Session};
+use mtcache_node::Node;
+use mtcache_protocol::{Args, Limits, Progress, Reply, RequestDecoder};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::outbox::{Outbox, OutboxHandle};
+
+/// Room that a connection's read buffer starts with and shrinks back to. Default: 16 KB, as Redis reads.
+const READ_BUFFER: usize = 16 * 1024;
+/// Replies are written in the middle of a batch when they have grown to this. Default: 256 KB.
+const FLUSH_AT: usize = 256 * 1024;
+/// A buffer with more room than this is given back once it is empty. Default: 64 KB.
+const KEEP_BUFFER: usize = 64 * 1024;
+
+/// Runs a connection until it ends.
+pub(crate) async fn serve<S>(node: Arc<Node>, stream: S, addr: String, laddr: String)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let outbox = Arc::new(Outbox::default());
+    let engine = node.engine();
+    let client = engine.connect(addr, laddr, Box::new(OutboxHandle(Arc::clone(&outbox))));
+    let session = Session::new(client, engine.allows_anonymous());
+    let mut connection = Connection {
+        input: Vec::with_capacity(READ_BUFFER),
+        decoder: RequestDecoder::new(Limits::default()),
+        output: Reply::new(session.version()),
+        node,
+        stream,
+        outbox,
+        session,
+    };
+    // A peer that goes away in the middle is the end of its connection and nothing more.
+    if let Err(error) = connection.run().await {
+        tracing::debug!(client = connection.session.client().id, %error, "connection lost");
+    }
+    let Connection { node, mut session, .. } = connection;
+    node.engine().disconnect(&mut session);
+}
+
+struct Connection<S> {
+    node: Arc<Node>,
+    stream: S,
+    outbox: Arc<Outbox>,
+    session: Session,
+    decoder: RequestDecoder,
+    /// Bytes received and not yet consumed.
+    input: Vec<u8>,
+    output: Reply,
+}
+
+/// Whether the connection goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    /// Send the replies and close.
+    Close,
+}
+
+/// Why a run of commands stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// No complete command is left; at least so many more bytes are needed.
+    NeedMore(usize),
+    /// Enough replies have gathered.
+    Flush,
+    /// The connection ends.
+    Close,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    async fn run(&mut self) -> std::io::Result<()> {
+        loop {
+            if self.input.capacity() - self.input.len() < READ_BUFFER / 4 {
+                self.input.reserve(READ_BUFFER);
+            }
+            tokio::select! {
+                biased;
+                read = self.stream.read_buf(&mut self.input) => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                    if self.run_batch().await? == Next::Close {
+                        return self.stream.shutdown().await;
+                    }
+                }
+                () = self.outbox.changed() => {
+                    if self.outbox.is_closed() {
+                        return Ok(());
+                    }
+                    self.outbox.drain_into(self.output.buffer_mut());
+                    self.flush().await?;
+                }
+            }
+        }
+    }
+
+    /// Runs every complete command that has been received.
+    async fn run_batch(&mut self) -> std::io::Result<Next> {
+        let mut start = 0;
+        loop {
+            let pause = self.run_commands(&mut start);
+            if let Pause::NeedMore(hint) = pause {
+                self.consume(start, hint);
+            }
+            self.flush().await?;
+            match pause {
+                Pause::NeedMore(_) => return Ok(Next::GoOn),
+                Pause::Close => return Ok(Next::Close),
+                Pause::Flush => {}
+            }
+        }
+    }
+
+    /// Runs complete commands from `start` on, until there is a reason to stop.
+    fn run_commands(&mut self, start: &mut usize) -> Pause {
+        let engine: &Engine = self.node.engine();
+        let now = engine.now();
+        self.decoder.set_authenticated(self.session.is_authenticated());
+        loop {
+            let rest = self.input.get(*start..).unwrap_or_default();
+            match self.decoder.next(rest) {
+                Ok(Progress::Command { consumed }) => {
+                    let mut args = Args::new();
+                    self.decoder.args(rest, &mut args);
+                    engine.dispatch(&mut self.session, &args, now, &mut self.output);
+                    *start += consumed;
+                    if self.session.wants_close() || self.outbox.is_closed() {
+                        return Pause::Close;
+                    }
+                    if self.output.len() >= FLUSH_AT {
+                        return Pause::Flush;
+                    }
+                }
+                Ok(Progress::NeedMore { consumed, hint }) => {
+                    *start += consumed;
+                    return Pause::NeedMore(hint);
+                }
+                Err(error) => {
+                    self.output.error(&format!("ERR {error}"));
+                    return Pause::Close;
+                }
+            }
+        }
+    }
+
+    /// Drops what has been understood, and makes room for what is to come.
+    fn consume(&mut self, consumed: usize, hint: usize) {
+        if consumed >= self.input.len() {
+            self.input.clear();
+            if self.input.capacity() > KEEP_BUFFER {
+                self.input = Vec::with_capacity(READ_BUFFER);
+            }
+        } else if consumed > 0 {
+            self.input.copy_within(consumed.., 0);
+            self.input.truncate(self.input.len() - consumed);
+        }
+        if hint > 0 {
+            // The announced length is taken on trust only up to a step beyond what has really come.
+            const STEP: usize = 1024 * 1024;
+            self.input.reserve(hint.min(self.input.len() + STEP));
+        }
+    }
+
+    /// Writes all replies, once what they saw is as durable as the configuration promises.
+    async fn flush(&mut self) -> std::io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        if let Some(reached) = self.node.before_reply(&self.session) {
+            // A write whose fate is unknown is answered by a closed connection, never by a reply.
+            reached.await.map_err(|_| std::io::Error::other("the journal failed"))?;
+        }
+        self.stream.write_all(self.output.as_bytes()).await?;
+        self.output.clear();
+        if self.output.buffer_mut().capacity() > KEEP_BUFFER {
+            drop(self.output.take());
+        }
+        Ok(())
+    }
+}

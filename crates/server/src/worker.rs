@@ -1,0 +1,227 @@
+//! Worker threads: each runs one single-threaded runtime and the connections given to it.
+//!
+//! The first worker accepts, and deals the connections out in turn. A worker that panics takes its own connections with
+//! it and nothing else.
+
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mtcache_node::Node;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+use crate::connection;
+use crate::error::ServerError;
+use crate::listener::Listeners;
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) node: Arc<Node>,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) maxclients: AtomicUsize,
+    pub(crate) tcp_keepalive: u32,
+}
+
+/// A connection on its way to its worker.
+enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(StdUnixStream),
+}
+
+/// One running worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    pub(crate) fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("a worker thread had panicked");
+        }
+    }
+}
+
+/// Starts `count` workers; the first one accepts from `listeners`.
+pub(crate) fn start(
+    shared: &Arc<Shared>,
+    listeners: Listeners,
+    count: usize,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Vec<Worker>, ServerError> {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+    let mut listeners = Some((listeners, senders));
+    let mut workers = Vec::with_capacity(count);
+    for (number, receiver) in receivers.into_iter().enumerate() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| ServerError::new("cannot start an event loop", error))?;
+        let (shared, stopped, accepting) = (Arc::clone(shared), stopped.clone(), listeners.take());
+        let thread = std::thread::Builder::new()
+            .name(format!("mtcache-io-{number}"))
+            .spawn(move || {
+                let local = LocalSet::new();
+                local.block_on(&runtime, run(shared, receiver, accepting, stopped));
+            })
+            .map_err(|error| ServerError::new("cannot start a thread", error))?;
+        workers.push(Worker { thread });
+    }
+    Ok(workers)
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    mut receiver: mpsc::UnboundedReceiver<Accepted>,
+    accepting: Option<(Listeners, Vec<mpsc::UnboundedSender<Accepted>>)>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    if let Some((listeners, senders)) = accepting {
+        accept_all(&shared, listeners, senders);
+    }
+    loop {
+        tokio::select! {
+            // The sender is gone only with the server itself; both mean the end.
+            _ = stopped.changed() => return,
+            accepted = receiver.recv() => match accepted {
+                Some(accepted) => spawn(&shared, accepted),
+                None => return,
+            },
+        }
+    }
+}
+
+/// Starts a task per listening socket.
+fn accept_all(shared: &Arc<Shared>, listeners: Listeners, senders: Vec<mpsc::UnboundedSender<Accepted>>) {
+    let dealer = Rc::new(Dealer { senders, next: std::cell::Cell::new(0), shared: Arc::clone(shared) });
+    for listener in listeners.tcp {
+        let dealer = Rc::clone(&dealer);
+        tokio::task::spawn_local(async move {
+            let Ok(listener) = TcpListener::from_std(listener) else { return };
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => dealer.deal_tcp(stream),
+                    Err(error) => pause_after(&error).await,
+                }
+            }
+        });
+    }
+    if let Some(listener) = listeners.unix {
+        tokio::task::spawn_local(async move {
+            let Ok(listener) = UnixListener::from_std(listener) else { return };
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => dealer.deal_unix(stream),
+                    Err(error) => pause_after(&error).await,
+                }
+            }
+        });
+    }
+}
+
+/// Accepting fails when descriptors run out; trying again at once would only burn the processor.
+async fn pause_after(error: &std::io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+/// Deals connections out to the workers in turn.
+struct Dealer {
+    senders: Vec<mpsc::UnboundedSender<Accepted>>,
+    next: std::cell::Cell<usize>,
+    shared: Arc<Shared>,
+}
+
+impl Dealer {
+    fn deal_tcp(&self, stream: TcpStream) {
+        if !self.admit() {
+            // Best effort: the peer is told why if its socket takes the line.
+            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+            return;
+        }
+        if let Ok(stream) = stream.into_std() {
+            self.deal(Accepted::Tcp(stream));
+        }
+    }
+
+    fn deal_unix(&self, stream: UnixStream) {
+        if !self.admit() {
+            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+            return;
+        }
+        if let Ok(stream) = stream.into_std() {
+            self.deal(Accepted::Unix(stream));
+        }
+    }
+
+    fn admit(&self) -> bool {
+        let max = self.shared.maxclients.load(Ordering::Relaxed);
+        if self.shared.connections.fetch_add(1, Ordering::Relaxed) < max {
+            return true;
+        }
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.node.engine().count_rejected_connection();
+        false
+    }
+
+    fn deal(&self, accepted: Accepted) {
+        let number = self.next.get();
+        self.next.set((number + 1) % self.senders.len().max(1));
+        if let Some(sender) = self.senders.get(number) {
+            // A worker that is gone has panicked; the connection is dropped, which closes it.
+            let _ = sender.send(accepted);
+        }
+    }
+}
+
+/// Gives the place of a connection back when its task ends, however it ends.
+struct Place(Arc<Shared>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn spawn(shared: &Arc<Shared>, accepted: Accepted) {
+    let place = Place(Arc::clone(shared));
+    let node = Arc::clone(&shared.node);
+    match accepted {
+        Accepted::Tcp(stream) => {
+            let addr = stream.peer_addr().map(|addr| addr.to_string()).unwrap_or_default();
+            let laddr = stream.local_addr().map(|addr| addr.to_string()).unwrap_or_default();
+            // Without these two the connection works, only worse.
+            let _ = stream.set_nodelay(true);
+            if shared.tcp_keepalive > 0 {
+                let every = Duration::from_secs(u64::from(shared.tcp_keepalive));
+                let probes = TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
+            }
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                tokio::task::spawn_local(async move {
+                    connection::serve(node, stream, addr, laddr).await;
+                    drop(place);
+                });
+            }
+        }
+        Accepted::Unix(stream) => {
+            let path = stream
+                .local_addr()
+                .ok()
+                .and_then(|addr| addr.as_pathname().map(|path| format!("{}:0", path.display())))
+                .unwrap_or_else(|| "unixsocket:0".to_owned());
+            if let Ok(stream) = UnixStream::from_std(stream) {
+                tokio::task::spawn_local(async move {
+                    connection::serve(node, stream, path.clone(), path).await;
+                    drop(place);
+                });
+            }
+        }
+    }
+}
