@@ -1,1 +1,43 @@
-//! Placeholder.
+//! The caching layer: typed regions over an embedded engine or a Redis, with reads that say what they returned.
+//!
+//! What it promises (the contract is in the product's documents): one load per key, no load that began before a set or an
+//! invalidation stores after it, errors that are values, recovery by itself. Deliberately absent: what is cached (trading words live a
+//! floor above) and how bytes reach a server (a floor below).
+
+mod backend;
+mod builder;
+mod cache;
+pub mod codec;
+pub mod collections;
+mod error;
+pub mod fail_safe;
+mod fill_token;
+mod keys;
+mod newer;
+mod options;
+mod pending;
+mod read;
+mod read_through;
+mod region;
+mod single_flight;
+pub mod slot;
+mod stats;
+mod timeouts;
+mod timestamp;
+mod ttl;
+
+pub use mtcache_link::{Reply, Script};
+
+pub use crate::backend::Order;
+pub use crate::builder::CacheBuilder;
+pub use crate::cache::Cache;
+pub use crate::codec::Codec;
+pub use crate::error::{Error, ErrorKind, Outcome, Result};
+pub use crate::keys::KeyParts;
+pub use crate::options::{Condition, DEFAULT_TTL, SetOptions};
+pub use crate::read::{Age, Read, ReadOptions, Source, Staleness};
+pub use crate::region::{NONE_TTL, Region, RegionPolicy, Undecodable};
+pub use crate::stats::{Event, Observer, RegionStats};
+pub use crate::timeouts::LOAD_TIMEOUT;
+pub use crate::timestamp::Timestamp;
+pub use crate::ttl::{TimeLeft, Ttl};

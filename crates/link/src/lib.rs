@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Everything that speaks to a Redis, Valkey or our own server from outside.
+//!
+//! One multiplexed connection per node, which comes back by itself: a lost connection is noticed, replaced with back-off
+//! and jitter, and nothing ever needs a restart. Errors say whether a command was sent, and the retry table decides from that
+//! what may be sent again.
+//!
+//! Deliberately absent: what a cache is. This crate knows commands and replies, never regions, tokens or codecs. It is the
+//! only crate that names the client library underneath.
+
+mod command;
+mod connection;
+mod error;
+mod link;
+mod options;
+mod reply;
+pub mod retry;
+mod script;
+mod url;
+
+pub use crate::command::Command;
+pub use crate::error::{Delivery, Error, ErrorKind, Result};
+pub use crate::link::Link;
+pub use crate::options::LinkOptions;
+pub use crate::reply::Reply;
+pub use crate::script::Script;
+pub use crate::url::{LinkUrl, Transport};

@@ -1,0 +1,138 @@
+//! The backends behind a cache, and the one set of typed operations that both have.
+//!
+//! Invariant: an operation means the same on every backend; the contract tests run one body over all of them. A write of a
+//! cached value deletes its fill token in the same atomic step. Deliberately absent: codecs, regions, keys' meaning: all is bytes here.
+
+mod embedded;
+mod redis;
+
+use std::time::Duration;
+
+pub(crate) use self::embedded::EmbeddedBackend;
+pub(crate) use self::redis::RedisBackend;
+use crate::collections::{ScoreRange, ZaddOptions};
+use crate::error::Result;
+use crate::ttl::{TimeLeft, Ttl};
+
+/// Bytes of a key, a field, a member or a value.
+pub(crate) type Bytes = Vec<u8>;
+
+/// A cached key with the key of its fill token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct CachedKey {
+    pub(crate) key: Bytes,
+    pub(crate) token: Bytes,
+}
+
+impl CachedKey {
+    pub(crate) fn new(key: &str) -> Self {
+        Self { key: key.as_bytes().to_vec(), token: crate::fill_token::token_key(key.as_bytes()) }
+    }
+}
+
+/// When a plain SET stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Always,
+    Absent,
+    Present,
+}
+
+/// Which end of a sorted set comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Lowest score first.
+    Ascending,
+    /// Highest score first.
+    Descending,
+}
+
+pub(crate) enum Backend {
+    Redis(RedisBackend),
+    Embedded(EmbeddedBackend),
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* fn $name:ident(&self $(, $arg:ident: $type:ty)* $(,)?) -> $result:ty;)*) => {
+        impl Backend {
+            $($(#[$doc])* pub(crate) async fn $name(&self $(, $arg: $type)*) -> Result<$result> {
+                match self {
+                    Self::Redis(backend) => backend.$name($($arg),*).await,
+                    Self::Embedded(backend) => backend.$name($($arg),*).await,
+                }
+            })*
+        }
+    };
+}
+
+operations! {
+    fn get(&self, key: &[u8]) -> Option<Bytes>;
+    /// The time left is asked first, so that a change in between can only make the value look older than it is.
+    fn get_with_time_left(&self, key: &[u8]) -> (Option<Bytes>, TimeLeft);
+    fn get_many(&self, keys: &[Bytes]) -> Vec<Option<Bytes>>;
+    /// Stores and deletes the token; says whether it stored. Without a TTL the key does not expire.
+    fn set(&self, key: &CachedKey, value: &[u8], ttl: Option<Ttl>, when: When) -> bool;
+    /// Stores all and deletes their tokens in one atomic step.
+    fn set_many(&self, entries: &[(CachedKey, Bytes)], ttl: Option<Ttl>) -> ();
+    /// Deletes keys and tokens in one atomic step; says how many keys there were.
+    fn delete(&self, keys: &[CachedKey]) -> u64;
+    fn exists(&self, keys: &[Bytes]) -> u64;
+    fn expire(&self, key: &[u8], ttl: Ttl) -> bool;
+    fn time_left(&self, key: &[u8]) -> TimeLeft;
+    fn increment(&self, key: &[u8], by: i64) -> i64;
+    fn hash_set(&self, key: &[u8], fields: &[(Bytes, Bytes)]) -> u64;
+    fn hash_get(&self, key: &[u8], fields: &[Bytes]) -> Vec<Option<Bytes>>;
+    fn hash_all(&self, key: &[u8]) -> Vec<(Bytes, Bytes)>;
+    fn hash_delete(&self, key: &[u8], fields: &[Bytes]) -> u64;
+    fn hash_len(&self, key: &[u8]) -> u64;
+    fn hash_increment(&self, key: &[u8], field: &[u8], by: i64) -> i64;
+    fn zset_add(&self, key: &[u8], members: &[(Bytes, f64)], options: ZaddOptions) -> u64;
+    fn zset_increment(&self, key: &[u8], member: &[u8], by: f64) -> f64;
+    fn zset_range(&self, key: &[u8], start: i64, stop: i64, order: Order) -> Vec<(Bytes, f64)>;
+    fn zset_range_by_score(
+        &self,
+        key: &[u8],
+        range: ScoreRange,
+        order: Order,
+        skip: u64,
+        limit: Option<u64>,
+    ) -> Vec<(Bytes, f64)>;
+    fn zset_remove(&self, key: &[u8], members: &[Bytes]) -> u64;
+    fn zset_remove_by_rank(&self, key: &[u8], start: i64, stop: i64) -> u64;
+    fn zset_remove_by_score(&self, key: &[u8], range: ScoreRange) -> u64;
+    fn zset_len(&self, key: &[u8]) -> u64;
+    fn zset_count(&self, key: &[u8], range: ScoreRange) -> u64;
+    fn zset_score(&self, key: &[u8], member: &[u8]) -> Option<f64>;
+    fn script(&self, script: &mtcache_link::Script, keys: &[Bytes], args: &[Bytes]) -> mtcache_link::Reply;
+    fn ping(&self) -> ();
+    fn info(&self, section: &str) -> String;
+    fn flush_database(&self) -> ();
+    /// One step of a walk over all keys with this prefix; the next cursor is 0 at the end.
+    fn scan(&self, cursor: u64, prefix: &[u8]) -> (u64, Vec<Bytes>);
+}
+
+impl Backend {
+    /// True unless the backend is known to be out of reach.
+    pub(crate) fn is_up(&self) -> bool {
+        match self {
+            Self::Redis(backend) => backend.is_up(),
+            Self::Embedded(_) => true,
+        }
+    }
+
+    /// Waits for the backend at most so long.
+    pub(crate) async fn wait_up(&self, patience: Duration) -> bool {
+        match self {
+            Self::Redis(backend) => backend.wait_up(patience).await,
+            Self::Embedded(_) => true,
+        }
+    }
+
+    /// Where it is, without credentials.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Redis(backend) => backend.describe(),
+            Self::Embedded(backend) => backend.describe(),
+        }
+    }
+}

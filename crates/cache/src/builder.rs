@@ -1,0 +1,120 @@
+//! How a cache is opened.
+//!
+//! Invariant: a backend that is down does not keep a service from starting; a URL that cannot work, or credentials that are refused, do.
+//! Deliberately absent: reading configuration files and the environment.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mtcache_link::{Link, LinkOptions, LinkUrl};
+
+use crate::backend::{Backend, EmbeddedBackend, RedisBackend};
+use crate::cache::Cache;
+use crate::error::{Error, ErrorKind, Result};
+use crate::stats::{Event, Observer};
+
+/// Longest deployment prefix in bytes.
+const PREFIX_MAX: usize = 128;
+
+/// Options for opening a cache. Made by [`Cache::builder`].
+#[derive(Clone)]
+pub struct CacheBuilder {
+    url: String,
+    prefix: String,
+    link: LinkOptions,
+    observer: Option<Observer>,
+}
+
+impl CacheBuilder {
+    pub(crate) fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), prefix: String::new(), link: LinkOptions::default(), observer: None }
+    }
+
+    /// What every key begins with, such as `staging:`. Default: nothing.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Longest wait for a connection. Default: 2 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.link.connect_timeout = timeout;
+        self
+    }
+
+    /// Longest wait for the backend's answer. Default: 2 s.
+    #[must_use]
+    pub fn response_timeout(mut self, timeout: Duration) -> Self {
+        self.link.response_timeout = timeout;
+        self
+    }
+
+    /// First and longest pause between attempts to connect. Default: 50 ms and 2 s.
+    #[must_use]
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.link.backoff_min = first;
+        self.link.backoff_max = longest;
+        self
+    }
+
+    /// Commands under way at once before more are shed. Default: 65,536.
+    #[must_use]
+    pub fn max_in_flight(mut self, commands: usize) -> Self {
+        self.link.max_in_flight = commands;
+        self
+    }
+
+    /// The name shown in CLIENT LIST. Default: `mtcache`.
+    #[must_use]
+    pub fn client_name(mut self, name: impl Into<String>) -> Self {
+        self.link.client_name = name.into();
+        self
+    }
+
+    /// Is called for each read and load, on the thread where it happens. Default: nobody, and no times are taken.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Opens the cache. Waits for the first attempt to connect; if the backend is down the cache is opened all the same and
+    /// uses it once it is there.
+    pub async fn open(self) -> Result<Cache> {
+        if self.prefix.len() > PREFIX_MAX || self.prefix.contains(['{', '}']) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "the prefix {:?} must have at most {PREFIX_MAX} bytes and no braces (they would put all keys in one slot)",
+                    self.prefix
+                ),
+            ));
+        }
+        crate::keys::checked(format!("{}x", self.prefix))?;
+        let backend = if self.url.starts_with("embedded:") {
+            Backend::Embedded(EmbeddedBackend::open(&self.url)?)
+        } else {
+            let url: LinkUrl = self.url.parse()?;
+            let redis = RedisBackend::new(Link::open(&url, self.link)?);
+            match redis.first_attempt().await {
+                Err(error) if error.kind() == ErrorKind::Denied => return Err(error),
+                Err(error) => tracing::warn!(%error, "the backend is down; starting without it"),
+                Ok(()) => {}
+            }
+            Backend::Redis(redis)
+        };
+        Ok(Cache::with(backend, self.prefix, self.observer))
+    }
+}
+
+impl fmt::Debug for CacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheBuilder")
+            .field("prefix", &self.prefix)
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}

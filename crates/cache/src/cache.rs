@@ -1,0 +1,453 @@
+//! The cache: what a service opens once and clones.
+//!
+//! Invariants: every backend call passes `backend()`, which replays waiting invalidations first; every write of a
+//! cached value that fails queues its key. Deliberately absent: the steps of a load (`read_through.rs`).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mtcache_link::{Reply, Script};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::backend::{Backend, Bytes, CachedKey, When};
+use crate::builder::CacheBuilder;
+use crate::codec;
+use crate::collections::{HashView, SortedSetView};
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::newer;
+use crate::options::{Condition, SetOptions};
+use crate::pending::{self, Pending};
+use crate::region::{Region, RegionPolicy, RegionState};
+use crate::single_flight::Flights;
+use crate::stats::{self, Counters, Event, Observer, RegionStats};
+use crate::ttl::{TimeLeft, Ttl};
+
+/// How many keys one atomic step of a bulk write touches; more would keep the backend from others for too long.
+const BULK_STEP: usize = 1000;
+/// The name under which what is not of a region is counted.
+const NO_REGION: &str = "keys";
+
+/// A cache over one backend. Cheap to clone; all clones are the same cache.
+///
+/// ```no_run
+/// # async fn example() -> mtcache_cache::Result<()> {
+/// use std::time::Duration;
+/// use mtcache_cache::{Cache, SetOptions};
+///
+/// let cache = Cache::connect("redis://localhost:6379").await?;
+/// cache.set("greeting", "hello", SetOptions::ttl(Duration::from_secs(60))).await?;
+/// let greeting: Option<String> = cache.get("greeting").await?;
+/// assert_eq!(greeting.as_deref(), Some("hello"));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Cache(Arc<Shared>);
+
+struct Shared {
+    backend: Backend,
+    prefix: String,
+    flights: Flights,
+    pending: Pending,
+    observer: Option<Observer>,
+    counters: Mutex<HashMap<String, Arc<Counters>>>,
+    /// Stands for the keys that are of no region.
+    no_region: Arc<RegionState>,
+}
+
+impl Cache {
+    /// Opens a cache with the defaults. A backend that is down is not an error; one that refuses our credentials is.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::builder(url).open().await
+    }
+
+    /// Options for opening a cache.
+    pub fn builder(url: impl Into<String>) -> CacheBuilder {
+        CacheBuilder::new(url)
+    }
+
+    pub(crate) fn with(backend: Backend, prefix: String, observer: Option<Observer>) -> Self {
+        let counters = Arc::new(Counters::default());
+        let no_region = Arc::new(RegionState::of_plain_keys(NO_REGION, &prefix, Arc::clone(&counters)));
+        Self(Arc::new(Shared {
+            backend,
+            prefix,
+            flights: Flights::default(),
+            pending: Pending::default(),
+            observer,
+            counters: Mutex::new(HashMap::from([(NO_REGION.to_owned(), counters)])),
+            no_region,
+        }))
+    }
+
+    /// A region of this cache. Regions of one name share their counters.
+    pub fn region<T>(&self, policy: RegionPolicy) -> Result<Region<T>> {
+        let counters = Arc::clone(self.0.counters.lock().entry(policy.name.clone()).or_default());
+        let state = RegionState::new(policy, &self.0.prefix, counters)?;
+        Ok(Region::new(self.clone(), Arc::new(state)))
+    }
+
+    /// The view of one hash.
+    pub fn hash(&self, key: &str) -> Result<HashView> {
+        Ok(HashView::new(self.clone(), self.full_key(key)?))
+    }
+
+    /// The view of one sorted set.
+    pub fn sorted_set(&self, key: &str) -> Result<SortedSetView> {
+        Ok(SortedSetView::new(self.clone(), self.full_key(key)?))
+    }
+
+    /// Reads a key; `None` is a miss, and nothing else is.
+    pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        self.get_bytes(key).await?.map(|bytes| codec::decode(&bytes)).transpose()
+    }
+
+    /// Reads a key's bytes as they are stored.
+    pub async fn get_bytes(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let key = self.full_key(key)?;
+        let counters = &self.0.no_region.counters;
+        let value = self.counted(self.backend().await)?.get(key.as_bytes()).await;
+        let value = self.counted(value)?;
+        stats::count(if value.is_some() { &counters.hits } else { &counters.misses });
+        Ok(value)
+    }
+
+    /// Reads several keys, in the order asked for.
+    pub async fn get_many<T: DeserializeOwned, K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<T>>> {
+        let values = self.get_many_bytes(keys).await?;
+        values.into_iter().map(|value| value.map(|bytes| codec::decode(&bytes)).transpose()).collect()
+    }
+
+    /// Reads several keys' bytes as they are stored.
+    pub async fn get_many_bytes<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Option<Vec<u8>>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = self.full_keys(keys)?;
+        let counters = &self.0.no_region.counters;
+        let values = self.counted(self.backend().await)?.get_many(&keys).await;
+        let values = self.counted(values)?;
+        for value in &values {
+            stats::count(if value.is_some() { &counters.hits } else { &counters.misses });
+        }
+        Ok(values)
+    }
+
+    /// Sets a key; says whether its condition let it be stored.
+    pub async fn set<T: Serialize + ?Sized>(
+        &self,
+        key: &str,
+        value: &T,
+        options: SetOptions,
+    ) -> Result<bool> {
+        self.set_bytes(key, &codec::encode(value)?, options).await
+    }
+
+    /// Sets a key to bytes that are stored as they are.
+    pub async fn set_bytes(&self, key: &str, value: &[u8], options: SetOptions) -> Result<bool> {
+        let key = self.full_key(key)?;
+        self.set_full(&key, value, &options, &self.0.no_region).await
+    }
+
+    /// Sets several keys with one TTL, at most a thousand in one atomic step.
+    pub async fn set_many<K: AsRef<str>, T: Serialize>(
+        &self,
+        entries: &[(K, T)],
+        ttl: Duration,
+    ) -> Result<()> {
+        let ttl = Ttl::new(ttl)?;
+        let entries = entries
+            .iter()
+            .map(|(key, value)| Ok((CachedKey::new(&self.full_key(key.as_ref())?), codec::encode(value)?)))
+            .collect::<Result<Vec<_>>>()?;
+        self.set_many_full(entries, Some(ttl), &self.0.no_region).await
+    }
+
+    /// Deletes keys; no load of them that began before can store again. Says how many there were.
+    pub async fn delete<K: AsRef<str>>(&self, keys: &[K]) -> Result<u64> {
+        let keys = keys.iter().map(|key| self.full_key(key.as_ref())).collect::<Result<Vec<_>>>()?;
+        self.delete_full(&keys, &self.0.no_region).await
+    }
+
+    /// How many of these keys are there; one named twice counts twice.
+    pub async fn exists<K: AsRef<str>>(&self, keys: &[K]) -> Result<u64> {
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let keys = self.full_keys(keys)?;
+        self.backend().await?.exists(&keys).await
+    }
+
+    /// Gives a key a new time to live; false if it is not there.
+    pub async fn expire(&self, key: &str, ttl: Duration) -> Result<bool> {
+        self.expire_full(&self.full_key(key)?, ttl).await
+    }
+
+    /// What is left of a key's life.
+    pub async fn ttl(&self, key: &str) -> Result<TimeLeft> {
+        self.time_left_full(&self.full_key(key)?).await
+    }
+
+    /// Adds to a key's integer and returns the sum; an absent key counts as 0 and gets no expiry. Never sent twice: if the outcome is
+    /// unknown, the error says so.
+    pub async fn increment(&self, key: &str, by: i64) -> Result<i64> {
+        let key = self.full_key(key)?;
+        self.backend().await?.increment(key.as_bytes(), by).await
+    }
+
+    /// Subtracts from a key's integer and returns the difference.
+    pub async fn decrement(&self, key: &str, by: i64) -> Result<i64> {
+        let by = by.checked_neg().ok_or_else(|| {
+            Error::new(
+                crate::ErrorKind::NotANumber,
+                "the smallest integer cannot be subtracted; its negation does not fit",
+            )
+        })?;
+        self.increment(key, by).await
+    }
+
+    /// Runs a script as one atomic step. Its keys get the prefix; it must touch no others.
+    pub async fn script<K: AsRef<str>>(
+        &self,
+        script: &Script,
+        keys: &[K],
+        args: &[Vec<u8>],
+    ) -> Result<Reply> {
+        let keys = self.full_keys(keys)?;
+        self.backend().await?.script(script, &keys, args).await
+    }
+
+    /// Asks the backend for a sign of life.
+    pub async fn ping(&self) -> Result<()> {
+        self.0.backend.ping().await
+    }
+
+    /// The backend's own report.
+    pub async fn info(&self, section: &str) -> Result<String> {
+        self.0.backend.info(section).await
+    }
+
+    /// Deletes everything in the backend's database, not only what has this cache's prefix.
+    pub async fn flush_database(&self) -> Result<()> {
+        let flushed = self.0.backend.flush_database().await;
+        self.0.flights.detach_prefix("");
+        flushed
+    }
+
+    /// True unless the backend is known to be out of reach.
+    pub fn is_connected(&self) -> bool {
+        self.0.backend.is_up()
+    }
+
+    /// Waits for the backend at most so long; false if it is not there then.
+    pub async fn wait_connected(&self, patience: Duration) -> bool {
+        self.0.backend.wait_up(patience).await
+    }
+
+    /// The deployment prefix.
+    pub fn prefix(&self) -> &str {
+        &self.0.prefix
+    }
+
+    /// The counters of every region, by name; what is of no region is under `keys`.
+    pub fn stats(&self) -> Vec<(String, RegionStats)> {
+        let mut all: Vec<_> = self
+            .0
+            .counters
+            .lock()
+            .iter()
+            .map(|(name, counters)| (name.clone(), counters.snapshot()))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// How many keys, and how many whole regions, wait to be invalidated in the backend.
+    pub fn pending_invalidations(&self) -> (usize, usize) {
+        self.0.pending.len()
+    }
+
+    /// A key as the backend has it.
+    pub fn full_key(&self, key: &str) -> Result<String> {
+        keys::checked(format!("{}{key}", self.0.prefix))
+    }
+
+    fn full_keys<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Bytes>> {
+        keys.iter().map(|key| Ok(self.full_key(key.as_ref())?.into_bytes())).collect()
+    }
+
+    fn counted<T>(&self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|_| stats::count(&self.0.no_region.counters.backend_errors))
+    }
+}
+
+/// What regions and views build on; keys are whole here.
+impl Cache {
+    /// The backend, once nothing waits to be invalidated in it.
+    pub(crate) async fn backend(&self) -> Result<&Backend> {
+        self.0.pending.replay(&self.0.backend).await?;
+        Ok(&self.0.backend)
+    }
+
+    pub(crate) fn flights(&self) -> &Flights {
+        &self.0.flights
+    }
+
+    pub(crate) fn has_observer(&self) -> bool {
+        self.0.observer.is_some()
+    }
+
+    pub(crate) fn event<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        if let Some(observer) = &self.0.observer {
+            observer(&event());
+        }
+    }
+
+    pub(crate) async fn set_full(
+        &self,
+        key: &str,
+        value: &[u8],
+        options: &SetOptions,
+        region: &RegionState,
+    ) -> Result<bool> {
+        let ttl = options.checked_ttl()?;
+        let cached = CachedKey::new(key);
+        let result = match self.backend().await {
+            Err(error) => Err(error),
+            Ok(backend) => match &options.condition {
+                Condition::Always => backend.set(&cached, value, ttl, When::Always).await,
+                Condition::IfAbsent => backend.set(&cached, value, ttl, When::Absent).await,
+                Condition::IfPresent => backend.set(&cached, value, ttl, When::Present).await,
+                Condition::IfNewer { field } => {
+                    newer::set_if_newer(backend, &cached, value, field, ttl).await
+                }
+            },
+        };
+        match &result {
+            Ok(true) => stats::count(&region.counters.sets),
+            Ok(false) => stats::count(&region.counters.sets_refused),
+            // A set that stores only where nothing is leaves nothing old behind when it fails, and what is there may be
+            // somebody else's lock.
+            Err(_) if options.condition == Condition::IfAbsent => {
+                stats::count(&region.counters.backend_errors);
+            }
+            Err(error) => self.write_failed(error, std::slice::from_ref(&cached), region),
+        }
+        self.0.flights.detach(key);
+        result
+    }
+
+    pub(crate) async fn set_many_full(
+        &self,
+        entries: Vec<(CachedKey, Bytes)>,
+        ttl: Option<Ttl>,
+        region: &RegionState,
+    ) -> Result<()> {
+        let mut done = 0;
+        let mut result = Ok(());
+        for step in entries.chunks(BULK_STEP) {
+            result = match self.backend().await {
+                Err(error) => Err(error),
+                Ok(backend) => backend.set_many(step, ttl).await,
+            };
+            if result.is_err() {
+                break;
+            }
+            done += step.len();
+        }
+        stats::add(&region.counters.sets, done as u64);
+        if let Err(error) = &result {
+            let rest: Vec<_> = entries[done..].iter().map(|(key, _)| key.clone()).collect();
+            self.write_failed(error, &rest, region);
+        }
+        for (key, _) in &entries {
+            self.detach(key);
+        }
+        result
+    }
+
+    pub(crate) async fn delete_full(&self, keys: &[String], region: &RegionState) -> Result<u64> {
+        let cached: Vec<_> = keys.iter().map(|key| CachedKey::new(key)).collect();
+        let mut deleted = 0;
+        let mut result = Ok(());
+        let mut done = 0;
+        for step in cached.chunks(BULK_STEP) {
+            let removed = match self.backend().await {
+                Err(error) => Err(error),
+                Ok(backend) => backend.delete(step).await,
+            };
+            match removed {
+                Ok(n) => deleted += n,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+            done += step.len();
+        }
+        stats::add(&region.counters.invalidations, done as u64);
+        if let Err(error) = &result {
+            self.write_failed(error, &cached[done..], region);
+        }
+        for key in &cached {
+            self.detach(key);
+        }
+        result.map(|()| deleted)
+    }
+
+    pub(crate) async fn invalidate_region(&self, region: &RegionState) -> Result<u64> {
+        let prefix = region.key_prefix();
+        let result = match self.backend().await {
+            Err(error) => Err(error),
+            Ok(backend) => pending::invalidate_prefix(backend, &prefix).await,
+        };
+        if let Ok(n) = &result {
+            stats::add(&region.counters.invalidations, *n);
+        } else {
+            stats::count(&region.counters.backend_errors);
+            stats::count(&region.counters.invalidations_queued);
+            self.0.pending.push_region(&prefix);
+        }
+        self.0.flights.detach_prefix(&prefix);
+        result
+    }
+
+    pub(crate) async fn expire_full(&self, key: &str, ttl: Duration) -> Result<bool> {
+        let ttl = Ttl::new(ttl)?;
+        self.backend().await?.expire(key.as_bytes(), ttl).await
+    }
+
+    pub(crate) async fn time_left_full(&self, key: &str) -> Result<TimeLeft> {
+        self.backend().await?.time_left(key.as_bytes()).await
+    }
+
+    /// What a failed write was to replace must not be read again as if nothing had happened.
+    fn write_failed(&self, error: &Error, keys: &[CachedKey], region: &RegionState) {
+        if matches!(error.kind(), crate::ErrorKind::Unencodable | crate::ErrorKind::WrongType) {
+            return;
+        }
+        stats::count(&region.counters.backend_errors);
+        stats::add(&region.counters.invalidations_queued, keys.len() as u64);
+        tracing::debug!(region = %region.policy.name, %error, keys = keys.len(), "a write failed; its keys wait to be invalidated");
+        self.0.pending.push(keys, &region.key_prefix());
+    }
+
+    fn detach(&self, key: &CachedKey) {
+        if let Ok(key) = std::str::from_utf8(&key.key) {
+            self.0.flights.detach(key);
+        }
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("backend", &self.0.backend.describe())
+            .field("prefix", &self.0.prefix)
+            .finish_non_exhaustive()
+    }
+}

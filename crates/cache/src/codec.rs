@@ -1,0 +1,174 @@
+//! Values to bytes and back, by the rules of the keys that other services share.
+//!
+//! Rules: a text (anything whose JSON form is a string) is stored as it is, without quotes; everything else as JSON; a read tries
+//! JSON first and takes the bytes as a text only when they are not what is wanted as JSON. NaN and the infinities are refused, since JSON has
+//! no form for them. Integers are exact in every Rust integer type up to 128 bits; read as an untyped `serde_json::Value` they are
+//! exact within `i64` and `u64`, and floats beyond.
+//!
+//! The first rule has a price that the shared format sets: a text that itself reads as JSON comes back as that JSON to an
+//! untyped reader (`"12"` as the number 12), and a text in JSON quotes loses them. Deliberately absent: other codecs, the framed form.
+
+mod finite;
+mod text;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The stored form of "there is none".
+pub(crate) const NULL: &[u8] = b"null";
+
+/// How a region stores its values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Codec {
+    /// Plain: texts as they are, the rest as JSON.
+    #[default]
+    Json,
+}
+
+/// The stored form of a value.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    let json = serde_json::to_vec(value).map_err(unencodable)?;
+    if json.first() == Some(&b'"') {
+        let text: String = serde_json::from_slice(&json).map_err(unencodable)?;
+        return Ok(text.into_bytes());
+    }
+    // serde_json writes NaN as null, so only a form with a null in it can hide one.
+    if contains_null(&json) {
+        finite::check(value).map_err(|what| {
+            Error::new(
+                ErrorKind::Unencodable,
+                format!("the value has no stored form: {what}; replace it, for instance by null"),
+            )
+        })?;
+    }
+    Ok(json)
+}
+
+/// The value of a stored form.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let not_json = match serde_json::from_slice(bytes) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(value) = T::deserialize(text::Text(text))
+    {
+        return Ok(value);
+    }
+    Err(Error::caused(
+        ErrorKind::Undecodable,
+        format!(
+            "the {} stored bytes are no value of type {}: {not_json}",
+            bytes.len(),
+            std::any::type_name::<T>()
+        ),
+        not_json,
+    ))
+}
+
+/// Whether the stored form says that there is none, to a reader whose type has no place for that.
+pub(crate) fn is_null(bytes: &[u8]) -> bool {
+    bytes == NULL
+}
+
+fn contains_null(json: &[u8]) -> bool {
+    json.windows(NULL.len()).any(|w| w == NULL)
+}
+
+fn unencodable(error: serde_json::Error) -> Error {
+    Error::caused(ErrorKind::Unencodable, format!("the value has no stored form: {error}"), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    #[serde(rename_all = "UPPERCASE")]
+    enum Side {
+        Buy,
+        Sell,
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_come_back_exactly(i in any::<i128>(), u in any::<u128>(), small in any::<i64>()) {
+            prop_assert_eq!(decode::<i128>(&encode(&i).unwrap()).unwrap(), i);
+            prop_assert_eq!(decode::<u128>(&encode(&u).unwrap()).unwrap(), u);
+            prop_assert_eq!(decode::<Value>(&encode(&small).unwrap()).unwrap(), json!(small));
+        }
+
+        #[test]
+        fn finite_floats_come_back_exactly(f in any::<f64>().prop_filter("finite", |f| f.is_finite())) {
+            let back: f64 = decode(&encode(&f).unwrap()).unwrap();
+            prop_assert_eq!(back.to_bits(), f.to_bits());
+        }
+
+        #[test]
+        fn a_text_is_stored_as_it_is(text in any::<String>()) {
+            prop_assert_eq!(encode(&text).unwrap(), text.as_bytes());
+        }
+
+        #[test]
+        fn a_text_comes_back_unless_it_is_quoted_json(text in any::<String>()) {
+            prop_assume!(serde_json::from_str::<String>(&text).is_err());
+            prop_assert_eq!(decode::<String>(&encode(&text).unwrap()).unwrap(), text);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in any::<Vec<u8>>()) {
+            let _ = decode::<Value>(&bytes);
+            let _ = decode::<BTreeMap<String, f64>>(&bytes);
+        }
+    }
+
+    #[test]
+    fn nan_and_infinities_are_refused_wherever_they_hide() {
+        let in_map: BTreeMap<&str, Vec<Option<f64>>> = [("a", vec![None, Some(f64::NAN)])].into();
+        for refused in [
+            encode(&f64::NAN),
+            encode(&f64::INFINITY),
+            encode(&f32::NEG_INFINITY),
+            encode(&in_map),
+            encode(&(1, "null", f64::NAN)),
+        ] {
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unencodable);
+            assert!(error.to_string().contains("finite"), "{error}");
+        }
+    }
+
+    #[test]
+    fn null_is_a_value_like_any_other() {
+        assert_eq!(encode(&None::<f64>).unwrap(), NULL);
+        assert_eq!(encode(&json!({"a": null, "b": [null, 1.5]})).unwrap(), br#"{"a":null,"b":[null,1.5]}"#);
+        assert_eq!(decode::<Option<u8>>(NULL).unwrap(), None);
+    }
+
+    #[test]
+    fn a_plain_text_is_read_as_text_by_every_type_that_takes_one() {
+        assert_eq!(decode::<String>(b"hello").unwrap(), "hello");
+        assert_eq!(decode::<String>(b"123").unwrap(), "123");
+        assert_eq!(decode::<Option<String>>(b"hello").unwrap().as_deref(), Some("hello"));
+        assert_eq!(decode::<Value>(b"hello").unwrap(), json!("hello"));
+        assert_eq!(decode::<Value>(b"123").unwrap(), json!(123));
+        assert_eq!(encode(&Side::Buy).unwrap(), b"BUY");
+        assert_eq!(decode::<Side>(b"SELL").unwrap(), Side::Sell);
+    }
+
+    #[test]
+    fn garbage_is_undecodable_and_nothing_else() {
+        assert_eq!(decode::<u32>(b"hello").unwrap_err().kind(), ErrorKind::Undecodable);
+        assert_eq!(decode::<Value>(b"\xff\xfe").unwrap_err().kind(), ErrorKind::Undecodable);
+        assert_eq!(decode::<u8>(b"").unwrap_err().kind(), ErrorKind::Undecodable);
+    }
+}

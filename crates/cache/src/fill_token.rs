@@ -1,0 +1,191 @@
+//! Fill tokens: what keeps a load that began before a set or an invalidation from storing after it.
+//!
+//! The protocol (contract 3; its model is `tests/model_fill_token.rs`): a load begins by taking a random token in the slot of its
+//! key, or by joining the one that is there. A set or an invalidation deletes the token in its own atomic step. A fill stores only if its token is still there and the key is
+//! as the load found it, and removes the token. Equality of random tokens decides; no clocks are compared, and a token that
+//! expired or was evicted only refuses a fill. Joining is safe because a token that is there proves that nothing was set or
+//! invalidated since it was taken.
+//!
+//! Deliberately absent: who loads (`single_flight.rs`) and in what order (`read_through.rs`).
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use mtcache_link::{Reply, Script};
+
+use crate::backend::{Backend, Bytes, CachedKey};
+use crate::error::{Error, Result};
+use crate::slot::bookkeeping_key;
+use crate::ttl::{TimeLeft, Ttl};
+
+/// How much longer a token lives than the longest load.
+pub(crate) const TOKEN_MARGIN: Duration = Duration::from_secs(30);
+
+/// KEYS: key, token. ARGV: a new token, the token's TTL in ms, and the range that the key's time left must be in for its value to
+/// do; a lower bound of -1 takes any value. Answers {1, value, ms left} or {0, value or nil, ms left, token}.
+static BEGIN: LazyLock<Script> = LazyLock::new(|| {
+    Script::idempotent(
+        "local value = redis.call('GET', KEYS[1])\n\
+         local left = -2\n\
+         if value then\n\
+           left = redis.call('PTTL', KEYS[1])\n\
+           local least = tonumber(ARGV[3])\n\
+           if least < 0 or (left >= least and left <= tonumber(ARGV[4])) then\n\
+             return {1, value, left}\n\
+           end\n\
+         end\n\
+         local token = redis.call('GET', KEYS[2])\n\
+         if not token then\n\
+           token = ARGV[1]\n\
+           redis.call('SET', KEYS[2], token, 'PX', ARGV[2])\n\
+         elseif redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then\n\
+           redis.call('PEXPIRE', KEYS[2], ARGV[2])\n\
+         end\n\
+         return {0, value, left, token}\n",
+    )
+});
+
+/// KEYS: key, token. ARGV: the token, the value, its TTL in ms, 1 if the load found a value, that value. Answers 1 if it stored, 0 if the
+/// token is another or gone, 2 if the key is not as it was found.
+static FILL: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n\
+         local value = redis.call('GET', KEYS[1])\n\
+         redis.call('DEL', KEYS[2])\n\
+         if ARGV[4] == '1' then\n\
+           if value ~= ARGV[5] then return 2 end\n\
+         elseif value then\n\
+           return 2\n\
+         end\n\
+         redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])\n\
+         return 1\n",
+    )
+});
+
+/// The key of a key's fill token, in the same slot.
+pub(crate) fn token_key(key: &[u8]) -> Bytes {
+    bookkeeping_key("fill", key)
+}
+
+/// What every token key begins with.
+pub(crate) fn token_prefix() -> &'static [u8] {
+    b"mtcache:fill:{"
+}
+
+/// Whether this token key is of a key with this prefix. The key stands after `{` or, in the longer forms, after the first `}:`.
+pub(crate) fn token_is_of_prefix(token: &[u8], prefix: &[u8]) -> bool {
+    let Some(rest) = token.strip_prefix(token_prefix()) else {
+        return false;
+    };
+    match rest.iter().position(|b| *b == b'}') {
+        Some(end) if end + 1 == rest.len() => rest.starts_with(prefix),
+        Some(end) => rest.get(end + 2..).is_some_and(|key| key.starts_with(prefix)),
+        None => false,
+    }
+}
+
+/// A load that may store, if nothing comes in between.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    token: Bytes,
+    found: Option<Bytes>,
+}
+
+/// What beginning a load found.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// A value that will do is there already.
+    Found(Bytes, TimeLeft),
+    /// The load may go on.
+    Load(Permit),
+}
+
+/// How a fill ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fill {
+    Stored,
+    /// The key was set or invalidated since the load began, or the token is lost.
+    Refused,
+}
+
+/// Which value that is there already will do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Suffices {
+    Any,
+    /// None: load in any case.
+    Nothing,
+    /// Only one stored with the region's TTL no longer ago than `max_age`.
+    Within {
+        ttl: Duration,
+        max_age: Duration,
+    },
+}
+
+/// The second look and the start of a load, as one atomic step.
+pub(crate) async fn begin(
+    backend: &Backend,
+    key: &CachedKey,
+    token_ttl: Duration,
+    suffices: Suffices,
+) -> Result<Begun> {
+    let (least, most) = match suffices {
+        Suffices::Any => (-1, -1),
+        Suffices::Nothing => (i64::MAX, -1),
+        Suffices::Within { ttl, max_age } => {
+            // At least 1: a key that is about to go has -2 or 0 left in some backends' rounding.
+            (millis(ttl.saturating_sub(max_age)).max(1), millis(ttl))
+        }
+    };
+    let args = [
+        fresh_token(),
+        millis(token_ttl).to_string().into_bytes(),
+        least.to_string().into_bytes(),
+        most.to_string().into_bytes(),
+    ];
+    let keys = [key.key.clone(), key.token.clone()];
+    let mut parts = backend.script(&BEGIN, &keys, &args).await?.into_array()?.into_iter();
+    let mut next = || parts.next().unwrap_or(Reply::Nil);
+    let found = next().into_int()? == 1;
+    let value = next().into_bytes()?;
+    let left = TimeLeft::from_pttl(next().into_int()?);
+    match value {
+        Some(value) if found => Ok(Begun::Found(value, left)),
+        found => {
+            let token = next().into_bytes()?.ok_or_else(|| Error::protocol("no token was handed out"))?;
+            Ok(Begun::Load(Permit { token, found }))
+        }
+    }
+}
+
+/// Stores what was loaded, if nothing came in between.
+pub(crate) async fn fill(
+    backend: &Backend,
+    key: &CachedKey,
+    permit: Permit,
+    value: &[u8],
+    ttl: Ttl,
+) -> Result<Fill> {
+    let refresh = permit.found.is_some();
+    let args = [
+        permit.token,
+        value.to_vec(),
+        ttl.as_millis().to_string().into_bytes(),
+        if refresh { b"1".to_vec() } else { b"0".to_vec() },
+        permit.found.unwrap_or_default(),
+    ];
+    let keys = [key.key.clone(), key.token.clone()];
+    match backend.script(&FILL, &keys, &args).await?.into_int()? {
+        1 => Ok(Fill::Stored),
+        0 | 2 => Ok(Fill::Refused),
+        other => Err(Error::protocol(format!("a fill answered {other}"))),
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// 128 random bits in hex. Never guessed, never ordered, only compared.
+fn fresh_token() -> Bytes {
+    format!("{:032x}", rand::random::<u128>()).into_bytes()
+}

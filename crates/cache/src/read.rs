@@ -1,0 +1,156 @@
+//! What a read returns, and what a reader may demand.
+//!
+//! Invariant: a read never claims to be fresher than it can know. Deliberately absent: how any of it is found out.
+
+use std::time::Duration;
+
+/// A value with what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read<T> {
+    /// The value; nobody else holds it.
+    pub value: T,
+    /// Where it came from.
+    pub source: Source,
+    /// Whether it is past its TTL.
+    pub staleness: Staleness,
+    /// How old it is.
+    pub age: Age,
+}
+
+impl<T> Read<T> {
+    /// The value alone.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+
+    /// The same read of what `f` makes of the value.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Read<U> {
+        Read { value: f(self.value), source: self.source, staleness: self.staleness, age: self.age }
+    }
+
+    /// True if the value is past its TTL.
+    pub fn is_stale(&self) -> bool {
+        self.staleness == Staleness::Stale
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// This process's memory.
+    Near,
+    /// The backend.
+    Backend,
+    /// The loader, now.
+    Loader,
+}
+
+impl Source {
+    /// A short name for reports and labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Near => "near",
+            Self::Backend => "backend",
+            Self::Loader => "loader",
+        }
+    }
+}
+
+/// Whether a value is past its TTL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Staleness {
+    /// Within its TTL.
+    Fresh,
+    /// Past it, served because the region has a stale window.
+    Stale,
+}
+
+/// How old a value is, counted from when its load began or it was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// Exactly so old.
+    Exact(Duration),
+    /// So old or younger.
+    AtMost(Duration),
+    /// Not known, or not asked for.
+    Unknown,
+}
+
+impl Age {
+    /// True if the value is certainly no older than `limit`.
+    pub fn is_within(self, limit: Duration) -> bool {
+        match self {
+            Self::Exact(age) | Self::AtMost(age) => age <= limit,
+            Self::Unknown => false,
+        }
+    }
+
+    /// A plain value's age: its TTL when it was stored is at most the region's, so what is gone of the region's TTL bounds it. A
+    /// key without expiry, or with more left than the region gives, was written by somebody with other rules.
+    pub(crate) fn from_ttl(region: Duration, left: crate::ttl::TimeLeft) -> Self {
+        match left {
+            crate::ttl::TimeLeft::For(left) if left <= region => Self::AtMost(region.saturating_sub(left)),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// What a reader demands of a read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// A value older than this, or of unknown age, is a miss. Default: none.
+    pub max_age: Option<Duration>,
+    /// Whether to find out the age even without `max_age`; costs the backend one more command. Default: no.
+    pub with_age: bool,
+}
+
+impl ReadOptions {
+    /// No demands.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A value older than this, or of unknown age, is a miss.
+    #[must_use]
+    pub fn max_age(mut self, limit: Duration) -> Self {
+        self.max_age = Some(limit);
+        self
+    }
+
+    /// Find out the age.
+    #[must_use]
+    pub fn with_age(mut self) -> Self {
+        self.with_age = true;
+        self
+    }
+
+    pub(crate) fn wants_age(self) -> bool {
+        self.with_age || self.max_age.is_some()
+    }
+
+    pub(crate) fn accepts(self, age: Age) -> bool {
+        self.max_age.is_none_or(|limit| age.is_within(limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ttl::TimeLeft;
+
+    #[test]
+    fn age_is_bounded_by_what_is_gone_of_the_ttl() {
+        let region = Duration::from_secs(30);
+        let left = |s| TimeLeft::For(Duration::from_secs(s));
+        assert_eq!(Age::from_ttl(region, left(20)), Age::AtMost(Duration::from_secs(10)));
+        assert_eq!(Age::from_ttl(region, left(31)), Age::Unknown);
+        assert_eq!(Age::from_ttl(region, TimeLeft::Forever), Age::Unknown);
+    }
+
+    #[test]
+    fn unknown_age_meets_no_demand() {
+        assert!(!ReadOptions::new().max_age(Duration::MAX).accepts(Age::Unknown));
+        assert!(ReadOptions::new().accepts(Age::Unknown));
+    }
+}

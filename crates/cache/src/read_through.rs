@@ -1,0 +1,323 @@
+//! The order of steps of a read, with and without a loader. The one place that has it.
+//!
+//! get: replay what waits, backend, codec. `get_or_load`: the same; on a miss the flight: second look and fill token in one step,
+//! loader under its timeout, codec, fill. Invariants: a backend in trouble never keeps a caller from the loader's value; only a
+//! read that found nothing counts as a miss. Deliberately absent: the near cache (before the backend) and stale values (when the loader
+//! fails), whose places are marked by their files' names.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::backend::{Bytes, CachedKey};
+use crate::cache::Cache;
+use crate::codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fill_token::{self, Begun, Fill, Permit, Suffices, TOKEN_MARGIN};
+use crate::read::{Age, Read, ReadOptions, Source, Staleness};
+use crate::region::{Region, RegionState, Undecodable};
+use crate::single_flight::{Landed, Part};
+use crate::stats::{self, Event};
+use crate::timeouts;
+
+/// How often a read goes round when what another's load brought is too old for it.
+const ROUNDS: usize = 2;
+
+/// What a backend read gave, decoded.
+enum Looked<T> {
+    Value(Read<T>),
+    Nothing,
+}
+
+impl<T: DeserializeOwned> Region<T> {
+    pub(crate) async fn read(&self, key: &str, options: ReadOptions) -> Result<Option<Read<T>>> {
+        let started = self.cache.observed_from();
+        let counters = &self.state.counters;
+        match self.look(key, options).await {
+            Ok(Looked::Value(read)) => {
+                self.count_hit(&read, started);
+                Ok(Some(read))
+            }
+            Ok(Looked::Nothing) => {
+                stats::count(&counters.misses);
+                self.cache.observe(started, |elapsed| Event::Miss { region: self.name(), elapsed });
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn read_many(&self, keys: &[String]) -> Result<Vec<Option<Read<T>>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let started = self.cache.observed_from();
+        let bytes: Vec<Bytes> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+        let values = match self.cache.backend().await {
+            Ok(backend) => backend.get_many(&bytes).await,
+            Err(error) => Err(error),
+        };
+        let values = values.inspect_err(|_| stats::count(&self.state.counters.backend_errors))?;
+        values
+            .into_iter()
+            .map(|value| {
+                if let Some(Looked::Value(read)) =
+                    value.map(|v| self.decoded(&v, Age::Unknown)).transpose()?
+                {
+                    self.count_hit(&read, started);
+                    Ok(Some(read))
+                } else {
+                    stats::count(&self.state.counters.misses);
+                    Ok(None)
+                }
+            })
+            .collect()
+    }
+
+    /// One look at the backend.
+    async fn look(&self, key: &str, options: ReadOptions) -> Result<Looked<T>> {
+        let failed = |error: Error| {
+            stats::count(&self.state.counters.backend_errors);
+            error
+        };
+        let backend = self.cache.backend().await.map_err(failed)?;
+        let (value, age) = if options.wants_age() {
+            let (value, left) = backend.get_with_time_left(key.as_bytes()).await.map_err(failed)?;
+            let age = value.as_deref().map_or(Age::Unknown, |bytes| self.state.age(bytes, left));
+            (value, age)
+        } else {
+            (backend.get(key.as_bytes()).await.map_err(failed)?, Age::Unknown)
+        };
+        match value {
+            Some(bytes) if options.accepts(age) => self.decoded(&bytes, age),
+            _ => Ok(Looked::Nothing),
+        }
+    }
+
+    fn decoded(&self, bytes: &[u8], age: Age) -> Result<Looked<T>> {
+        match codec::decode(bytes) {
+            Ok(value) => {
+                if codec::is_null(bytes) {
+                    stats::count(&self.state.counters.none_hits);
+                }
+                Ok(Looked::Value(Read { value, source: Source::Backend, staleness: Staleness::Fresh, age }))
+            }
+            // Somebody whose type has a place for it cached that there is none; to this reader that is no value.
+            Err(_) if codec::is_null(bytes) => Ok(Looked::Nothing),
+            Err(error) => {
+                stats::count(&self.state.counters.undecodable);
+                match self.state.policy.undecodable {
+                    Undecodable::Miss => Ok(Looked::Nothing),
+                    Undecodable::Error => Err(error),
+                }
+            }
+        }
+    }
+
+    fn count_hit(&self, read: &Read<T>, started: Option<Instant>) {
+        stats::count(&self.state.counters.hits);
+        self.observe_read(read, started);
+    }
+
+    fn observe_read(&self, read: &Read<T>, started: Option<Instant>) {
+        self.cache.observe(started, |elapsed| Event::Read {
+            region: self.name(),
+            source: read.source,
+            staleness: read.staleness,
+            elapsed,
+        });
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Region<T> {
+    pub(crate) async fn read_through<F, Fut, E>(
+        &self,
+        key: String,
+        options: ReadOptions,
+        loader: F,
+    ) -> Result<Read<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = std::result::Result<T, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let started = self.cache.observed_from();
+        match self.look(&key, options).await {
+            Ok(Looked::Value(read)) => {
+                self.count_hit(&read, started);
+                return Ok(read);
+            }
+            Ok(Looked::Nothing) => {}
+            // What is there cannot be read by this caller; loading would neither replace it nor say so.
+            Err(error) if matches!(error.kind(), ErrorKind::Undecodable | ErrorKind::WrongType) => {
+                return Err(error);
+            }
+            // Counted in look(). The loader has the value all the same.
+            Err(error) => tracing::debug!(region = self.name(), %error, "backend read failed, loading"),
+        }
+        stats::count(&self.state.counters.misses);
+        let mut loader = Some(loader);
+        for round in 1..=ROUNDS {
+            // A load that began longer ago than this caller's demand cannot meet it.
+            let not_before = match options.max_age {
+                Some(limit) => Instant::now().checked_sub(limit),
+                None => None,
+            };
+            let fresh_loads_only = round == ROUNDS;
+            let (part, landed) = self
+                .cache
+                .flights()
+                .fly(&key, if fresh_loads_only { Some(Instant::now()) } else { not_before }, || {
+                    let load = Load {
+                        cache: self.cache.clone(),
+                        state: Arc::clone(&self.state),
+                        key: CachedKey::new(&key),
+                        options,
+                        decodes: |bytes| codec::decode::<T>(bytes).is_ok(),
+                    };
+                    let loader = loader.take();
+                    Box::pin(async move {
+                        let Some(loader) = loader else {
+                            return Err(Error::protocol("a loader was asked for twice"));
+                        };
+                        load.run(|| async move {
+                            let value = loader().await.map_err(Into::into)?;
+                            Ok(codec::encode(&value))
+                        })
+                        .await
+                    })
+                })
+                .await;
+            if part == Part::Joined {
+                stats::count(&self.state.counters.joined_loads);
+            }
+            let landed = landed.unwrap_or_else(|| Err(Error::loader_panicked(self.name())))?;
+            let own_load = part == Part::Led && landed.source == Source::Loader;
+            if !own_load && !options.accepts(landed.age) && !fresh_loads_only && loader.is_some() {
+                continue;
+            }
+            let value = codec::decode(&landed.bytes)?;
+            let read = Read { value, source: landed.source, staleness: Staleness::Fresh, age: landed.age };
+            self.observe_read(&read, started);
+            return Ok(read);
+        }
+        Err(Error::protocol("a load brought nothing that meets the reader's demands"))
+    }
+}
+
+/// One load: what a flight does.
+struct Load {
+    cache: Cache,
+    state: Arc<RegionState>,
+    key: CachedKey,
+    options: ReadOptions,
+    decodes: fn(&[u8]) -> bool,
+}
+
+impl Load {
+    async fn run<F, Fut>(self, loader: F) -> Result<Landed>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = std::result::Result<Result<Bytes>, Box<dyn std::error::Error + Send + Sync>>>
+            + Send,
+    {
+        let permit = match self.begin().await {
+            Ok(Begun::Found(bytes, left)) => {
+                let age = self.state.age(&bytes, left);
+                return Ok(Landed { bytes: bytes.into(), source: Source::Backend, age });
+            }
+            Ok(Begun::Load(permit)) => Some(permit),
+            Err(error) => {
+                stats::count(&self.state.counters.backend_errors);
+                tracing::debug!(region = %self.state.policy.name, %error, "no fill token; the value will not be stored");
+                None
+            }
+        };
+        let began = Instant::now();
+        let outcome = self.load(loader).await;
+        let elapsed = began.elapsed();
+        let counters = &self.state.counters;
+        stats::count(&counters.loads);
+        stats::add(&counters.load_nanos, u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+        if outcome.is_err() {
+            stats::count(&counters.load_failures);
+        }
+        self.cache.event(|| Event::Load {
+            region: &self.state.policy.name,
+            elapsed,
+            succeeded: outcome.is_ok(),
+        });
+        let bytes = outcome?;
+        if let Some(permit) = permit {
+            self.fill(permit, &bytes).await;
+        }
+        Ok(Landed { bytes: bytes.into(), source: Source::Loader, age: Age::AtMost(began.elapsed()) })
+    }
+
+    async fn begin(&self) -> Result<Begun> {
+        let policy = &self.state.policy;
+        let suffices = match self.options.max_age {
+            Some(max_age) => Suffices::Within { ttl: policy.ttl, max_age },
+            None => Suffices::Any,
+        };
+        let backend = self.cache.backend().await?;
+        let token_ttl = policy.load_timeout + TOKEN_MARGIN;
+        match fill_token::begin(backend, &self.key, token_ttl, suffices).await? {
+            // There is a value, but not for this reader: unreadable, or "there is none" to a type that has no place for it.
+            Begun::Found(bytes, _) if !(self.decodes)(&bytes) => {
+                fill_token::begin(backend, &self.key, token_ttl, Suffices::Nothing).await
+            }
+            begun => Ok(begun),
+        }
+    }
+
+    async fn load<F, Fut>(&self, loader: F) -> Result<Bytes>
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = std::result::Result<Result<Bytes>, Box<dyn std::error::Error + Send + Sync>>>
+            + Send,
+    {
+        let policy = &self.state.policy;
+        match timeouts::hard(policy.load_timeout, loader()).await {
+            Some(Ok(encoded)) => encoded,
+            Some(Err(source)) => Err(Error::loader(&policy.name, source)),
+            None => Err(Error::load_timeout(&policy.name, policy.load_timeout)),
+        }
+    }
+
+    async fn fill(&self, permit: Permit, bytes: &[u8]) {
+        let Some(ttl) = self.state.ttl_for(bytes) else { return };
+        let filled = match self.cache.backend().await {
+            Ok(backend) => fill_token::fill(backend, &self.key, permit, bytes, ttl).await,
+            Err(error) => Err(error),
+        };
+        let counters = &self.state.counters;
+        match filled {
+            Ok(Fill::Stored) => stats::count(&counters.fills_stored),
+            Ok(Fill::Refused) => stats::count(&counters.fills_refused),
+            Err(error) => {
+                stats::count(&counters.fills_failed);
+                stats::count(&counters.backend_errors);
+                tracing::debug!(region = %self.state.policy.name, %error, "a loaded value was not stored");
+            }
+        }
+    }
+}
+
+/// Times are taken only while somebody observes.
+impl Cache {
+    /// Now, if anybody wants to know.
+    pub(crate) fn observed_from(&self) -> Option<Instant> {
+        self.has_observer().then(Instant::now)
+    }
+
+    pub(crate) fn observe<'a>(&self, started: Option<Instant>, event: impl FnOnce(Duration) -> Event<'a>) {
+        if let Some(started) = started {
+            self.event(|| event(started.elapsed()));
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! A region: one kind of data with one policy.
+//!
+//! Invariant: every value of a region is stored under the region's prefix, with at most the region's TTL. Deliberately absent: which
+//! regions there are; the tables are their owners'.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::backend::CachedKey;
+use crate::cache::Cache;
+use crate::codec::{self, Codec};
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::{self, KeyParts};
+use crate::options::{Condition, SetOptions};
+use crate::read::{Age, Read, ReadOptions};
+use crate::stats::{Counters, RegionStats};
+use crate::timeouts::LOAD_TIMEOUT;
+use crate::ttl::{TimeLeft, Ttl};
+
+/// Default of [`RegionPolicy::none_ttl`].
+pub const NONE_TTL: Duration = Duration::from_secs(5);
+
+/// What holds for all values of a region.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RegionPolicy {
+    /// The region's name, for reports. Letters, digits, `_`, `-` and `.`.
+    pub name: String,
+    /// What its keys begin with, before the first `:`. Default: the name.
+    pub key_base: String,
+    /// How long a value is fresh.
+    pub ttl: Duration,
+    /// How long past its TTL a value may be served, marked stale. Default: not at all. Nothing is served stale yet.
+    pub stale_window: Duration,
+    /// How long "the source has none" (a value whose stored form is `null`) is kept; never longer than `ttl`. `None`: not kept.
+    /// Default: 5 s.
+    pub none_ttl: Option<Duration>,
+    /// By how much of the TTL, at random, a value lives shorter, so that what was stored together does not expire together. 0 to
+    /// 0.5. Default: 0.
+    pub ttl_jitter: f64,
+    /// How values are stored. Default: [`Codec::Json`].
+    pub codec: Codec,
+    /// What stored bytes are to a reader that cannot read them. Default: an error.
+    pub undecodable: Undecodable,
+    /// Longest run of a loader. Default: 30 s.
+    pub load_timeout: Duration,
+}
+
+/// What stored bytes are to a reader that cannot read them. Counted in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Undecodable {
+    /// An error of its own kind.
+    #[default]
+    Error,
+    /// A miss: the next load replaces them.
+    Miss,
+}
+
+impl RegionPolicy {
+    /// A policy with this name and TTL, and the defaults for the rest.
+    pub fn new(name: impl Into<String>, ttl: Duration) -> Self {
+        let name = name.into();
+        Self {
+            key_base: name.clone(),
+            name,
+            ttl,
+            stale_window: Duration::ZERO,
+            none_ttl: Some(NONE_TTL),
+            ttl_jitter: 0.0,
+            codec: Codec::Json,
+            undecodable: Undecodable::Error,
+            load_timeout: LOAD_TIMEOUT,
+        }
+    }
+
+    /// Sets what its keys begin with.
+    #[must_use]
+    pub fn key_base(mut self, base: impl Into<String>) -> Self {
+        self.key_base = base.into();
+        self
+    }
+
+    /// Sets how long past its TTL a value may be served.
+    #[must_use]
+    pub fn stale_window(mut self, window: Duration) -> Self {
+        self.stale_window = window;
+        self
+    }
+
+    /// Sets how long "the source has none" is kept.
+    #[must_use]
+    pub fn none_ttl(mut self, ttl: Option<Duration>) -> Self {
+        self.none_ttl = ttl;
+        self
+    }
+
+    /// Sets by how much of the TTL a value lives shorter at random.
+    #[must_use]
+    pub fn ttl_jitter(mut self, part: f64) -> Self {
+        self.ttl_jitter = part;
+        self
+    }
+
+    /// Sets what unreadable bytes are.
+    #[must_use]
+    pub fn undecodable(mut self, choice: Undecodable) -> Self {
+        self.undecodable = choice;
+        self
+    }
+
+    /// Sets the longest run of a loader.
+    #[must_use]
+    pub fn load_timeout(mut self, limit: Duration) -> Self {
+        self.load_timeout = limit;
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        keys::checked_name(&self.name)?;
+        keys::checked_name(&self.key_base)?;
+        Ttl::new(self.ttl)?;
+        Ttl::new(self.load_timeout)?;
+        if let Some(ttl) = self.none_ttl {
+            Ttl::new(ttl)?;
+        }
+        if !(0.0..=0.5).contains(&self.ttl_jitter) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "region {}: ttl_jitter must be between 0 and 0.5, not {}",
+                    self.name, self.ttl_jitter
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What a region is made of, whatever type its values are read as.
+pub(crate) struct RegionState {
+    pub(crate) policy: RegionPolicy,
+    /// Deployment prefix and key base.
+    pub(crate) base: String,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl RegionState {
+    pub(crate) fn new(policy: RegionPolicy, deployment: &str, counters: Arc<Counters>) -> Result<Self> {
+        policy.check()?;
+        Ok(Self { base: format!("{deployment}{}", policy.key_base), policy, counters })
+    }
+
+    /// What stands for the keys that are of no region: no policy is applied to them.
+    pub(crate) fn of_plain_keys(name: &str, deployment: &str, counters: Arc<Counters>) -> Self {
+        let policy = RegionPolicy::new(name, crate::options::DEFAULT_TTL).key_base("");
+        Self { base: deployment.to_owned(), policy, counters }
+    }
+
+    /// The TTL for these bytes; none if they are not to be kept at all.
+    pub(crate) fn ttl_for(&self, bytes: &[u8]) -> Option<Ttl> {
+        let whole =
+            if codec::is_null(bytes) { self.policy.none_ttl?.min(self.policy.ttl) } else { self.policy.ttl };
+        let ttl = if self.policy.ttl_jitter > 0.0 {
+            whole.mul_f64(1.0 - self.policy.ttl_jitter * rand::random::<f64>())
+        } else {
+            whole
+        };
+        // The policy's TTLs were checked; jitter can take one of a millisecond below it.
+        Ttl::new(ttl).or_else(|_| Ttl::new(whole)).ok()
+    }
+
+    /// How old these bytes are at most, by what is left of their life.
+    pub(crate) fn age(&self, bytes: &[u8], left: TimeLeft) -> Age {
+        let whole = match self.policy.none_ttl {
+            Some(none_ttl) if codec::is_null(bytes) => none_ttl.min(self.policy.ttl),
+            _ => self.policy.ttl,
+        };
+        Age::from_ttl(whole, left)
+    }
+
+    /// What every key of the region begins with.
+    pub(crate) fn key_prefix(&self) -> String {
+        if self.policy.key_base.is_empty() { self.base.clone() } else { format!("{}:", self.base) }
+    }
+}
+
+/// A region whose values are read and written as `T`. Cheap to clone. Made by [`Cache::region`].
+///
+/// For sources that may have nothing, let `T` be an `Option`: `None` is then cached as `null` with [`RegionPolicy::none_ttl`].
+pub struct Region<T> {
+    pub(crate) cache: Cache,
+    pub(crate) state: Arc<RegionState>,
+    pub(crate) value: PhantomData<fn() -> T>,
+}
+
+impl<T> Region<T> {
+    pub(crate) fn new(cache: Cache, state: Arc<RegionState>) -> Self {
+        Self { cache, state, value: PhantomData }
+    }
+
+    /// The region's policy.
+    pub fn policy(&self) -> &RegionPolicy {
+        &self.state.policy
+    }
+
+    /// The region's name.
+    pub fn name(&self) -> &str {
+        &self.state.policy.name
+    }
+
+    /// The cache it belongs to.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The key in the backend of what has this name.
+    pub fn key(&self, id: impl KeyParts) -> Result<String> {
+        keys::join(&self.state.base, &id)
+    }
+
+    /// The region's counters now.
+    pub fn stats(&self) -> RegionStats {
+        self.state.counters.snapshot()
+    }
+
+    /// Removes an entry; no load that began before can store it again. True if it was there.
+    pub async fn invalidate(&self, id: impl KeyParts) -> Result<bool> {
+        let key = self.key(id)?;
+        self.cache.delete_full(&[key], &self.state).await.map(|n| n > 0)
+    }
+
+    /// Removes every entry of the region; walks the whole database, so it is for rare use.
+    pub async fn invalidate_all(&self) -> Result<u64> {
+        self.cache.invalidate_region(&self.state).await
+    }
+
+    /// Gives an entry the region's whole TTL again; false if it is not there.
+    pub async fn touch(&self, id: impl KeyParts) -> Result<bool> {
+        self.expire(id, self.state.policy.ttl).await
+    }
+
+    /// Gives an entry a new time to live; false if it is not there.
+    pub async fn expire(&self, id: impl KeyParts, ttl: Duration) -> Result<bool> {
+        let key = self.key(id)?;
+        self.cache.expire_full(&key, ttl).await
+    }
+
+    /// What is left of an entry's life.
+    pub async fn time_left(&self, id: impl KeyParts) -> Result<TimeLeft> {
+        let key = self.key(id)?;
+        self.cache.time_left_full(&key).await
+    }
+}
+
+impl<T: DeserializeOwned> Region<T> {
+    /// Reads an entry; `None` is a miss, and nothing else is.
+    pub async fn get(&self, id: impl KeyParts) -> Result<Option<Read<T>>> {
+        self.get_with(id, ReadOptions::new()).await
+    }
+
+    /// Reads an entry with demands.
+    pub async fn get_with(&self, id: impl KeyParts, options: ReadOptions) -> Result<Option<Read<T>>> {
+        let key = self.key(id)?;
+        self.read(&key, options).await
+    }
+
+    /// Reads several entries, in the order asked for.
+    pub async fn get_many<K: KeyParts>(&self, ids: &[K]) -> Result<Vec<Option<Read<T>>>> {
+        let keys = ids.iter().map(|id| self.key(id)).collect::<Result<Vec<_>>>()?;
+        self.read_many(&keys).await
+    }
+}
+
+impl<T: Serialize> Region<T> {
+    /// Sets an entry with the region's TTL.
+    pub async fn set(&self, id: impl KeyParts, value: &T) -> Result<()> {
+        self.set_when(id, value, Condition::Always).await.map(drop)
+    }
+
+    /// Sets an entry under a condition; says whether it was stored.
+    pub async fn set_when(&self, id: impl KeyParts, value: &T, condition: Condition) -> Result<bool> {
+        let key = self.key(id)?;
+        let bytes = codec::encode(value)?;
+        let Some(ttl) = self.state.ttl_for(&bytes) else {
+            // "None" is not kept here: what was there before is no longer true, though.
+            return self.cache.delete_full(&[key], &self.state).await.map(|_| true);
+        };
+        let options = SetOptions { condition, ..SetOptions::ttl(ttl.as_duration()) };
+        self.cache.set_full(&key, &bytes, &options, &self.state).await
+    }
+
+    /// Sets an entry that lives shorter than the region's TTL.
+    pub async fn set_for(&self, id: impl KeyParts, value: &T, ttl: Duration) -> Result<()> {
+        if ttl > self.state.policy.ttl {
+            return Err(Error::new(
+                ErrorKind::BadTtl,
+                format!(
+                    "region {} keeps values for {:?}; {ttl:?} would make them look younger than they are",
+                    self.name(),
+                    self.state.policy.ttl
+                ),
+            ));
+        }
+        let key = self.key(id)?;
+        let bytes = codec::encode(value)?;
+        self.cache.set_full(&key, &bytes, &SetOptions::ttl(ttl), &self.state).await.map(drop)
+    }
+
+    /// Sets several entries with the region's TTL, at most a thousand in one atomic step.
+    pub async fn set_many<K: KeyParts>(&self, entries: &[(K, T)]) -> Result<()> {
+        let mut encoded = Vec::with_capacity(entries.len());
+        for (id, value) in entries {
+            encoded.push((CachedKey::new(&self.key(id)?), codec::encode(value)?));
+        }
+        self.cache.set_many_full(encoded, Some(Ttl::new(self.state.policy.ttl)?), &self.state).await
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Region<T> {
+    /// Reads an entry, or loads and stores it. Concurrent misses share one load; it goes on if its callers leave.
+    ///
+    /// With the backend down the loader's value is returned all the same and the error is counted. A key of another type and an
+    /// undecodable value are errors.
+    ///
+    /// ```no_run
+    /// # async fn example(cache: mtcache_cache::Cache) -> mtcache_cache::Result<()> {
+    /// use std::time::Duration;
+    /// use mtcache_cache::{Region, RegionPolicy};
+    ///
+    /// let prices: Region<f64> = cache.region(RegionPolicy::new("price", Duration::from_secs(30)))?;
+    /// let read = prices
+    ///     .get_or_load("BTC", || async { Ok::<_, std::io::Error>(67_000.5) })
+    ///     .await?;
+    /// println!("{} from {:?}", read.value, read.source);
+    /// # Ok(()) }
+    /// ```
+    pub async fn get_or_load<F, Fut, E>(&self, id: impl KeyParts, loader: F) -> Result<Read<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = std::result::Result<T, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.get_or_load_with(id, ReadOptions::new(), loader).await
+    }
+
+    /// Reads an entry with demands, or loads and stores it.
+    pub async fn get_or_load_with<F, Fut, E>(
+        &self,
+        id: impl KeyParts,
+        options: ReadOptions,
+        loader: F,
+    ) -> Result<Read<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = std::result::Result<T, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let key = self.key(id)?;
+        self.read_through(key, options, loader).await
+    }
+}
+
+impl<T> Clone for Region<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.cache.clone(), Arc::clone(&self.state))
+    }
+}
+
+impl<T> fmt::Debug for Region<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region").field("policy", &self.state.policy).finish_non_exhaustive()
+    }
+}

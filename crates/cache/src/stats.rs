@@ -1,0 +1,161 @@
+//! What a region has done, in numbers, and a hook for those who want each event.
+//!
+//! Invariant: counting never blocks and never fails; a snapshot is a plain value. Deliberately absent: metric names and
+//! exporters, and keys: nothing here is counted by key.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::read::{Source, Staleness};
+
+/// One thing that happened.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A read of a region ended with a value.
+    Read {
+        /// The region's name.
+        region: &'a str,
+        /// Where the value came from.
+        source: Source,
+        /// Whether it is past its TTL.
+        staleness: Staleness,
+        /// From call to value.
+        elapsed: Duration,
+    },
+    /// A read found nothing.
+    Miss {
+        /// The region's name.
+        region: &'a str,
+        /// From call to answer.
+        elapsed: Duration,
+    },
+    /// A loader ended.
+    Load {
+        /// The region's name.
+        region: &'a str,
+        /// How long the loader ran.
+        elapsed: Duration,
+        /// Whether it gave a value.
+        succeeded: bool,
+    },
+}
+
+/// Called for each event, on the thread where it happens: it must be quick. While none is set, times are not taken.
+pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// The counters of a region, counting on.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: AtomicU64,)*
+        }
+
+        /// The counters of a region at one moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct RegionStats {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> RegionStats {
+                RegionStats { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl std::ops::AddAssign for RegionStats {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Reads answered from the cache.
+    hits,
+    /// Reads that the cache could not answer.
+    misses,
+    /// Hits that were a cached "the source has none"; also in `hits`.
+    none_hits,
+    /// Reads that waited for somebody else's load; also in `misses`.
+    joined_loads,
+    /// Loader calls.
+    loads,
+    /// Loader calls that failed, panicked or ran out of time.
+    load_failures,
+    /// Nanoseconds spent in loaders.
+    load_nanos,
+    /// Loads whose value the backend took.
+    fills_stored,
+    /// Loads whose value was not stored, because the key had been set or invalidated meanwhile.
+    fills_refused,
+    /// Loads whose value could not be stored because the backend failed.
+    fills_failed,
+    /// Values set.
+    sets,
+    /// Sets that their condition refused.
+    sets_refused,
+    /// Keys invalidated.
+    invalidations,
+    /// Backend calls that failed.
+    backend_errors,
+    /// Stored bytes that are no value of the region's type.
+    undecodable,
+    /// Invalidations that wait for the backend, counted as they are queued.
+    invalidations_queued,
+}
+
+impl RegionStats {
+    /// Hits among all reads, 0 to 1; 0 when there was no read.
+    pub fn hit_rate(&self) -> f64 {
+        let reads = self.hits + self.misses;
+        if reads == 0 { 0.0 } else { self.hits as f64 / reads as f64 }
+    }
+
+    /// Time spent in loaders.
+    pub fn load_time(&self) -> Duration {
+        Duration::from_nanos(self.load_nanos)
+    }
+
+    /// Mean time of a loader call; zero when there was none.
+    pub fn mean_load_time(&self) -> Duration {
+        self.load_nanos.checked_div(self.loads).map_or(Duration::ZERO, Duration::from_nanos)
+    }
+
+    /// What the hits would have cost in loader time: the mean load time for each.
+    pub fn time_saved(&self) -> Duration {
+        self.mean_load_time().mul_f64(self.hits as f64)
+    }
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unused_region_divides_by_nothing() {
+        let stats = RegionStats::default();
+        assert!(stats.hit_rate().abs() < f64::EPSILON);
+        assert_eq!(stats.time_saved(), Duration::ZERO);
+    }
+
+    #[test]
+    fn time_saved_is_the_mean_load_for_each_hit() {
+        let stats =
+            RegionStats { hits: 10, misses: 2, loads: 2, load_nanos: 4_000_000, ..Default::default() };
+        assert_eq!(stats.time_saved(), Duration::from_millis(20));
+        assert!((stats.hit_rate() - 10.0 / 12.0).abs() < 1e-12);
+    }
+}

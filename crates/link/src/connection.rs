@@ -1,0 +1,311 @@
+//! One multiplexed connection that is always being looked after.
+//!
+//! A supervisor task owns the attempts to connect: it makes a connection, waits for its end, and makes the next one with
+//! exponential back-off and full jitter. Invariant: a caller never waits for more than one attempt; while the supervisor pauses
+//! between attempts, callers are refused at once with the last attempt's error. Deliberately absent: what is sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::error::{Delivery, Error, ErrorKind, Result};
+use crate::options::LinkOptions;
+use crate::url::{LinkUrl, Transport};
+
+/// Idle time after which the kernel asks whether the other side still lives.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+/// Pause between the kernel's questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Sent bytes that nobody acknowledges for so long end the connection.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+/// Commands handed to the connection's task ahead of its writing them.
+const SEND_QUEUE: usize = 1024;
+
+/// A living connection.
+pub(crate) struct Connection {
+    mux: MultiplexedConnection,
+    replies: AtomicU64,
+    broken: Notify,
+}
+
+impl Connection {
+    pub(crate) fn mux(&self) -> MultiplexedConnection {
+        self.mux.clone()
+    }
+
+    /// How many replies came so far. Tells a slow command from a dead connection.
+    pub(crate) fn replies(&self) -> u64 {
+        self.replies.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_reply(&self) {
+        self.replies.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Has the supervisor replace this connection.
+    pub(crate) fn give_up(&self) {
+        self.broken.notify_one();
+    }
+}
+
+#[derive(Clone)]
+pub(crate) enum State {
+    /// The first attempt since the start or since a loss: worth waiting for.
+    Connecting,
+    Up(Arc<Connection>),
+    /// Attempts fail; the next one is being made or waits for its time.
+    Down(Error),
+}
+
+/// The supervised connection.
+#[derive(Clone)]
+pub(crate) struct Supervised {
+    state: watch::Receiver<State>,
+    connect_timeout: Duration,
+}
+
+impl Supervised {
+    /// Starts to connect. Needs a tokio runtime; lives until the last clone is dropped.
+    pub(crate) fn start(url: LinkUrl, options: LinkOptions) -> Self {
+        let (sender, state) = watch::channel(State::Connecting);
+        let connect_timeout = options.connect_timeout;
+        tokio::spawn(supervise(url, options, sender));
+        Self { state, connect_timeout }
+    }
+
+    /// The connection, if there is one now or the attempt under way makes one.
+    pub(crate) async fn ready(&self) -> Result<Arc<Connection>> {
+        match &*self.state.borrow() {
+            State::Up(connection) => return Ok(Arc::clone(connection)),
+            State::Down(error) => return Err(error.clone()),
+            State::Connecting => {}
+        }
+        let mut state = self.state.clone();
+        let settled = state.wait_for(|s| !matches!(s, State::Connecting));
+        // The attempt has the same bound; the extra time is for the supervisor to say so.
+        match tokio::time::timeout(self.connect_timeout + Duration::from_millis(200), settled).await {
+            Ok(Ok(state)) => match &*state {
+                State::Up(connection) => Ok(Arc::clone(connection)),
+                State::Down(error) => Err(error.clone()),
+                State::Connecting => Err(stopped()),
+            },
+            Ok(Err(_)) => Err(stopped()),
+            Err(_) => Err(Error::new(
+                ErrorKind::Connect,
+                Delivery::NotSent,
+                "no connection within the connect timeout",
+            )),
+        }
+    }
+
+    /// Waits until there is a connection, or the time is over.
+    pub(crate) async fn wait_up(&self, patience: Duration) -> bool {
+        let mut state = self.state.clone();
+        let up = state.wait_for(|s| matches!(s, State::Up(_)));
+        matches!(tokio::time::timeout(patience, up).await, Ok(Ok(_)))
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Up(_))
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(
+        ErrorKind::Connect,
+        Delivery::NotSent,
+        "the runtime that looked after this link has been shut down",
+    )
+}
+
+async fn supervise(url: LinkUrl, options: LinkOptions, state: watch::Sender<State>) {
+    let target = url.to_string();
+    let mut failures = 0_u32;
+    loop {
+        let attempt = tokio::select! {
+            () = state.closed() => return,
+            attempt = connect(&url, &options, &target) => attempt,
+        };
+        match attempt {
+            Ok((connection, driver)) => {
+                let connection = Arc::new(connection);
+                let since = Instant::now();
+                if failures > 0 {
+                    tracing::info!(server = %target, attempts = failures + 1, "connected again");
+                }
+                state.send_replace(State::Up(Arc::clone(&connection)));
+                if watch_over(&connection, driver, &state).await == Ended::NobodyListens {
+                    return;
+                }
+                tracing::warn!(server = %target, "connection lost, connecting again");
+                // A server that takes connections and drops them at once must not be hammered.
+                if since.elapsed() > options.backoff_max {
+                    failures = 0;
+                    state.send_replace(State::Connecting);
+                    continue;
+                }
+                if failures == 0 {
+                    failures = 1;
+                    state.send_replace(State::Connecting);
+                    continue;
+                }
+                state.send_replace(State::Down(Error::new(
+                    ErrorKind::Connect,
+                    Delivery::NotSent,
+                    format!("{target} keeps closing the connection"),
+                )));
+            }
+            Err(error) => {
+                if failures == 0 {
+                    tracing::warn!(server = %target, %error, "no connection, trying on");
+                }
+                state.send_replace(State::Down(error));
+            }
+        }
+        failures = failures.saturating_add(1);
+        tokio::select! {
+            () = state.closed() => return,
+            () = tokio::time::sleep(pause(failures, &options)) => {}
+        }
+    }
+}
+
+#[derive(PartialEq)]
+enum Ended {
+    Connection,
+    NobodyListens,
+}
+
+async fn watch_over(
+    connection: &Connection,
+    mut driver: JoinHandle<()>,
+    state: &watch::Sender<State>,
+) -> Ended {
+    let ended = tokio::select! {
+        _ = &mut driver => return Ended::Connection,
+        () = connection.broken.notified() => Ended::Connection,
+        () = state.closed() => Ended::NobodyListens,
+    };
+    driver.abort();
+    ended
+}
+
+/// Exponential back-off with jitter over its upper half, so that many clients of one server do not come back together.
+fn pause(failures: u32, options: &LinkOptions) -> Duration {
+    let doubled = options
+        .backoff_min
+        .saturating_mul(1_u32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u32::MAX));
+    let ceiling = doubled.min(options.backoff_max);
+    ceiling.mul_f64(0.5 + 0.5 * rand::random::<f64>())
+}
+
+async fn connect(url: &LinkUrl, options: &LinkOptions, target: &str) -> Result<(Connection, JoinHandle<()>)> {
+    let attempt = async {
+        match try_protocol(url, options, ProtocolVersion::RESP3).await {
+            Err(e) if speaks_only_resp2(&e) => try_protocol(url, options, ProtocolVersion::RESP2).await,
+            other => other,
+        }
+    };
+    match tokio::time::timeout(options.connect_timeout, attempt).await {
+        Ok(Ok((mux, driver))) => {
+            Ok((Connection { mux, replies: AtomicU64::new(0), broken: Notify::new() }, driver))
+        }
+        Ok(Err(error)) => Err(Error::connecting(target, error)),
+        Err(_) => Err(Error::new(
+            ErrorKind::Connect,
+            Delivery::NotSent,
+            format!("cannot connect to {target}: nothing usable within {:?}", options.connect_timeout),
+        )),
+    }
+}
+
+fn speaks_only_resp2(error: &redis::RedisError) -> bool {
+    error.kind() == redis::ErrorKind::RESP3NotSupported
+        || error.code() == Some("NOPROTO")
+        || error.detail().is_some_and(|d| d.contains("unknown command"))
+}
+
+async fn try_protocol(
+    url: &LinkUrl,
+    options: &LinkOptions,
+    protocol: ProtocolVersion,
+) -> redis::RedisResult<(MultiplexedConnection, JoinHandle<()>)> {
+    match url.transport() {
+        Transport::Tcp { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            tune(&stream)?;
+            hand_over(stream, url, options, protocol).await
+        }
+        Transport::Unix { path } => {
+            let stream = UnixStream::connect(path).await?;
+            hand_over(stream, url, options, protocol).await
+        }
+    }
+}
+
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_keepalive(
+        &socket2::TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL),
+    )?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    Ok(())
+}
+
+async fn hand_over<S>(
+    stream: S,
+    url: &LinkUrl,
+    options: &LinkOptions,
+    protocol: ProtocolVersion,
+) -> redis::RedisResult<(MultiplexedConnection, JoinHandle<()>)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut login = RedisConnectionInfo::default()
+        .set_db(i64::from(url.db()))
+        .set_protocol(protocol)
+        .set_lib_name("mtcache", env!("CARGO_PKG_VERSION"));
+    if let Some(user) = url.user() {
+        login = login.set_username(user);
+    }
+    if let Some(password) = url.password() {
+        login = login.set_password(password);
+    }
+    let config = AsyncConnectionConfig::new()
+        .set_response_timeout(Some(options.response_timeout))
+        .set_pipeline_buffer_size(SEND_QUEUE);
+    let (mut mux, driver) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
+    let driver = tokio::spawn(driver);
+    let mut name = redis::cmd("CLIENT");
+    name.arg("SETNAME").arg(&options.client_name);
+    // Only a courtesy to whoever reads CLIENT LIST; a server that refuses it is used all the same.
+    if let Err(error) = mux.send_packed_command(&name).await {
+        tracing::debug!(%error, "the client name was not taken");
+    }
+    Ok((mux, driver))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_to_its_bound_and_never_past_it() {
+        let options = LinkOptions::default();
+        for failures in 1..80 {
+            let pause = pause(failures, &options);
+            assert!(pause <= options.backoff_max, "{failures}: {pause:?}");
+            assert!(pause >= options.backoff_min / 2, "{failures}: {pause:?}");
+        }
+        assert!(super::pause(40, &options) >= options.backoff_max / 2);
+    }
+}

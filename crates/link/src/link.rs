@@ -1,0 +1,260 @@
+//! A link to one server: sends commands, pipelines, transactions and scripts.
+//!
+//! Invariant: a command whose outcome is unknown is sent again only where the retry table says so; every other caller learns
+//! that it is unknown. A dropped call never shifts the replies of others: its reply still arrives and is thrown away.
+//! Deliberately absent: routing between several servers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::command::Command;
+use crate::connection::{Connection, Supervised};
+use crate::error::{Delivery, Error, ErrorKind, Result};
+use crate::options::LinkOptions;
+use crate::reply::Reply;
+use crate::retry::Retry;
+use crate::script::Script;
+use crate::url::LinkUrl;
+
+/// Longest wait for the next connection before a safe command is sent again.
+const RETRY_PATIENCE: Duration = Duration::from_millis(500);
+
+/// A link to one server. Cheap to clone; all clones share one connection.
+///
+/// ```no_run
+/// # async fn example() -> mtcache_link::Result<()> {
+/// use mtcache_link::{Command, Link, LinkOptions};
+///
+/// let link = Link::open(&"redis://localhost:6379".parse()?, LinkOptions::default())?;
+/// link.command(Command::new("SET").arg("greeting").arg("hello")).await?;
+/// let value = link.command(Command::new("GET").arg("greeting")).await?.into_bytes()?;
+/// assert_eq!(value.as_deref(), Some(&b"hello"[..]));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Link(Arc<Inner>);
+
+struct Inner {
+    url: LinkUrl,
+    supervised: Supervised,
+    in_flight: AtomicUsize,
+    max_in_flight: usize,
+    max_retries: u32,
+}
+
+impl Link {
+    /// Starts to connect in the background and returns at once; a server that is down is not an error here. Must be called
+    /// inside a tokio runtime.
+    pub fn open(url: &LinkUrl, options: LinkOptions) -> Result<Self> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(Error::config("a link must be opened inside a tokio runtime"));
+        }
+        let (max_in_flight, max_retries) = (options.max_in_flight, options.max_retries);
+        Ok(Self(Arc::new(Inner {
+            url: url.clone(),
+            supervised: Supervised::start(url.clone(), options),
+            in_flight: AtomicUsize::new(0),
+            max_in_flight,
+            max_retries,
+        })))
+    }
+
+    /// The server's URL; its text form has no password.
+    pub fn url(&self) -> &LinkUrl {
+        &self.0.url
+    }
+
+    /// True while there is a connection that is not known to be broken.
+    pub fn is_connected(&self) -> bool {
+        self.0.supervised.is_up()
+    }
+
+    /// Waits for the attempt to connect that is under way, and says how it ended.
+    pub async fn connected(&self) -> Result<()> {
+        self.0.supervised.ready().await.map(|_| ())
+    }
+
+    /// Waits for a connection at most so long; false if there is none then.
+    pub async fn wait_connected(&self, patience: Duration) -> bool {
+        self.0.supervised.wait_up(patience).await
+    }
+
+    /// Sends one command. An error reply is an `Err`.
+    pub async fn command(&self, command: Command) -> Result<Reply> {
+        let _slot = self.0.slot()?;
+        let mut tries = 0;
+        loop {
+            let error = match self.0.command_once(&command).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            if !self.0.may_retry(&error, &mut tries, || command.retry()).await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Sends several commands in one go. They are not one atomic step. An error reply stands in its command's place.
+    pub async fn pipeline(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
+        self.several(commands, Grouping::Pipeline).await
+    }
+
+    /// Sends several commands as one MULTI/EXEC. If a command is refused while queueing, nothing has taken effect. One that
+    /// fails while executing has its error in its place; the others have taken effect.
+    pub async fn transaction(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
+        self.several(commands, Grouping::Transaction).await
+    }
+
+    /// Runs a script, by its hash where the server knows it.
+    pub async fn script<K: AsRef<[u8]>, A: AsRef<[u8]>>(
+        &self,
+        script: &Script,
+        keys: &[K],
+        args: &[A],
+    ) -> Result<Reply> {
+        match self.command(script.by_hash(keys, args)).await {
+            Err(e) if e.kind() == ErrorKind::NoScript => self.command(script.by_text(keys, args)).await,
+            other => other,
+        }
+    }
+
+    async fn several(&self, commands: Vec<Command>, grouping: Grouping) -> Result<Vec<Reply>> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _slot = self.0.slot()?;
+        let count = commands.len();
+        let retry = || {
+            let safe = commands.iter().all(|c| c.retry() == Retry::Safe);
+            if safe { Retry::Safe } else { Retry::Never }
+        };
+        let mut pipeline = redis::Pipeline::with_capacity(count);
+        if grouping == Grouping::Transaction {
+            pipeline.atomic();
+        }
+        for command in &commands {
+            pipeline.add_command(command.inner.clone());
+        }
+        let mut tries = 0;
+        loop {
+            let error = match self.0.several_once(&pipeline, count, grouping).await {
+                Ok(replies) => return Ok(replies),
+                Err(error) => error,
+            };
+            if !self.0.may_retry(&error, &mut tries, retry).await {
+                return Err(error);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link")
+            .field("url", &self.0.url)
+            .field("connected", &self.is_connected())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Grouping {
+    Pipeline,
+    Transaction,
+}
+
+impl Inner {
+    async fn command_once(&self, command: &Command) -> Result<Reply> {
+        let connection = self.supervised.ready().await?;
+        let replies_before = connection.replies();
+        match connection.mux().send_packed_command(&command.inner).await {
+            Ok(value) => {
+                connection.count_reply();
+                Reply::from_value(value).ok()
+            }
+            Err(error) => Err(judge(&connection, replies_before, error)),
+        }
+    }
+
+    async fn several_once(
+        &self,
+        pipeline: &redis::Pipeline,
+        count: usize,
+        grouping: Grouping,
+    ) -> Result<Vec<Reply>> {
+        let connection = self.supervised.ready().await?;
+        let replies_before = connection.replies();
+        let mut mux = connection.mux();
+        let sent = match grouping {
+            Grouping::Pipeline => mux.send_packed_commands(pipeline, 0, count).await,
+            // MULTI's OK and one QUEUED for each are skipped; EXEC's array is the one reply.
+            Grouping::Transaction => mux.send_packed_commands(pipeline, count + 1, 1).await,
+        };
+        let values = sent.map_err(|error| judge(&connection, replies_before, error))?;
+        connection.count_reply();
+        let replies: Vec<Reply> = match grouping {
+            Grouping::Pipeline => values.into_iter().map(Reply::from_value).collect(),
+            Grouping::Transaction => match values.into_iter().next() {
+                Some(value) => Reply::from_value(value).into_array()?,
+                None => Vec::new(),
+            },
+        };
+        if replies.len() == count {
+            Ok(replies)
+        } else {
+            Err(Error::protocol(format!("{} replies to {count} commands", replies.len())))
+        }
+    }
+
+    /// Decides over another try, and waits for what it needs.
+    async fn may_retry(&self, error: &Error, tries: &mut u32, retry: impl Fn() -> Retry) -> bool {
+        // Only a broken connection: after a timeout the caller has waited long enough, and a refusal is an answer.
+        let worth_it = error.kind() == ErrorKind::ConnectionLost
+            && error.delivery() == Delivery::Unknown
+            && *tries < self.max_retries
+            && retry() == Retry::Safe;
+        if !worth_it {
+            return false;
+        }
+        *tries += 1;
+        self.supervised.wait_up(RETRY_PATIENCE).await
+    }
+
+    fn slot(&self) -> Result<Slot<'_>> {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.max_in_flight {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Err(Error::new(
+                ErrorKind::Overloaded,
+                Delivery::NotSent,
+                format!(
+                    "{} commands are under way already; ask for less at once, or raise max_in_flight",
+                    self.max_in_flight
+                ),
+            ));
+        }
+        Ok(Slot(&self.in_flight))
+    }
+}
+
+/// Turns a failure into our error and has the connection replaced if it is of no more use.
+fn judge(connection: &Connection, replies_before: u64, error: redis::RedisError) -> Error {
+    let error = Error::in_flight(error);
+    match error.kind() {
+        ErrorKind::ConnectionLost | ErrorKind::Protocol => connection.give_up(),
+        // Nothing at all was answered while we waited: the other side is gone or frozen, and a half-open connection would
+        // swallow every later command too.
+        ErrorKind::Timeout if connection.replies() == replies_before => connection.give_up(),
+        _ => {}
+    }
+    error
+}
+
+/// One of the commands under way.
+struct Slot<'a>(&'a AtomicUsize);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,53 @@
+//! What can be tuned about a link, each with its default.
+//!
+//! Invariant: every wait and every queue has a bound here. Deliberately absent: where the server is (that is the URL).
+
+use std::time::Duration;
+
+/// Default of `LinkOptions::connect_timeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Default of `LinkOptions::response_timeout`.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Default of `LinkOptions::backoff_min`.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// Default of `LinkOptions::backoff_max`.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Default of `LinkOptions::max_retries`.
+const MAX_RETRIES: u32 = 2;
+/// Default of `LinkOptions::max_in_flight`.
+const MAX_IN_FLIGHT: usize = 65_536;
+
+/// Timeouts and bounds of a link.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LinkOptions {
+    /// Longest wait for a connection with its handshake. Default: 2 s.
+    pub connect_timeout: Duration,
+    /// Longest wait for the answer to one command or pipeline. Default: 2 s.
+    pub response_timeout: Duration,
+    /// First pause between two attempts to connect; each next one doubles it. Default: 50 ms.
+    pub backoff_min: Duration,
+    /// Longest pause between two attempts to connect. Default: 2 s.
+    pub backoff_max: Duration,
+    /// How often a command is sent again where the retry table allows it. Default: 2.
+    pub max_retries: u32,
+    /// Commands under way at once; more are refused as [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded).
+    /// Default: 65,536.
+    pub max_in_flight: usize,
+    /// The name this client shows in CLIENT LIST. Default: `mtcache`.
+    pub client_name: String,
+}
+
+impl Default for LinkOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: CONNECT_TIMEOUT,
+            response_timeout: RESPONSE_TIMEOUT,
+            backoff_min: BACKOFF_MIN,
+            backoff_max: BACKOFF_MAX,
+            max_retries: MAX_RETRIES,
+            max_in_flight: MAX_IN_FLIGHT,
+            client_name: "mtcache".to_owned(),
+        }
+    }
+}
