@@ -1,17 +1,38 @@
-//! The `mtcache` binary: puts server, tools and demo together. Each subcommand is a thin file.
+//! The `mtcache` binary: puts server, demo and tools together. Each subcommand is a thin file.
 
-use std::sync::Arc;
+mod launch;
+mod logging;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-fn main() {
-    let port = std::env::args().nth(1).and_then(|p| p.parse().ok()).unwrap_or(6379);
-    let node = Arc::new(mtcache_node::Node::open(&mtcache_node::NodeOptions::default()).expect("open"));
-    let _server = mtcache_server::Server::start(
-        node,
-        &mtcache_server::ServerOptions { port: Some(port), ..Default::default() },
-    )
-    .expect("start");
-    std::thread::park();
+/// MasterTrade Cache: the caching layer of a trading platform.
+#[derive(Debug, Parser)]
+#[command(name = "mtcache", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(serve) => serve.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mtcache: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,0 +1,121 @@
+//! From a configuration to a running server: what `serve` and `demo` share.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mtcache_engine::{Config, EngineOptions};
+use mtcache_node::{AppendOnly, Node, NodeOptions};
+use mtcache_server::{Bind, Server, ServerOptions};
+
+/// A server and the node that it serves.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) node: Arc<Node>,
+    pub(crate) server: Server,
+}
+
+impl Running {
+    /// Opens the files, loads what is there, and starts to listen.
+    pub(crate) fn start(config: &Config) -> Result<Self, String> {
+        let options = server_options(config)?;
+        let node = Arc::new(Node::open(&node_options(config)?).map_err(|error| error.to_string())?);
+        if let Some(report) = node.replayed() {
+            tracing::info!(commands = report.commands, bytes = report.bytes, "loaded the append-only file");
+            if let Some(cut) = &report.cut_off {
+                tracing::warn!(
+                    "{}: cut off {} bytes at offset {}: {}",
+                    cut.file,
+                    cut.bytes,
+                    cut.offset,
+                    cut.reason
+                );
+            }
+        }
+        let server = Server::start(Arc::clone(&node), &options).map_err(|error| error.to_string())?;
+        Ok(Self { node, server })
+    }
+
+    /// Stops listening, ends the connections, and brings everything to disk.
+    pub(crate) fn stop(self) -> Result<(), String> {
+        self.server.stop();
+        self.node.close().map_err(|error| error.to_string())
+    }
+}
+
+fn node_options(config: &Config) -> Result<NodeOptions, String> {
+    let dir = PathBuf::from(config.text("dir").into_owned());
+    let append_only = if config.flag("appendonly") {
+        check_dir(&dir)?;
+        let mut append_only = AppendOnly::in_dir(dir);
+        append_only.fsync = config.text("appendfsync").parse()?;
+        append_only.files.dir_name = config.text("appenddirname").into_owned();
+        append_only.files.file_name = config.text("appendfilename").into_owned();
+        if !config.flag("aof-load-truncated") {
+            append_only.files.torn_tail = mtcache_persistence::TornTail::Refuse;
+        }
+        if !config.flag("aof-use-rdb-preamble") {
+            append_only.files.base_form = mtcache_persistence::BaseForm::Aof;
+        }
+        Some(append_only)
+    } else {
+        None
+    };
+    Ok(NodeOptions {
+        engine: EngineOptions { config: config.clone(), ..EngineOptions::default() },
+        append_only,
+    })
+}
+
+/// Checks the data directory before anything starts, so that a wrong one is one clear line.
+fn check_dir(dir: &Path) -> Result<(), String> {
+    let metadata = std::fs::metadata(dir).map_err(|error| {
+        format!("the directory {} cannot be used: {error}; choose another with --dir", dir.display())
+    })?;
+    if !metadata.is_dir() {
+        return Err(format!("{} is not a directory; choose another with --dir", dir.display()));
+    }
+    let probe = dir.join(format!(".mtcache-probe-{}", std::process::id()));
+    std::fs::write(&probe, b"").map_err(|error| {
+        format!("the directory {} is not writable: {error}; choose another with --dir", dir.display())
+    })?;
+    // What could be written can be removed; if not, an empty file stays and harms nobody.
+    let _ = std::fs::remove_file(&probe);
+    Ok(())
+}
+
+fn server_options(config: &Config) -> Result<ServerOptions, String> {
+    let defaults = ServerOptions::default();
+    let bind = config.words("bind").iter().map(|word| parse_bind(word)).collect::<Result<Vec<_>, _>>()?;
+    let socket = config.text("unixsocket").into_owned();
+    let permissions = u32::try_from(config.int("unixsocketperm")).ok().filter(|mode| *mode != 0);
+    let port = config.port();
+    if port == 0 && socket.is_empty() {
+        return Err("nothing to listen on: give a --port or a --unixsocket".to_owned());
+    }
+    Ok(ServerOptions {
+        port: (port != 0).then_some(port),
+        bind: bind.into_iter().flatten().collect(),
+        tcp_backlog: i32::try_from(config.int("tcp-backlog")).unwrap_or(defaults.tcp_backlog),
+        tcp_keepalive: u32::try_from(config.int("tcp-keepalive")).unwrap_or(defaults.tcp_keepalive),
+        unixsocket: (!socket.is_empty()).then(|| socket.into()),
+        unixsocketperm: permissions,
+        maxclients: usize::try_from(config.int("maxclients")).unwrap_or(defaults.maxclients),
+        workers: defaults.workers,
+    })
+}
+
+/// An address as redis.conf has it: `*` for all of IPv4, `::*` for all of IPv6, a dash before one that may be missing.
+fn parse_bind(word: &str) -> Result<Vec<Bind>, String> {
+    let (is_optional, address) = match word.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, word),
+    };
+    let addresses: Vec<IpAddr> = match address {
+        "*" => vec![IpAddr::from([0, 0, 0, 0])],
+        "::*" => vec![IpAddr::from([0_u16; 8])],
+        "localhost" => vec![IpAddr::from([127, 0, 0, 1])],
+        _ => vec![address.parse().map_err(|_| format!("--bind {word}: not an IP address"))?],
+    };
+    Ok(addresses.into_iter().map(|address| Bind { address, is_optional }).collect())
+}

@@ -1,0 +1,111 @@
+//! `mtcache serve`: the embedded engine as a server, with redis-server's options.
+
+use std::io::Read;
+
+use clap::Args;
+use mtcache_engine::{Config, ConfigText};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::launch::Running;
+use crate::logging;
+
+/// Serve the embedded engine over the Redis protocol.
+///
+/// Options are redis-server's: `mtcache serve [FILE] --port 6379 --dir /var/lib/mtcache --maxmemory 2gb ...`; FILE is a
+/// redis.conf (`-` for the standard input). Defaults: port 6379 on loopback, 2 GB with allkeys-lru, append-only file
+/// synced every second in the working directory.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
+pub(crate) struct Serve {
+    /// A redis.conf file, then --name value pairs.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILE | --OPTION VALUE")]
+    args: Vec<String>,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> Result<(), String> {
+        if self.args.iter().any(|arg| arg == "--help" || arg == "-h") {
+            println!("{}", HELP.trim());
+            return Ok(());
+        }
+        let config = read_config(&self.args)?;
+        logging::start(&config)?;
+        for name in config.ignored() {
+            tracing::warn!("the parameter {name} is accepted and has no effect");
+        }
+        let running = Running::start(&config)?;
+        for address in running.server.addresses() {
+            tracing::info!("ready to accept connections on {address}");
+        }
+        let why = wait_for_stop()?;
+        tracing::info!("{why}: stopping");
+        running.stop()?;
+        tracing::info!("stopped; everything is saved");
+        Ok(())
+    }
+}
+
+const HELP: &str = "
+mtcache serve [FILE] [--OPTION VALUE...]
+
+Serves the embedded engine over the Redis protocol. FILE is a redis.conf, `-` reads one from the standard input; options
+are redis.conf's parameters and win over the file. The ones used most:
+
+  --port 6379                  TCP port, 0 for none
+  --bind 127.0.0.1 -::1        addresses to listen on
+  --unixsocket PATH            a Unix socket besides
+  --dir .                      where the data lies
+  --maxmemory 2gb              limit of the data in memory
+  --maxmemory-policy NAME      what goes when it is reached (allkeys-lru)
+  --appendonly yes             keep an append-only file
+  --appendfsync everysec       make it durable: always, everysec, no
+  --requirepass PASSWORD       ask clients for a password
+  --databases 16               number of databases
+  --maxclients 10000           connections at a time
+  --logfile PATH               log to a file instead of the standard output
+  --loglevel notice            debug, verbose, notice, warning
+";
+
+fn read_config(args: &[String]) -> Result<Config, String> {
+    let mut config = Config::default();
+    let (file, options) = match args.split_first() {
+        Some((first, rest)) if !first.starts_with("--") => (Some(first), rest),
+        _ => (None, args),
+    };
+    if let Some(file) = file {
+        let text = read_text(file)?;
+        config
+            .apply_text(&text, &mut |pattern| Ok(vec![read_text(pattern)?]))
+            .map_err(|error| error.to_string())?;
+    }
+    config.apply_args(options).map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+fn read_text(name: &str) -> Result<ConfigText, String> {
+    let mut text = String::new();
+    let result = if name == "-" {
+        std::io::stdin().read_to_string(&mut text)
+    } else {
+        std::fs::File::open(name).and_then(|mut file| file.read_to_string(&mut text))
+    };
+    result.map_err(|error| format!("cannot read the configuration file {name}: {error}"))?;
+    Ok(ConfigText { name: name.to_owned(), text })
+}
+
+/// Waits for SIGTERM or SIGINT. A second one while the first is being obeyed ends the process at once.
+fn wait_for_stop() -> Result<&'static str, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    runtime.block_on(async {
+        let failed = |error| format!("cannot wait for signals: {error}");
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        Ok(tokio::select! {
+            _ = terminate.recv() => "received SIGTERM",
+            _ = interrupt.recv() => "received SIGINT",
+        })
+    })
+}
