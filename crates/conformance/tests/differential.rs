@@ -18,6 +18,9 @@ fn our_server_answers_random_commands_as_redis_does() {
             println!("{command:20} {replies:7} replies, {errors:6} errors, {nulls:6} nulls");
         }
     }
+    let may_be_missing = std::env::var_os("MTCACHE_SKIP_MISSING").is_some();
+    assert!(may_be_missing || report.missing.is_empty(), "not supported yet: {:?}", report.missing);
+    println!("not supported yet: {:?}", report.missing);
     let failures: Vec<String> = report.failures.iter().map(ToString::to_string).collect();
     assert!(failures.is_empty(), "{} histories failed:\n{}", report.failed_histories, failures.join("\n"));
 }
