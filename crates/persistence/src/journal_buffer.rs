@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
+use mtcache_engine::{Commands, DbIndex, Lsn};
+use mtcache_protocol::encode_command;
 use parking_lot::{Condvar, Mutex};
-
-use crate::lsn::Lsn;
 
 /// Buffers that have grown beyond this are not kept for reuse, in bytes.
 const KEPT_CAPACITY: usize = 4 * 1024 * 1024;
@@ -69,13 +69,21 @@ impl JournalBuffer {
     /// Appends one command that took effect in `db`, and a SELECT before it where that is another database than
     /// the last one's.
     pub fn append_args(&self, db: u32, args: &[&[u8]]) -> Lsn {
-        self.append(db, db, |bytes| push_command(bytes, args))
+        self.append(db, db, |bytes| encode_command(args, bytes))
     }
 
     /// Appends encoded commands, complete ones. The first of them takes effect in `first_db`; after the last of
     /// them `last_db` is in effect, which differs if there is a SELECT among them.
     pub fn append_encoded(&self, first_db: u32, last_db: u32, commands: &[u8]) -> Lsn {
         self.append(first_db, last_db, |bytes| bytes.extend_from_slice(commands))
+    }
+
+    /// Appends what the engine tells its journal; the first of the commands took effect in `db`.
+    pub fn append_commands(&self, db: DbIndex, commands: Commands<'_>) -> Lsn {
+        match commands {
+            Commands::Args(args) => self.append_args(db.into(), args),
+            Commands::Encoded { bytes, last_db } => self.append_encoded(db.into(), last_db.into(), bytes),
+        }
     }
 
     /// The place after the last command appended.
@@ -166,7 +174,7 @@ impl JournalBuffer {
         push(bytes);
         *db = Some(last_db);
         let appended = bytes.len() - begin;
-        state.end = state.end + appended;
+        state.end.0 += appended as u64;
         let end = state.end;
         drop(state);
         if begin == 0 {
@@ -178,13 +186,136 @@ impl JournalBuffer {
 
 /// Appends a SELECT.
 pub(crate) fn push_select(bytes: &mut Vec<u8>, db: u32) {
-    push_command(bytes, &[b"SELECT", db.to_string().as_bytes()]);
+    encode_command(&[b"SELECT", db.to_string().as_bytes()], bytes);
 }
 
-/// Appends a command as an array of strings.
-fn push_command(bytes: &mut Vec<u8>, args: &[&[u8]]) {
-    mtcache_protocol::write_array_header(bytes, args.len());
-    for arg in args {
-        mtcache_protocol::write_bulk(bytes, arg);
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    const SELECT_3: &[u8] = b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n";
+    const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+    const MOMENT: Duration = Duration::from_millis(1);
+    const LONG: Duration = Duration::from_mins(1);
+
+    fn buffer() -> JournalBuffer {
+        JournalBuffer::new(1000)
+    }
+
+    #[test]
+    fn a_select_stands_before_the_first_command_and_before_every_change_of_database() {
+        let buffer = buffer();
+        assert_eq!(buffer.append_args(3, &[b"PING"]), Lsn(37));
+        assert_eq!(buffer.append_args(3, &[b"PING"]), Lsn(51));
+        assert_eq!(buffer.append_encoded(3, 0, PING), Lsn(65));
+        buffer.append_args(3, &[b"PING"]);
+        let batch = buffer.take();
+        assert_eq!(batch.bytes, [SELECT_3, PING, PING, PING, SELECT_3, PING].concat());
+        assert_eq!((batch.db_before, batch.end), (None, Lsn(102)));
+    }
+
+    #[test]
+    fn the_next_batch_says_which_database_it_goes_on_in() {
+        let buffer = buffer();
+        buffer.append_args(3, &[b"PING"]);
+        buffer.take();
+        buffer.append_args(3, &[b"PING"]);
+        let batch = buffer.take();
+        assert_eq!((batch.bytes.as_slice(), batch.db_before), (PING, Some(3)));
+        buffer.append_args(0, &[b"PING"]);
+        assert_eq!(buffer.take().db_before, None);
+        assert_eq!(buffer.take().bytes, b"");
+    }
+
+    #[test]
+    fn places_go_on_over_batches_and_buffers_are_used_again() {
+        let buffer = buffer();
+        buffer.append_args(0, &[b"PING"]);
+        let first = buffer.take();
+        let (end, place) = (first.end, first.bytes.as_ptr());
+        buffer.recycle(first.bytes);
+        buffer.append_args(0, &[b"PING"]);
+        buffer.take();
+        buffer.append_args(0, &[b"PING"]);
+        let third = buffer.take();
+        assert_eq!(third.end, Lsn(end.0 + 2 * PING.len() as u64));
+        assert_eq!(third.bytes.as_ptr(), place);
+    }
+
+    #[test]
+    fn what_the_engine_hands_over_is_taken_in_either_form() {
+        let buffer = buffer();
+        buffer.append_commands(3, Commands::Args(&[b"PING"]));
+        buffer.append_commands(3, Commands::Encoded { bytes: PING, last_db: 3 });
+        assert_eq!(buffer.take().bytes, [SELECT_3, PING, PING].concat());
+    }
+
+    #[test]
+    fn a_full_buffer_asks_for_patience_and_still_takes_what_has_taken_effect() {
+        let buffer = JournalBuffer::new(20);
+        assert_eq!(buffer.wait_for_room(MOMENT), Room::Available);
+        buffer.append_args(0, &[b"PING"]);
+        assert_eq!(buffer.wait_for_room(MOMENT), Room::None);
+        buffer.append_args(0, &[b"PING"]);
+        assert!(buffer.len() > 20);
+        buffer.take();
+        assert_eq!(buffer.wait_for_room(MOMENT), Room::Available);
+    }
+
+    #[test]
+    fn whoever_waits_goes_on_when_there_is_room_or_something_to_take_or_the_end() {
+        let buffer = Arc::new(JournalBuffer::new(1));
+        thread::scope(|scope| {
+            let taker = scope.spawn(|| {
+                assert!(buffer.wait_for_commands(LONG));
+                buffer.take()
+            });
+            buffer.append_args(0, &[b"PING"]);
+            assert_eq!(buffer.wait_for_room(LONG), Room::Available);
+            assert!(!taker.join().unwrap().bytes.is_empty());
+            let waiting = scope.spawn(|| buffer.wait_for_commands(LONG));
+            buffer.close();
+            assert!(!waiting.join().unwrap());
+        });
+        assert_eq!(buffer.wait_for_room(LONG), Room::Closed);
+    }
+
+    #[test]
+    fn many_threads_lose_nothing_and_every_place_is_the_end_of_its_command() {
+        let buffer = Arc::new(JournalBuffer::new(4_000));
+        let mut whole = Vec::new();
+        thread::scope(|scope| {
+            let writers: Vec<_> = (0..4_u32)
+                .map(|db| {
+                    let buffer = Arc::clone(&buffer);
+                    scope.spawn(move || {
+                        let places = (0..500).map(|number: u32| {
+                            assert_eq!(buffer.wait_for_room(LONG), Room::Available);
+                            let text = format!("{db}:{number}");
+                            (text.clone(), buffer.append_args(db, &[b"SET", text.as_bytes()]))
+                        });
+                        places.collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            while writers.iter().any(|writer| !writer.is_finished()) || !buffer.is_empty() {
+                if buffer.wait_for_commands(MOMENT) {
+                    let batch = buffer.take();
+                    whole.extend_from_slice(&batch.bytes);
+                    assert_eq!(batch.end, Lsn(whole.len() as u64));
+                    assert!(batch.bytes.len() < 4_000 + 4 * 100, "the bound holds");
+                    buffer.recycle(batch.bytes);
+                }
+            }
+            for writer in writers {
+                for (text, Lsn(place)) in writer.join().unwrap() {
+                    let before = whole.get(..place as usize).unwrap();
+                    assert!(before.ends_with(format!("{text}\r\n").as_bytes()));
+                }
+            }
+        });
     }
 }

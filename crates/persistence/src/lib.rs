@@ -10,16 +10,17 @@
 )]
 
 mod aof;
+mod append_fsync;
 mod crc64;
 pub mod disk;
 mod error;
 mod journal_buffer;
-mod lsn;
 pub mod manifest;
 mod recover;
 
 pub use aof::{AofWriter, Command, PendingSync};
+pub use append_fsync::AppendFsync;
 pub use error::{Error, ErrorKind, Result};
 pub use journal_buffer::{Batch, DEFAULT_JOURNAL_BUFFER_BYTES, JournalBuffer, Room};
-pub use lsn::{AppendFsync, Lsn};
+pub use mtcache_engine::Lsn;
 pub use recover::{Aof, AofOptions, BaseForm, CutOff, ReplayReport, TornTail};

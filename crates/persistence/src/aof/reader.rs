@@ -196,8 +196,13 @@ impl FileReplay<'_> {
     }
 
     fn look_for_exec(&mut self) -> Result<Transaction> {
+        let mut unknown = None;
         loop {
             if let Some(tail) = self.advance()? {
+                // An EXEC that has been damaged leaves the transaction open too, and what follows must not go with it.
+                if let Some(offset) = unknown {
+                    return Err(self.damaged(offset, "there is no such command"));
+                }
                 // Also in the middle of a command: to keep the commands before it would keep half of a transaction.
                 let tail = if tail == Tail::Clean { Tail::OpenTransaction } else { tail };
                 return Ok(Transaction::Open(tail));
@@ -205,6 +210,9 @@ impl FileReplay<'_> {
             match self.word() {
                 Some(Word::Exec) => return Ok(Transaction::Exec(self.scanner.record_offset())),
                 Some(Word::Discard) => return Ok(Transaction::Discarded(self.scanner.offset())),
+                Some(Word::Other) if unknown.is_none() && !self.is_known() => {
+                    unknown = Some(self.scanner.record_offset());
+                }
                 _ => {}
             }
         }
@@ -223,8 +231,7 @@ impl FileReplay<'_> {
 
     /// What the command at hand is; `None` at an annotation.
     fn word(&self) -> Option<Word> {
-        let args = self.scanner.args();
-        let name = args.first()?;
+        let name = self.scanner.name()?;
         let words: [(&[u8], Word); 4] = [
             (b"SELECT", Word::Select),
             (b"MULTI", Word::Multi),
@@ -233,6 +240,10 @@ impl FileReplay<'_> {
         ];
         let known = words.iter().find(|(word, _)| name.eq_ignore_ascii_case(word));
         Some(known.map_or(Word::Other, |&(_, word)| word))
+    }
+
+    fn is_known(&self) -> bool {
+        self.scanner.name().is_some_and(|name| mtcache_protocol::lookup(name).is_some())
     }
 
     fn select(&mut self) -> Result<()> {

@@ -147,6 +147,13 @@ impl Scanner {
         self.args.iter().map(|range| bytes.get(range.clone()).unwrap_or_default()).collect()
     }
 
+    /// The name of the command that was read last; `None` at an annotation.
+    pub(crate) fn name(&self) -> Option<&[u8]> {
+        let begin = self.record.saturating_sub(self.buffer_at) as usize;
+        let bytes = self.buffer.get(begin..).unwrap_or_default();
+        self.args.first().and_then(|range| bytes.get(range.clone()))
+    }
+
     /// What is in memory from the next record on.
     fn ahead(&self) -> &[u8] {
         let begin = self.next.saturating_sub(self.buffer_at) as usize;

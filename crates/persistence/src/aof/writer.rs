@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mtcache_engine::Lsn;
+
 use crate::disk::{Disk, DiskLock, SyncFile, WriteFile, append_all};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal_buffer::push_select;
-use crate::lsn::Lsn;
 use crate::manifest::{FileEntry, FileType, Manifest};
 use crate::recover::AofOptions;
 
@@ -118,7 +119,7 @@ impl AofWriter {
         }
         frame_group(&mut self.unsynced.bytes, group);
         self.unsynced.groups.push_back((self.unsynced.bytes.len() - begin, db_before));
-        self.appended = self.appended + group.len();
+        self.appended.0 += group.len() as u64;
         let framed = self.unsynced.bytes.get(begin..).unwrap_or_default();
         if let Err(error) = append_all(&mut *self.file.file, framed) {
             // Best effort: what was written of the group must not stay, but the file is given up in any case, and

@@ -1,31 +1,10 @@
-//! How far the journal has got, and how hard it is pressed to the disk.
+//! How hard the journal is pressed to the disk (`appendfsync`).
 //!
-//! The logical journal is the bytes of all commands since the process started, one after the other, whatever
-//! files they went to. A place in it is an [`Lsn`]; it never goes back.
+//! Only the choice and its words; who writes and syncs, and when, is for the floor above.
 
 use std::fmt;
-use std::ops::Add;
 use std::str::FromStr;
 use std::time::Duration;
-
-/// A place in the logical journal: the number of bytes before it. A write is durable once the synced place is
-/// not less than the place that its append returned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Lsn(pub u64);
-
-impl Add<usize> for Lsn {
-    type Output = Self;
-
-    fn add(self, bytes: usize) -> Self {
-        Self(self.0 + bytes as u64)
-    }
-}
-
-impl fmt::Display for Lsn {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
 
 /// When written commands are made durable (`appendfsync`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
