@@ -158,6 +158,17 @@ impl<'a, 'e> Ctx<'a, 'e> {
         }
     }
 
+    /// A collection seen together with others: for keys that this command has read before, which has checked their types
+    /// and removed what had expired. `None` for any other key.
+    pub(crate) fn view_as<T: Collection>(&self, key: &[u8]) -> Option<&T> {
+        let place = self.place(key);
+        let shard = self.locked.shard_ref(place.shard)?;
+        match shard.find_live(self.db(), place.hash, key, self.expiry_now()) {
+            Found::Live(slot) => shard.entry(self.db(), slot).and_then(T::of_ref),
+            Found::Absent | Found::Expired(_) => None,
+        }
+    }
+
     // ---- writing -------------------------------------------------------------------------------------------------
 
     /// A collection for change, if it is there; records the access, counts neither hit nor miss.
@@ -385,8 +396,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
     /// The slot of a key that is there and alive; removes it if it has expired.
     #[inline]
     fn live(&mut self, place: Place, db: DbIndex, key: &[u8]) -> Option<Slot> {
-        // While a journal is replayed nothing expires: its own deletions say what did.
-        let now = if self.origin == Origin::Replay { UnixMillis(0) } else { self.now };
+        let now = self.expiry_now();
         match self.locked.shard(place.shard).find_live(db, place.hash, key, now) {
             Found::Live(slot) => Some(slot),
             Found::Absent => None,
@@ -395,6 +405,12 @@ impl<'a, 'e> Ctx<'a, 'e> {
                 None
             }
         }
+    }
+
+    /// The time that expiries are held against. While a journal is replayed nothing expires: its own deletions say what did.
+    #[inline]
+    fn expiry_now(&self) -> UnixMillis {
+        if self.origin == Origin::Replay { UnixMillis(0) } else { self.now }
     }
 
     #[cold]

@@ -15,6 +15,7 @@ mod context;
 mod dispatch;
 mod engine;
 mod error;
+mod float;
 mod journal;
 mod keyspace;
 mod notify;

@@ -5,7 +5,11 @@
 // The number of arguments has been checked against the table before a command runs.
 #![allow(clippy::indexing_slicing)]
 
+mod collection_scan;
 mod generic;
+mod hashes;
+pub(crate) mod parse;
+mod sets;
 mod strings;
 
 use std::sync::LazyLock;
@@ -42,7 +46,7 @@ pub(crate) struct Handler {
 /// A row of a group's table: the name (`container|subcommand` for a subcommand) and how it runs.
 pub(crate) type Row = (&'static str, Locks, Run);
 
-const GROUPS: &[&[Row]] = &[strings::TABLE, generic::TABLE];
+const GROUPS: &[&[Row]] = &[strings::TABLE, generic::TABLE, hashes::TABLE, sets::TABLE];
 
 static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
     let mut handlers = vec![None; COMMAND_COUNT];

@@ -162,6 +162,11 @@ impl<'e> Locked<'e> {
         }
     }
 
+    /// As [`shard`](Self::shard), to look only; `None` if it is not locked.
+    pub(crate) fn shard_ref(&self, index: usize) -> Option<&Shard> {
+        self.guards.iter().find(|(i, _)| *i == index).map(|(_, shard)| &**shard)
+    }
+
     /// The locked shards, in order.
     pub(crate) fn shards(&mut self) -> impl Iterator<Item = &mut Shard> {
         self.guards.iter_mut().map(|(_, shard)| &mut **shard)
