@@ -113,13 +113,17 @@ fn complete_within(len: usize) -> (Vec<Words>, u64) {
         (&["SELECT 3"], &[]),
         (&["SET c longervalue"], &[("SET c longervalue", 3)]),
     ];
-    let (mut expected, mut valid) = (Vec::new(), 0);
+    let (mut expected, mut at, mut valid) = (Vec::new(), 0, 0);
     for (commands, effects) in steps {
-        let end = valid + encode(commands).len();
+        let end = at + encode(commands).len();
         if end > len {
             break;
         }
-        valid = end;
+        at = end;
+        // An annotation is cut off with the torn command after it.
+        if !commands[0].starts_with('#') || at == len {
+            valid = end;
+        }
         expected.extend(effects.iter().map(|&(command, db)| words(command, db)));
     }
     (expected, valid as u64)
@@ -172,7 +176,8 @@ fn at_every_length_a_torn_tail_is_refused_where_that_was_asked_for() {
         let (expected, valid) = complete_within(len);
         assert_eq!(replayed.words, expected);
         let rest = &content[valid as usize..len];
-        if rest.is_empty() || rest.starts_with(b"#") {
+        // An annotation, whole or torn, is no command that is missing.
+        if rest.is_empty() || (rest.starts_with(b"#") && rest.len() < 16) {
             replayed.outcome.unwrap();
         } else {
             let error = replayed.outcome.unwrap_err();
@@ -192,7 +197,8 @@ fn a_file_that_is_not_the_last_must_be_complete() {
         let (expected, valid) = complete_within(len);
         assert_eq!(replayed.words, expected);
         let rest = &content[valid as usize..len];
-        if rest.is_empty() || rest.starts_with(b"#") {
+        // An annotation, whole or torn, is no command that is missing.
+        if rest.is_empty() || (rest.starts_with(b"#") && rest.len() < 16) {
             replayed.outcome.unwrap();
         } else {
             let error = replayed.outcome.unwrap_err();

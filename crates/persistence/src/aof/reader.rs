@@ -149,7 +149,10 @@ impl FileReplay<'_> {
             if let Some(tail) = self.step()? {
                 return Ok(tail);
             }
-            self.valid_up_to = self.scanner.offset();
+            // As in Redis, not after an annotation: it belongs to the command that follows, and is cut off with it.
+            if self.scanner.name().is_some() {
+                self.valid_up_to = self.scanner.offset();
+            }
         }
     }
 
