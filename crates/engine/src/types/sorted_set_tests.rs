@@ -205,6 +205,8 @@ fn check(ops: &[Op], bounds: &[f64], limits: &EncodingLimits) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn behaves_as_an_ordered_map(
         ops in prop::collection::vec(op(400, 1), 0..600),
