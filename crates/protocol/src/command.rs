@@ -4,6 +4,7 @@
 //! key positions, categories) are Redis' and a test compares them with a running redis-server; summaries are
 //! ours. Ids are dense: top-level commands first, then the subcommands, container by container.
 
+mod describe;
 mod flags;
 mod index;
 mod key_spec;

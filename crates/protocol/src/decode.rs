@@ -9,53 +9,16 @@ use smallvec::SmallVec;
 
 use crate::error::{ProtocolError, ProtocolErrorKind as Kind};
 use crate::inline;
+use crate::limits::Limits;
 use crate::number::parse_i64;
 
 /// The arguments of one command; most have few, so they live on the stack.
 pub type Args<'a> = SmallVec<[&'a [u8]; 16]>;
 
-/// What a peer may send. The defaults are Redis 7.0's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest argument in bytes (`proto-max-bulk-len`). Default: 512 MiB.
-    pub max_bulk_len: usize,
-    /// Most arguments of a command. Default: 2^31 - 1, so the bound that counts is that of the read buffer.
-    pub max_args: usize,
-    /// Longest inline command, and longest line that holds a count, in bytes. Default: 64 KiB.
-    pub max_inline: usize,
-    /// Longest argument before the client has authenticated, in bytes. Default: 16384.
-    pub max_unauthenticated_bulk_len: usize,
-    /// Most arguments before the client has authenticated. Default: 10.
-    pub max_unauthenticated_args: usize,
-}
-
-/// Default of [`Limits::max_bulk_len`].
-pub const MAX_BULK_LEN: usize = 512 * 1024 * 1024;
-/// Default of [`Limits::max_args`].
-pub const MAX_ARGS: usize = i32::MAX as usize;
-/// Default of [`Limits::max_inline`].
-pub const MAX_INLINE: usize = 64 * 1024;
-/// Default of [`Limits::max_unauthenticated_bulk_len`].
-pub const MAX_UNAUTHENTICATED_BULK_LEN: usize = 16_384;
-/// Default of [`Limits::max_unauthenticated_args`].
-pub const MAX_UNAUTHENTICATED_ARGS: usize = 10;
-
 /// Room for argument positions that a connection keeps between commands; more is given back.
 const KEPT_ARGS: usize = 256;
 /// Room for unquoted inline bytes that a connection keeps between commands; more is given back.
 const KEPT_INLINE: usize = 4096;
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_bulk_len: MAX_BULK_LEN,
-            max_args: MAX_ARGS,
-            max_inline: MAX_INLINE,
-            max_unauthenticated_bulk_len: MAX_UNAUTHENTICATED_BULK_LEN,
-            max_unauthenticated_args: MAX_UNAUTHENTICATED_ARGS,
-        }
-    }
-}
 
 /// What [`RequestDecoder::next`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -413,6 +376,7 @@ fn short_line(buf: &[u8], pos: usize, marker: u8) -> Option<(i64, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_INLINE;
 
     /// All commands in `input`, fed in pieces of `step` bytes, then what ended the decoding.
     fn decode(input: &[u8], step: usize, mut decoder: RequestDecoder) -> (Vec<Vec<Vec<u8>>>, Option<Kind>) {

@@ -7,31 +7,8 @@
 
 use crate::error::{ProtocolError, ProtocolErrorKind as Kind};
 use crate::frame::Frame;
+use crate::limits::ReplyLimits;
 use crate::number::parse_i64;
-
-/// What a server may answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReplyLimits {
-    /// Deepest nesting of aggregates. Default: 128.
-    pub max_depth: usize,
-    /// Longest string, and longest status or error line, in bytes. Default: 512 MiB.
-    pub max_bulk_len: usize,
-    /// Most elements of one aggregate (of a map: pairs). Default: 2^31 - 1.
-    pub max_elements: usize,
-}
-
-/// Default of [`ReplyLimits::max_depth`].
-pub const MAX_REPLY_DEPTH: usize = 128;
-
-impl Default for ReplyLimits {
-    fn default() -> Self {
-        Self {
-            max_depth: MAX_REPLY_DEPTH,
-            max_bulk_len: crate::decode::MAX_BULK_LEN,
-            max_elements: crate::decode::MAX_ARGS,
-        }
-    }
-}
 
 /// Elements for which room is made before they arrive.
 const RESERVED_ELEMENTS: usize = 64;
@@ -305,6 +282,7 @@ fn pairs(items: Vec<Frame>) -> Vec<(Frame, Frame)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_REPLY_DEPTH;
 
     #[track_caller]
     fn check(input: &[u8], expected: &Frame) {

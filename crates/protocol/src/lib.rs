@@ -17,6 +17,7 @@ mod frame;
 mod frame_decoder;
 pub mod glob;
 mod inline;
+mod limits;
 mod number;
 
 pub use command::{
@@ -24,14 +25,15 @@ pub use command::{
     FindKeys, Group, KeyError, KeyFlags, KeyIndices, KeyRef, KeyShape, KeySpec, LegacyRange, TOP_LEVEL_COUNT,
     keys, keys_with_flags, lookup, lookup_sub, top_level,
 };
-pub use decode::{
-    Args, Limits, MAX_ARGS, MAX_BULK_LEN, MAX_INLINE, MAX_UNAUTHENTICATED_ARGS, MAX_UNAUTHENTICATED_BULK_LEN,
-    Progress, RequestDecoder,
-};
+pub use decode::{Args, Progress, RequestDecoder};
 pub use double::write_double;
 pub use encode::{Deferred, Reply, Version, encode_command, write_array_header, write_bulk, write_integer};
 pub use error::{ProtocolError, ProtocolErrorKind};
 pub use frame::Frame;
-pub use frame_decoder::{FrameDecoder, FrameProgress, MAX_REPLY_DEPTH, ReplyLimits, decode_frame};
+pub use frame_decoder::{FrameDecoder, FrameProgress, decode_frame};
 pub use inline::split_args;
+pub use limits::{
+    Limits, MAX_ARGS, MAX_BULK_LEN, MAX_INLINE, MAX_REPLY_DEPTH, MAX_UNAUTHENTICATED_ARGS,
+    MAX_UNAUTHENTICATED_BULK_LEN, ReplyLimits,
+};
 pub use number::parse_i64;
