@@ -28,6 +28,8 @@ texts! {
     NOT_INTEGER = "ERR value is not an integer or out of range";
     /// An argument or a stored value is no finite number.
     NOT_FLOAT = "ERR value is not a valid float";
+    /// A bound of a range of scores that is no number.
+    MIN_OR_MAX_NOT_FLOAT = "ERR min or max is not a float";
     /// Options that do not fit together or are unknown.
     SYNTAX = "ERR syntax error";
     /// The key is not there, and the command needs it.

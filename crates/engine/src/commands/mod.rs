@@ -8,8 +8,12 @@
 mod collection_scan;
 mod generic;
 mod hashes;
+mod lists;
 pub(crate) mod parse;
 mod sets;
+mod sorted_set_combine;
+mod sorted_set_ranges;
+mod sorted_sets;
 mod strings;
 
 use std::sync::LazyLock;
@@ -46,7 +50,16 @@ pub(crate) struct Handler {
 /// A row of a group's table: the name (`container|subcommand` for a subcommand) and how it runs.
 pub(crate) type Row = (&'static str, Locks, Run);
 
-const GROUPS: &[&[Row]] = &[strings::TABLE, generic::TABLE, hashes::TABLE, sets::TABLE];
+const GROUPS: &[&[Row]] = &[
+    strings::TABLE,
+    generic::TABLE,
+    hashes::TABLE,
+    sets::TABLE,
+    lists::TABLE,
+    sorted_sets::TABLE,
+    sorted_set_ranges::TABLE,
+    sorted_set_combine::TABLE,
+];
 
 static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
     let mut handlers = vec![None; COMMAND_COUNT];
