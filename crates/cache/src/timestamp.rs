@@ -43,14 +43,15 @@ impl Timestamp {
         Some(Self(naive.to_zoned(TimeZone::UTC).ok()?.timestamp().as_nanosecond()))
     }
 
-    /// From a number since 1970: seconds, or by its size milliseconds (from 1e11), microseconds (1e14) or nanoseconds (1e17).
+    /// From a number since 1970, to the microsecond: seconds, or by its size milliseconds (from 1e11), microseconds (1e14) or nanoseconds (1e17).
     pub fn from_epoch(n: f64) -> Option<Self> {
         if !n.is_finite() || n.abs() >= 1e20 {
             return None;
         }
         let unit = unit_of(n.abs());
-        // The fraction apart: the product of the whole would lose it in the float's last places.
-        Some(Self(n.trunc() as i128 * unit + (n.fract() * unit as f64).round() as i128))
+        // The fraction apart, and to the microsecond: a float has no finer places left beside today's seconds.
+        let micros = (n.fract() * unit as f64 / 1000.0).round() as i128;
+        Some(Self(n.trunc() as i128 * unit + micros * 1000))
     }
 
     fn from_integer(n: i64) -> Self {

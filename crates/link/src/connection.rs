@@ -5,7 +5,7 @@
 //! between attempts, callers are refused at once with the last attempt's error. Deliberately absent: what is sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     mux: MultiplexedConnection,
     replies: AtomicU64,
     broken: Notify,
+    /// Known to be of no more use, before the supervisor has had its turn.
+    given_up: AtomicBool,
 }
 
 impl Connection {
@@ -51,7 +53,12 @@ impl Connection {
 
     /// Has the supervisor replace this connection.
     pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
         self.broken.notify_one();
+    }
+
+    fn is_usable(&self) -> bool {
+        !self.given_up.load(Ordering::Acquire)
     }
 }
 
@@ -62,6 +69,17 @@ pub(crate) enum State {
     Up(Arc<Connection>),
     /// Attempts fail; the next one is being made or waits for its time.
     Down(Error),
+}
+
+impl State {
+    /// The connection or the refusal; none while that is still being found out.
+    fn settled(&self) -> Option<Result<Arc<Connection>>> {
+        match self {
+            Self::Up(connection) if connection.is_usable() => Some(Ok(Arc::clone(connection))),
+            Self::Down(error) => Some(Err(error.clone())),
+            Self::Up(_) | Self::Connecting => None,
+        }
+    }
 }
 
 /// The supervised connection.
@@ -82,20 +100,16 @@ impl Supervised {
 
     /// The connection, if there is one now or the attempt under way makes one.
     pub(crate) async fn ready(&self) -> Result<Arc<Connection>> {
-        match &*self.state.borrow() {
-            State::Up(connection) => return Ok(Arc::clone(connection)),
-            State::Down(error) => return Err(error.clone()),
-            State::Connecting => {}
+        if let Some(settled) = self.state.borrow().settled() {
+            return settled;
         }
         let mut state = self.state.clone();
-        let settled = state.wait_for(|s| !matches!(s, State::Connecting));
+        let settled = state.wait_for(|s| s.settled().is_some());
         // The attempt has the same bound; the extra time is for the supervisor to say so.
         match tokio::time::timeout(self.connect_timeout + Duration::from_millis(200), settled).await {
-            Ok(Ok(state)) => match &*state {
-                State::Up(connection) => Ok(Arc::clone(connection)),
-                State::Down(error) => Err(error.clone()),
-                State::Connecting => Err(stopped()),
-            },
+            Ok(Ok(state)) => state.settled().unwrap_or_else(|| {
+                Err(Error::new(ErrorKind::Connect, Delivery::NotSent, "the new connection broke at once"))
+            }),
             Ok(Err(_)) => Err(stopped()),
             Err(_) => Err(Error::new(
                 ErrorKind::Connect,
@@ -108,12 +122,12 @@ impl Supervised {
     /// Waits until there is a connection, or the time is over.
     pub(crate) async fn wait_up(&self, patience: Duration) -> bool {
         let mut state = self.state.clone();
-        let up = state.wait_for(|s| matches!(s, State::Up(_)));
+        let up = state.wait_for(|s| matches!(s.settled(), Some(Ok(_))));
         matches!(tokio::time::timeout(patience, up).await, Ok(Ok(_)))
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Up(_))
+        matches!(self.state.borrow().settled(), Some(Ok(_)))
     }
 }
 
@@ -214,9 +228,15 @@ async fn connect(url: &LinkUrl, options: &LinkOptions, target: &str) -> Result<(
         }
     };
     match tokio::time::timeout(options.connect_timeout, attempt).await {
-        Ok(Ok((mux, driver))) => {
-            Ok((Connection { mux, replies: AtomicU64::new(0), broken: Notify::new() }, driver))
-        }
+        Ok(Ok((mux, driver))) => Ok((
+            Connection {
+                mux,
+                replies: AtomicU64::new(0),
+                broken: Notify::new(),
+                given_up: AtomicBool::new(false),
+            },
+            driver,
+        )),
         Ok(Err(error)) => Err(Error::connecting(target, error)),
         Err(_) => Err(Error::new(
             ErrorKind::Connect,

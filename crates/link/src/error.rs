@@ -109,6 +109,12 @@ impl Error {
 
     /// A failure of a command that had been handed to the connection.
     pub(crate) fn in_flight(error: redis::RedisError) -> Self {
+        // A transaction that was refused while queueing: the reason is the refused command's, not EXEC's.
+        if let Some(refusals) = error.clone().into_server_errors()
+            && let Some((_, refusal)) = refusals.first()
+        {
+            return Self::server(refusal.code(), refusal.details());
+        }
         if let redis::ErrorKind::Server(_) | redis::ErrorKind::Extension = error.kind() {
             let code = error.code().unwrap_or("ERR").to_owned();
             return Self::server(&code, error.detail());

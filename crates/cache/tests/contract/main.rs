@@ -1,0 +1,16 @@
+//! The contract: one body of tests over every backend.
+//!
+//! Each test is a function of a `Rig`; `on_every_backend!` makes one test of it for each backend. A backend is added by a
+//! row in `rig.rs`. What only a server outside can do (stop, hang, cut a connection) is in `recovery.rs`, with its own rows.
+
+#![allow(clippy::similar_names, reason = "leader and loader, stop and step: each says what it is")]
+
+mod collections;
+mod history;
+mod keys;
+mod loads;
+mod proxy;
+mod recovery;
+mod regions;
+mod rig;
+mod strings;

@@ -1,0 +1,100 @@
+//! A TCP proxy in front of a server that can be told to lose things.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What happens to bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Mode {
+    /// All goes through.
+    Pass = 0,
+    /// Requests reach the server; the connection is cut at its first reply.
+    CutReplies = 1,
+    /// Requests reach the server; replies never come back. No end, no error.
+    SwallowReplies = 2,
+    /// Requests do not even reach the server. No end, no error.
+    SwallowRequests = 3,
+}
+
+pub(crate) struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mode: AtomicU8,
+    connections: AtomicU32,
+    /// Goes back to passing for connections made after the mode was set.
+    era: AtomicU32,
+}
+
+impl Proxy {
+    pub(crate) async fn before(server_port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared {
+            mode: AtomicU8::new(0),
+            connections: AtomicU32::new(0),
+            era: AtomicU32::new(0),
+        });
+        let for_task = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let shared = Arc::clone(&for_task);
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let era = shared.era.load(Ordering::SeqCst);
+                tokio::spawn(async move {
+                    if let Ok(server) = TcpStream::connect(("127.0.0.1", server_port)).await {
+                        relay(client, server, &shared, era).await;
+                    }
+                });
+            }
+        });
+        Self { port, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Holds for the connections there are; those made later pass.
+    pub(crate) fn set(&self, mode: Mode) {
+        self.shared.era.fetch_add(1, Ordering::SeqCst);
+        self.shared.mode.store(mode as u8, Ordering::SeqCst);
+    }
+
+    /// How many connections were made so far.
+    pub(crate) fn connections(&self) -> u32 {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, era: u32) {
+    let is = |mode: Mode| {
+        era != shared.era.load(Ordering::SeqCst) && shared.mode.load(Ordering::SeqCst) == mode as u8
+    };
+    let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut from_client) => {
+                let Ok(n @ 1..) = read else { return };
+                if !is(Mode::SwallowRequests) && server.write_all(&from_client[..n]).await.is_err() {
+                    return;
+                }
+            }
+            read = server.read(&mut from_server) => {
+                let Ok(n @ 1..) = read else { return };
+                if is(Mode::CutReplies) {
+                    return;
+                }
+                if !is(Mode::SwallowReplies) && client.write_all(&from_server[..n]).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
