@@ -108,7 +108,7 @@ impl Engine {
     }
 
     /// What has to hold before a command may run or be queued.
-    fn admit(&self, session: &Session, spec: &CommandSpec, now: UnixMillis) -> Result<(), CommandError> {
+    fn admit(&self, session: &mut Session, spec: &CommandSpec, now: UnixMillis) -> Result<(), CommandError> {
         if !session.authenticated && !spec.flags.contains(CommandFlags::NO_AUTH) {
             return Err(CommandError::NO_AUTH);
         }
@@ -118,9 +118,11 @@ impl Engine {
         if spec.flags.contains(CommandFlags::DENYOOM) && !self.make_room(now) {
             return Err(CommandError::OOM);
         }
-        if spec.flags.contains(CommandFlags::WRITE)
-            && self.journal.get().is_some_and(|journal| !journal.accepts_writes())
-        {
+        // A script cannot make room once it runs, for it holds every lock.
+        if spec.flags.contains(CommandFlags::MAY_REPLICATE) {
+            session.out_of_memory = !self.make_room(now);
+        }
+        if spec.flags.contains(CommandFlags::WRITE) && !self.accepts_writes() {
             return Err(CommandError::MISCONF_AOF);
         }
         Ok(())

@@ -15,6 +15,7 @@ use crate::error::CommandError;
 use crate::journal::Journal;
 use crate::keyspace::{DEFAULT_DATABASES, DbIndex, EvictionPolicy, EvictionPool, Keyspace, random_below};
 use crate::notify::Class;
+use crate::script::Scripts;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::time::{Clock, UnixMillis};
@@ -40,6 +41,7 @@ pub struct Engine {
     pub(crate) settings: Settings,
     config: RuntimeConfig,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) scripts: Scripts,
     pub(crate) journal: OnceLock<Arc<dyn Journal>>,
     next_client_id: AtomicU64,
     /// Memory that the owner of the engine holds besides the keyspace, told by it from time to time.
@@ -57,6 +59,7 @@ impl Engine {
             settings: Settings::new(&options.config),
             config: RuntimeConfig::new(options.config.clone()),
             clock,
+            scripts: Scripts::default(),
             journal: OnceLock::new(),
             next_client_id: AtomicU64::new(1),
             external_memory: AtomicUsize::new(0),
@@ -88,6 +91,11 @@ impl Engine {
 
     /// Counts a connection that was turned away.
     pub fn count_rejected_connection(&self) {}
+
+    /// Whether writes can be made durable at present.
+    pub(crate) fn accepts_writes(&self) -> bool {
+        self.journal.get().is_none_or(|journal| journal.accepts_writes())
+    }
 
     /// Number of databases.
     pub fn databases(&self) -> usize {

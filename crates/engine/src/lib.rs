@@ -19,6 +19,7 @@ mod float;
 mod journal;
 mod keyspace;
 mod notify;
+mod script;
 mod session;
 mod settings;
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub struct Session {
     pub(crate) last_write: Lsn,
     /// The replay of a journal: trusted, not expired, not journalled, not evicted for.
     pub(crate) replay: bool,
+    /// There was no room for more when the running script started.
+    pub(crate) out_of_memory: bool,
 }
 
 /// A transaction between `MULTI` and `EXEC`.
@@ -61,6 +63,7 @@ impl Session {
             close: false,
             last_write: Lsn::default(),
             replay: false,
+            out_of_memory: false,
         }
     }
 

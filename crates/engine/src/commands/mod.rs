@@ -10,6 +10,7 @@ mod generic;
 mod hashes;
 mod lists;
 pub(crate) mod parse;
+mod scripting;
 mod sets;
 mod sorted_set_combine;
 mod sorted_set_ranges;
@@ -59,6 +60,7 @@ const GROUPS: &[&[Row]] = &[
     sorted_sets::TABLE,
     sorted_set_ranges::TABLE,
     sorted_set_combine::TABLE,
+    scripting::TABLE,
 ];
 
 static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {

@@ -1,0 +1,91 @@
+//! EVAL and its family.
+
+use mtcache_protocol::Reply;
+
+use super::Locks::{All, None as NoLocks};
+use super::{Row, parse};
+use crate::context::Ctx;
+use crate::error::{CommandError, CommandResult};
+use crate::script::{self, Writes};
+
+pub(super) const TABLE: &[Row] = &[
+    ("eval", All, |ctx, args, out| eval(ctx, args, out, Writes::Allowed)),
+    ("eval_ro", All, |ctx, args, out| eval(ctx, args, out, Writes::Refused)),
+    ("evalsha", All, |ctx, args, out| evalsha(ctx, args, out, Writes::Allowed)),
+    ("evalsha_ro", All, |ctx, args, out| evalsha(ctx, args, out, Writes::Refused)),
+    ("script|load", NoLocks, load),
+    ("script|exists", NoLocks, exists),
+    ("script|flush", NoLocks, flush),
+    ("script|help", NoLocks, help),
+];
+
+fn eval(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, writes: Writes) -> CommandResult {
+    run(ctx, args[1], args, out, writes)
+}
+
+fn evalsha(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, writes: Writes) -> CommandResult {
+    let source = ctx.engine.scripts.source(args[1]).ok_or(CommandError::NO_SCRIPT)?;
+    run(ctx, &source, args, out, writes)
+}
+
+fn run(
+    ctx: &mut Ctx<'_, '_>,
+    source: &[u8],
+    args: &[&[u8]],
+    out: &mut Reply,
+    writes: Writes,
+) -> CommandResult {
+    let numkeys = parse::integer(args[2])?;
+    if numkeys < 0 {
+        return Err(CommandError::new("ERR Number of keys can't be negative"));
+    }
+    let split = args[3..].split_at_checked(usize::try_from(numkeys).unwrap_or(usize::MAX));
+    let (keys, rest) =
+        split.ok_or(CommandError::new("ERR Number of keys can't be greater than number of args"))?;
+    // Writes of the script are journalled by the commands that make them, never by the script.
+    ctx.journal_nothing();
+    script::run(ctx, source, keys, rest, writes, out)
+}
+
+fn load(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
+    out.bulk(&ctx.engine.scripts.load(args[2])?);
+    Ok(())
+}
+
+fn exists(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
+    out.array(args.len() - 2);
+    for sha in &args[2..] {
+        out.integer(i64::from(ctx.engine.scripts.source(sha).is_some()));
+    }
+    Ok(())
+}
+
+fn flush(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
+    match &args[2..] {
+        [] => {}
+        [mode] if parse::is(mode, "sync") || parse::is(mode, "async") => {}
+        _ => return Err(CommandError::new("ERR SCRIPT FLUSH only support SYNC|ASYNC option")),
+    }
+    ctx.engine.scripts.flush();
+    out.ok();
+    Ok(())
+}
+
+fn help(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
+    const LINES: &[&str] = &[
+        "SCRIPT <subcommand> [<arg> ...]. Subcommands are:",
+        "EXISTS <sha1> [<sha1> ...]",
+        "    Tell which of these scripts are cached.",
+        "FLUSH [ASYNC|SYNC]",
+        "    Forget all cached scripts.",
+        "LOAD <script>",
+        "    Cache a script without running it.",
+        "HELP",
+        "    Print this help.",
+    ];
+    out.array(LINES.len());
+    for line in LINES {
+        out.simple(line);
+    }
+    Ok(())
+}
