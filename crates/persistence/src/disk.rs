@@ -91,7 +91,7 @@ pub trait WriteFile: Send + fmt::Debug {
 }
 
 /// A file that can be made durable; what had been written to it when the sync began is.
-pub trait SyncFile: Send + fmt::Debug {
+pub trait SyncFile: Send + Sync + fmt::Debug {
     /// As [`WriteFile::sync_data`].
     fn sync_data(&self) -> io::Result<()>;
 }

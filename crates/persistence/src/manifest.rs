@@ -464,7 +464,7 @@ mod tests {
             (Fault::Full { free: 3 }, false),
             (Fault::SyncFails { times: 1 }, false),
             (Fault::RenameFails { times: 1 }, true),
-            (Fault::DirSyncFails { times: 1 }, true),
+            (Fault::DirSyncFails { after: 0, times: 1 }, true),
         ] {
             let disk = SimDisk::with_dir(dir);
             disk.inject(fault);

@@ -222,6 +222,13 @@ impl Aof {
             data_bytes = base_bytes;
         } else if let Some(base) = &self.manifest.base {
             base_bytes = self.file_len(&base.name)?;
+            if self.manifest.incrs.is_empty() {
+                // It will not be the last one any more. What was read of it, and that it ends there, need not be durable
+                // yet: the process before this one may have died over cutting it off.
+                let file =
+                    self.disk.open_append(&self.dir.join(&base.name)).and_then(|mut file| file.sync_all());
+                file.map_err(|error| Error::io(format_args!("sync the AOF file {}", base.name), error))?;
+            }
         }
         self.remove_history(warnings);
         AofWriter::open(WriterParts {

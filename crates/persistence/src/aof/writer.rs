@@ -148,7 +148,7 @@ impl AofWriter {
                 self.note_synced(len, lsn);
                 Ok(self.synced)
             }
-            Err(error) => Err(self.fail("sync the AOF file", error)),
+            Err(error) => Err(self.fail_sync(error)),
         }
     }
 
@@ -175,7 +175,7 @@ impl AofWriter {
             match result {
                 Ok(()) if pending.lsn > self.synced => self.note_synced(pending.len, pending.lsn),
                 Ok(()) => {}
-                Err(error) => return Err(self.fail("sync the AOF file", error)),
+                Err(error) => return Err(self.fail_sync(error)),
             }
         }
         Ok(self.synced)
@@ -326,6 +326,14 @@ impl AofWriter {
         let error = Error::io(format_args!("{what} {}", self.file.name), error);
         self.failure = Some(in_short(&error));
         error
+    }
+
+    fn fail_sync(&mut self, error: std::io::Error) -> Error {
+        // The system may show bytes from now on that it will never bring to the disk, and say that they are synced. A
+        // process that comes after this one must not take them for data and go on behind them.
+        let _ = self.file.file.truncate(self.file.synced_len);
+        self.file.len = self.file.synced_len;
+        self.fail("sync the AOF file", error)
     }
 
     /// Remembers the latest cause, if the writer had failed before.

@@ -20,7 +20,7 @@ use super::{Disk, DiskLock, ReadFile, SyncFile, WriteFile};
 pub enum Crash {
     /// Nothing: names and content are as last synced.
     Strict,
-    /// Everything: the process died, the machine did not.
+    /// Everything, as visible and as little durable as before: the process died, the machine did not.
     ProcessOnly,
     /// The first so many changes of names, and of each file the first so many bytes of its changes.
     Torn(u64),
@@ -46,6 +46,8 @@ pub enum Fault {
     },
     /// So many syncs of directories fail; a later one may succeed.
     DirSyncFails {
+        /// How many succeed before.
+        after: u32,
         /// How many.
         times: u32,
     },
@@ -209,8 +211,13 @@ fn power_loss() -> io::Error {
     io::Error::other("the simulated machine has lost power")
 }
 
+/// Linux' numbers, so that messages read as they do there.
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+const EROFS: i32 = 30;
+
 fn input_output_error() -> io::Error {
-    io::Error::from_raw_os_error(5)
+    io::Error::from_raw_os_error(EIO)
 }
 
 impl State {
@@ -227,7 +234,7 @@ impl State {
             return Ok(Power::Lost);
         }
         if self.faults.contains(&Fault::ReadOnly) {
-            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+            return Err(io::Error::from_raw_os_error(EROFS));
         }
         Ok(Power::On)
     }
@@ -293,11 +300,12 @@ impl State {
 
     /// The state after power loss.
     fn after(&self, how: Crash) -> Self {
-        let (Crash::Torn(seed) | Crash::AnyNames(seed) | Crash::Holes(seed)) = how else {
-            return self.survivor(how == Crash::ProcessOnly);
+        let mut kept = self.what_is_durable();
+        let mut random = match how {
+            Crash::Strict => return kept,
+            Crash::ProcessOnly => return self.for_another_process(),
+            Crash::Torn(seed) | Crash::AnyNames(seed) | Crash::Holes(seed) => SplitMix(seed),
         };
-        let mut random = SplitMix(seed);
-        let mut kept = self.survivor(false);
         let first_lost = random.below(self.pending.len() + 1);
         for (at, change) in self.pending.iter().enumerate() {
             let survives = if matches!(how, Crash::Torn(_)) { at < first_lost } else { random.below(2) == 1 };
@@ -318,15 +326,26 @@ impl State {
         kept
     }
 
-    fn survivor(&self, everything: bool) -> Self {
-        let names = if everything { &self.visible } else { &self.durable };
+    /// The same disk for another process: what is not durable yet is still not.
+    fn for_another_process(&self) -> Self {
+        Self {
+            visible: self.visible.clone(),
+            durable: self.durable.clone(),
+            pending: self.pending.clone(),
+            inodes: self.inodes.clone(),
+            last_inode: self.last_inode,
+            ..Self::default()
+        }
+    }
+
+    fn what_is_durable(&self) -> Self {
         let inodes = self.inodes.iter().map(|(id, inode)| {
-            let content = if everything { &inode.current } else { &inode.durable };
-            (*id, Inode { durable: content.clone(), current: content.clone(), pending: Vec::new() })
+            let content = inode.durable.clone();
+            (*id, Inode { durable: content.clone(), current: content, pending: Vec::new() })
         });
         Self {
-            visible: names.clone(),
-            durable: names.clone(),
+            visible: self.durable.clone(),
+            durable: self.durable.clone(),
             inodes: inodes.collect(),
             last_inode: self.last_inode,
             ..Self::default()
@@ -446,7 +465,7 @@ impl Disk for SimDisk {
         state.look()?;
         let id = state.file(path)?;
         if state.faults.contains(&Fault::ReadOnly) {
-            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+            return Err(io::Error::from_raw_os_error(EROFS));
         }
         Ok(Box::new(SimFile { disk: self.clone(), id }))
     }
@@ -504,7 +523,11 @@ impl Disk for SimDisk {
         state.node(dir)?;
         let power = state.step()?;
         if state.fault_fires(|fault| match fault {
-            Fault::DirSyncFails { times } => Some(times),
+            Fault::DirSyncFails { after, .. } if *after > 0 => {
+                *after -= 1;
+                None
+            }
+            Fault::DirSyncFails { times, .. } => Some(times),
             _ => None,
         }) {
             return Err(input_output_error());
@@ -548,10 +571,14 @@ impl SimFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         let power = state.step()?;
-        if state.fault_fires(|fault| match fault {
-            Fault::SyncFails { times } => Some(times),
-            _ => None,
-        }) {
+        // A failure that nobody lived to be told is told to the next process that syncs the file.
+        let may_fail = power == Power::On;
+        if may_fail
+            && state.fault_fires(|fault| match fault {
+                Fault::SyncFails { times } => Some(times),
+                _ => None,
+            })
+        {
             state.inode(self.id).pending.clear();
             return Err(input_output_error());
         }
@@ -594,7 +621,7 @@ impl WriteFile for SimFile {
         for fault in &mut state.faults {
             match fault {
                 Fault::ShortWrites { most } => room = room.min(*most),
-                Fault::Full { free: 0 } => return Err(io::ErrorKind::StorageFull.into()),
+                Fault::Full { free: 0 } => return Err(io::Error::from_raw_os_error(ENOSPC)),
                 Fault::Full { free } => {
                     room = room.min(*free as usize);
                     *free -= room as u64;
@@ -742,6 +769,16 @@ mod tests {
         disk.heal();
         assert_eq!(file.append(b"def").unwrap(), 3);
         assert_eq!(disk.content("/d/a"), Some(b"abcdef".to_vec()));
+    }
+
+    #[test]
+    fn the_end_of_a_process_makes_nothing_durable() {
+        let disk = SimDisk::with_dir("/d");
+        disk.place("/d/a", b"");
+        disk.open_append(Path::new("/d/a")).unwrap().append(b"x").unwrap();
+        let next = disk.crash(Crash::ProcessOnly);
+        assert_eq!(next.content("/d/a"), Some(b"x".to_vec()));
+        assert_eq!(next.crash(Crash::Strict).content("/d/a"), Some(Vec::new()));
     }
 
     #[test]
