@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mtcache_link::{Link, LinkOptions, LinkUrl};
+use mtcache_node::Node;
 
 use crate::backend::{Backend, EmbeddedBackend, RedisBackend};
 use crate::cache::Cache;
@@ -24,11 +25,26 @@ pub struct CacheBuilder {
     prefix: String,
     link: LinkOptions,
     observer: Option<Observer>,
+    node: Option<(Arc<Node>, usize)>,
 }
 
 impl CacheBuilder {
     pub(crate) fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), prefix: String::new(), link: LinkOptions::default(), observer: None }
+        Self {
+            url: url.into(),
+            prefix: String::new(),
+            link: LinkOptions::default(),
+            observer: None,
+            node: None,
+        }
+    }
+
+    /// Works on an engine that is open already, in its database `db`, instead of the URL's: for a process that serves the same
+    /// engine to others.
+    #[must_use]
+    pub fn on_node(mut self, node: Arc<Node>, db: usize) -> Self {
+        self.node = Some((node, db));
+        self
     }
 
     /// What every key begins with, such as `staging:`. Default: nothing.
@@ -94,8 +110,10 @@ impl CacheBuilder {
             ));
         }
         crate::keys::checked(format!("{}x", self.prefix))?;
-        let backend = if self.url.starts_with("embedded:") {
-            Backend::Embedded(EmbeddedBackend::open(&self.url)?)
+        let backend = if let Some((node, db)) = self.node {
+            EmbeddedBackend::on(node, db)?.into()
+        } else if self.url.starts_with("embedded:") {
+            EmbeddedBackend::open(&self.url)?.into()
         } else {
             let url: LinkUrl = self.url.parse()?;
             let redis = RedisBackend::new(Link::open(&url, self.link)?);

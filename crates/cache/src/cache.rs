@@ -65,7 +65,7 @@ impl Cache {
         Self::builder(url).open().await
     }
 
-    /// Options for opening a cache.
+    /// Options for opening a cache. URLs: `embedded://`, `embedded:///directory`, `redis://host:port/db`, `unix:///path`.
     pub fn builder(url: impl Into<String>) -> CacheBuilder {
         CacheBuilder::new(url)
     }

@@ -48,17 +48,18 @@ impl Command {
         self
     }
 
+    /// Its name and arguments.
+    pub fn words(&self) -> impl Iterator<Item = &[u8]> {
+        self.inner.args_iter().filter_map(|arg| match arg {
+            redis::Arg::Simple(bytes) => Some(bytes),
+            _ => None,
+        })
+    }
+
     /// Whether it may be sent again when it is not known what became of it.
     pub fn retry(&self) -> Retry {
         self.retry.unwrap_or_else(|| {
-            let words: Vec<&[u8]> = self
-                .inner
-                .args_iter()
-                .filter_map(|arg| match arg {
-                    redis::Arg::Simple(bytes) => Some(bytes),
-                    _ => None,
-                })
-                .collect();
+            let words: Vec<&[u8]> = self.words().collect();
             retry::of(&words)
         })
     }

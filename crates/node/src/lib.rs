@@ -9,6 +9,7 @@
 mod clock;
 mod error;
 mod journal;
+mod local;
 mod replay;
 mod timers;
 
@@ -24,6 +25,7 @@ pub use self::clock::SystemClock;
 pub use self::error::NodeError;
 use self::journal::JournalThread;
 pub use self::journal::{JournalStatus, NotDurable, Reached};
+pub use self::local::{Answer, Local};
 use self::timers::Timers;
 
 /// How a node is opened. The default keeps everything in memory only.

@@ -3,11 +3,13 @@
 //! Invariant: an operation means the same on every backend; the contract tests run one body over all of them. A write of a
 //! cached value deletes its fill token in the same atomic step. Deliberately absent: codecs, regions, keys' meaning: all is bytes here.
 
+mod commands;
 mod embedded;
 mod redis;
 
 use std::time::Duration;
 
+use self::commands::Speaks;
 pub(crate) use self::embedded::EmbeddedBackend;
 pub(crate) use self::redis::RedisBackend;
 use crate::collections::{ScoreRange, ZaddOptions};
@@ -66,7 +68,6 @@ macro_rules! operations {
 }
 
 operations! {
-    fn get(&self, key: &[u8]) -> Option<Bytes>;
     /// The time left is asked first, so that a change in between can only make the value look older than it is.
     fn get_with_time_left(&self, key: &[u8]) -> (Option<Bytes>, TimeLeft);
     fn get_many(&self, keys: &[Bytes]) -> Vec<Option<Bytes>>;
@@ -112,6 +113,13 @@ operations! {
 }
 
 impl Backend {
+    pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        match self {
+            Self::Redis(backend) => backend.get(key).await,
+            Self::Embedded(backend) => backend.get_directly(key).await,
+        }
+    }
+
     /// True unless the backend is known to be out of reach.
     pub(crate) fn is_up(&self) -> bool {
         match self {
