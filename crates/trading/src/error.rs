@@ -12,13 +12,15 @@ pub enum ErrorKind {
     InvalidSignal,
     /// The signal is older than the buffer keeps, or than the newest it has room for; it was not kept.
     SignalTooOld,
-    /// A symbol, strategy or other part of a key is empty or too long.
+    /// A user, or another part of a key, is empty.
     InvalidKey,
     /// A value has no JSON form: NaN, an infinity, or a map with keys that are not text.
     InvalidValue,
-    /// What is stored under the key is not what belongs there.
+    /// What is stored is not what was asked for.
     Undecodable,
-    /// The cache below failed; the source says how, and whether the outcome is known.
+    /// The table of regions is set up wrongly.
+    Config,
+    /// The cache below failed; [`Error::cache_error`] says how, and whether the outcome is known.
     Cache,
     /// The operating system gave no random numbers.
     Randomness,
@@ -42,9 +44,20 @@ impl Error {
         self
     }
 
+    /// The cache's own error, when that is the cause.
+    pub fn cache_error(&self) -> Option<&mtcache_cache::Error> {
+        self.source.as_deref()?.downcast_ref()
+    }
+
     /// Says who is to act.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+}
+
+impl From<mtcache_cache::Error> for Error {
+    fn from(error: mtcache_cache::Error) -> Self {
+        Self::new(ErrorKind::Cache, "the cache failed").caused_by(error)
     }
 }
 

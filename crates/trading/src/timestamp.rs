@@ -1,8 +1,8 @@
 //! A moment as the services write it: epoch seconds, or ISO 8601 text, of which a time without a zone is UTC.
 //!
-//! Invariant: what was read is written back in the same form, digit for digit; only the comparison looks at the moment.
-//! Milliseconds since the epoch are refused rather than read as a date far in the future, because such a value would stay
-//! the newest for ever.
+//! Invariant: what was read is written back in the same form, digit for digit; only the comparison looks at the moment. Which
+//! moment a form means is the cache's rule (`mtcache_cache::Timestamp`), so that set-if-newer and the signal buffer never
+//! disagree. Moments before 1970 and after 9999 are refused: such a value would stay the oldest or newest for ever.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use serde_json::{Number, Value};
 
 use crate::{Error, ErrorKind};
 
-/// Epoch seconds of the first moment after the year 9999; anything beyond is in other units.
+/// Epoch seconds of the first moment after the year 9999.
 const TOO_LATE: f64 = 253_402_300_800.0;
 
 /// A moment, and the form it was written in. Compares by the moment alone.
@@ -26,7 +26,7 @@ pub struct Timestamp {
 #[derive(Clone, Debug)]
 enum Written {
     Epoch(Number),
-    Iso(String),
+    Text(String),
 }
 
 impl Timestamp {
@@ -37,7 +37,7 @@ impl Timestamp {
 
     /// A moment in seconds since 1970-01-01 00:00 UTC, fractions allowed.
     ///
-    /// Fails for NaN, infinities, negative numbers and anything after the year 9999 (milliseconds, most likely).
+    /// Fails for NaN, infinities, negative numbers and anything after the year 9999.
     pub fn from_epoch_seconds(seconds: f64) -> Result<Self, Error> {
         let Some(number) = Number::from_f64(seconds) else {
             return Err(invalid(&seconds.to_string(), "is not a finite number"));
@@ -46,41 +46,31 @@ impl Timestamp {
         Ok(Self { epoch_seconds: seconds, written: Written::Epoch(number) })
     }
 
-    /// A moment in ISO 8601: `2026-02-03T04:05:06.7Z`, with another offset, with a space for the `T`, or a date alone. Without
-    /// a zone it is UTC.
-    pub fn parse_iso(text: &str) -> Result<Self, Error> {
-        let trimmed = text.trim();
-        if trimmed.contains('[') {
+    /// Reads ISO 8601: `2026-02-03T04:05:06.7Z`, with another offset, with a space for the `T`, or a date alone; without a zone it
+    /// is UTC. Also reads a number in quotes.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if text.contains('[') {
             return Err(invalid(text, "names a time zone; write an offset such as +02:00 or Z"));
         }
-        let moment: jiff::Timestamp = trimmed
-            .parse()
-            .or_else(|_| {
-                let local: jiff::civil::DateTime = trimmed.parse()?;
-                local.to_zoned(jiff::tz::TimeZone::UTC).map(|zoned| zoned.timestamp())
-            })
-            .map_err(|error| invalid(text, &format!("is not an ISO 8601 time ({error})")))?;
-        let epoch_seconds = moment.as_second() as f64 + f64::from(moment.subsec_nanosecond()) / 1e9;
+        let moment = mtcache_cache::Timestamp::parse(text)
+            .ok_or_else(|| invalid(text, "is neither ISO 8601 nor epoch seconds"))?;
+        let epoch_seconds = moment.as_epoch_seconds();
         in_range(epoch_seconds, &text)?;
-        Ok(Self { epoch_seconds, written: Written::Iso(text.to_owned()) })
+        Ok(Self { epoch_seconds, written: Written::Text(text.to_owned()) })
     }
 
-    /// Reads the JSON form: a number is epoch seconds, a text is ISO 8601 or, for old writers, a number in quotes.
+    /// Reads the JSON form: a number is seconds (or, by its size, milliseconds or finer) since 1970, a text as [`Self::parse`]
+    /// has it.
     pub fn from_json(value: &Value) -> Result<Self, Error> {
         match value {
             Value::Number(number) => {
-                let seconds =
-                    number.as_f64().ok_or_else(|| invalid(&number.to_string(), "is out of range"))?;
-                in_range(seconds, number)?;
-                Ok(Self { epoch_seconds: seconds, written: Written::Epoch(number.clone()) })
+                let moment = mtcache_cache::Timestamp::from_json(value)
+                    .ok_or_else(|| invalid(&number.to_string(), "is out of range"))?;
+                let epoch_seconds = moment.as_epoch_seconds();
+                in_range(epoch_seconds, number)?;
+                Ok(Self { epoch_seconds, written: Written::Epoch(number.clone()) })
             }
-            Value::String(text) => match text.trim().parse::<f64>() {
-                Ok(seconds) => {
-                    in_range(seconds, text)?;
-                    Ok(Self { epoch_seconds: seconds, written: Written::Iso(text.clone()) })
-                }
-                Err(_) => Self::parse_iso(text),
-            },
+            Value::String(text) => Self::parse(text),
             other => Err(invalid(&other.to_string(), "is neither epoch seconds nor ISO 8601 text")),
         }
     }
@@ -95,12 +85,17 @@ impl Timestamp {
     pub fn to_iso(&self) -> Self {
         let micros = (self.epoch_seconds * 1e6).round() as i64;
         let text = jiff::Timestamp::from_microsecond(micros).unwrap_or_default().to_string();
-        Self { epoch_seconds: self.epoch_seconds, written: Written::Iso(text) }
+        Self { epoch_seconds: self.epoch_seconds, written: Written::Text(text) }
     }
 
     /// How long before `now` this was; zero when it is later than `now`.
     pub fn age(&self, now: &Self) -> Duration {
         Duration::try_from_secs_f64(now.epoch_seconds - self.epoch_seconds).unwrap_or_default()
+    }
+
+    /// How long after `now` this is; zero when it has passed.
+    pub fn left_at(&self, now: &Self) -> Duration {
+        now.age(self)
     }
 }
 
@@ -138,7 +133,7 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.written {
             Written::Epoch(number) => number.fmt(f),
-            Written::Iso(text) => text.fmt(f),
+            Written::Text(text) => text.fmt(f),
         }
     }
 }
@@ -147,7 +142,7 @@ impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.written {
             Written::Epoch(number) => number.serialize(serializer),
-            Written::Iso(text) => text.serialize(serializer),
+            Written::Text(text) => text.serialize(serializer),
         }
     }
 }
@@ -163,10 +158,7 @@ fn in_range(seconds: f64, written: &dyn fmt::Display) -> Result<(), Error> {
         return Err(invalid(&written.to_string(), "is not a moment after 1970"));
     }
     if seconds >= TOO_LATE {
-        return Err(invalid(
-            &written.to_string(),
-            "is after the year 9999; epoch times are in seconds, not milliseconds",
-        ));
+        return Err(invalid(&written.to_string(), "is after the year 9999"));
     }
     Ok(())
 }
@@ -221,7 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_and_milliseconds_are_refused_with_a_kind() {
+    fn milliseconds_are_told_by_their_size_as_the_cache_does() {
+        assert!((seconds(&json!(1_770_091_506_250_i64)) - 1_770_091_506.25).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_no_moment_is_refused_with_a_kind() {
         for value in [
             json!("yesterday"),
             json!(""),
@@ -230,7 +227,8 @@ mod tests {
             json!(-1),
             json!("NaN"),
             json!("inf"),
-            json!(1_770_091_506_000_i64),
+            json!("0001-01-01"),
+            json!(1e30),
             json!("2026-02-03T04:05:06[Europe/Berlin]"),
             json!("2026-13-03T04:05:06"),
         ] {
@@ -242,7 +240,7 @@ mod tests {
     #[test]
     fn iso_form_names_the_same_moment() {
         let now = Timestamp::now();
-        let read = Timestamp::parse_iso(&now.to_iso().to_string()).unwrap();
+        let read = Timestamp::parse(&now.to_iso().to_string()).unwrap();
         assert!((read.epoch_seconds() - now.epoch_seconds()).abs() < 1e-5);
     }
 

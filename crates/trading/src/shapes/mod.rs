@@ -15,6 +15,7 @@ pub use market_data::MarketData;
 pub use onchain::OnchainMetrics;
 pub use sentiment::SocialSentiment;
 pub use signal::{AggregateSignal, Signal, SignalType};
+pub(crate) use sizing::hex;
 pub use sizing::{OrderSide, PositionSizing, Rounding, SizingRequest, SizingRounding};
 
 /// Fields that this version of the library does not know, in the order they were written.
