@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mtcache_engine::{Config, EngineOptions};
 use mtcache_node::{AppendOnly, Node, NodeOptions};
-use mtcache_server::{Bind, Server, ServerOptions};
+use mtcache_server::{Bind, BoundServer, Server, ServerOptions};
 
 /// A server and the node that it serves.
 #[derive(Debug)]
@@ -18,8 +18,10 @@ pub(crate) struct Running {
 impl Running {
     /// Opens the files, loads what is there, and starts to listen.
     pub(crate) fn start(config: &Config) -> Result<Self, String> {
-        let options = server_options(config)?;
-        let node = Arc::new(Node::open(&node_options(config)?).map_err(|error| error.to_string())?);
+        // A wrong directory and a busy port are found before a long load begins.
+        let options = node_options(config)?;
+        let bound = BoundServer::bind(&server_options(config)?).map_err(|error| error.to_string())?;
+        let node = Arc::new(Node::open(&options).map_err(|error| error.to_string())?);
         if let Some(report) = node.replayed() {
             tracing::info!(commands = report.commands, bytes = report.bytes, "loaded the append-only file");
             if let Some(cut) = &report.cut_off {
@@ -32,7 +34,7 @@ impl Running {
                 );
             }
         }
-        let server = Server::start(Arc::clone(&node), &options).map_err(|error| error.to_string())?;
+        let server = bound.serve(Arc::clone(&node)).map_err(|error| error.to_string())?;
         Ok(Self { node, server })
     }
 

@@ -1,6 +1,7 @@
 //! The log of a running server: level and file by redis.conf's `loglevel` and `logfile`.
 
 use std::fs::OpenOptions;
+use std::io::IsTerminal;
 use std::sync::Mutex;
 
 use mtcache_engine::Config;
@@ -19,7 +20,7 @@ pub(crate) fn start(config: &Config) -> Result<(), String> {
     let subscriber = fmt().with_max_level(level).with_target(false);
     let path = config.text("logfile").into_owned();
     let started = if path.is_empty() {
-        subscriber.try_init()
+        subscriber.with_ansi(std::io::stdout().is_terminal()).try_init()
     } else {
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(|error| {
             format!("cannot write the log file {path}: {error}; choose another with --logfile")

@@ -4,6 +4,7 @@
 //! durable; a connection that sends bytes which are no commands gets an error and is closed. Deliberately absent: what a
 //! command is, and which stream this is (TCP, Unix, in memory).
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use mtcache_engine::{Engine, Session};
@@ -78,6 +79,9 @@ enum Pause {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run(&mut self) -> std::io::Result<()> {
+        let outbox = Arc::clone(&self.outbox);
+        // Registered once and renewed when it has fired: to register anew for each read costs a lock.
+        let mut changed = pin!(outbox.changed());
         loop {
             if self.input.capacity() - self.input.len() < READ_BUFFER / 4 {
                 self.input.reserve(READ_BUFFER);
@@ -92,7 +96,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         return self.stream.shutdown().await;
                     }
                 }
-                () = self.outbox.changed() => {
+                () = &mut changed => {
+                    changed.set(outbox.changed());
                     if self.outbox.is_closed() {
                         return Ok(());
                     }

@@ -84,10 +84,22 @@ pub struct Server {
     unix_path: Option<PathBuf>,
 }
 
-impl Server {
-    /// Opens the sockets and starts to serve `node`.
-    pub fn start(node: Arc<Node>, options: &ServerOptions) -> Result<Self, ServerError> {
-        let listeners = Listeners::open(options)?;
+/// A server whose sockets are open and which accepts nothing yet: a busy port is found before a long load begins.
+#[derive(Debug)]
+pub struct BoundServer {
+    listeners: Listeners,
+    options: ServerOptions,
+}
+
+impl BoundServer {
+    /// Opens the sockets.
+    pub fn bind(options: &ServerOptions) -> Result<Self, ServerError> {
+        Ok(Self { listeners: Listeners::open(options)?, options: options.clone() })
+    }
+
+    /// Starts to serve `node`.
+    pub fn serve(self, node: Arc<Node>) -> Result<Server, ServerError> {
+        let Self { listeners, options } = self;
         let addresses = listeners.addresses();
         let unix_path = listeners.unix_path.clone();
         let (stop, stopped) = watch::channel(false);
@@ -98,7 +110,14 @@ impl Server {
             tcp_keepalive: options.tcp_keepalive,
         });
         let workers = worker::start(&shared, listeners, options.workers.max(1), &stopped)?;
-        Ok(Self { workers, stop, addresses, unix_path })
+        Ok(Server { workers, stop, addresses, unix_path })
+    }
+}
+
+impl Server {
+    /// Opens the sockets and starts to serve `node`.
+    pub fn start(node: Arc<Node>, options: &ServerOptions) -> Result<Self, ServerError> {
+        BoundServer::bind(options)?.serve(node)
     }
 
     /// The TCP addresses listened on.

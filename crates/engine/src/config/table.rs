@@ -160,7 +160,7 @@ pub const PARAMS: &[Param] = &[
     ignored("auto-aof-rewrite-min-size", Memory(0), "67108864"),
     ignored("auto-aof-rewrite-percentage", Int(0, I32_MAX), "100"),
     ignored("bgsave_cpulist", Text, "").at_start(),
-    owner("bind", Words, "* -::*"),
+    owner("bind", Words, "127.0.0.1 -::1"),
     ignored("bind-source-addr", Text, ""),
     ignored("bio_cpulist", Text, "").at_start(),
     engine("busy-reply-threshold", Int(0, i64::MAX), "5000").alias("lua-time-limit"),

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# CPU of the server per operation, by its own accounting, under redis-benchmark: ours beside redis-server, in turn.
+# Usage: scripts/cpu-per-op.sh MTCACHE_BINARY [ROUNDS]   (environment: REQUESTS, APPENDONLY=no|yes, TESTS="set get")
+set -euo pipefail
+binary=$1
+rounds=${2:-5}
+requests=${REQUESTS:-300000}
+appendonly=${APPENDONLY:-no}
+read -ra tests <<<"${TESTS:-set get}"
+dir=$(mktemp -d)
+trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf "$dir"' EXIT
+mkdir "$dir/ours" "$dir/redis"
+free_port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
+ours=$(free_port); redis=$(free_port)
+"$binary" serve --port "$ours" --bind 127.0.0.1 --dir "$dir/ours" --appendonly "$appendonly" --save '' --maxmemory 0 >"$dir/ours.log" & ours_pid=$!
+redis-server --port "$redis" --bind 127.0.0.1 --dir "$dir/redis" --appendonly "$appendonly" --save '' >"$dir/redis.log" & redis_pid=$!
+sleep 1
+# Clock ticks of user and system time of a process.
+ticks() { awk '{print $14 + $15}' "/proc/$1/stat"; }
+hz=$(getconf CLK_TCK)
+one() { # name pid port test pipeline
+  local before after ops
+  before=$(ticks "$2")
+  ops=$(redis-benchmark -p "$3" -t "$4" -n "$requests" -c 50 -d 200 -r 100000 -P "$5" --threads 1 --csv | tail -1 | cut -d, -f2 | tr -d '"')
+  after=$(ticks "$2")
+  awk -v n="$1" -v t="$4" -v p="$5" -v d=$((after - before)) -v hz="$hz" -v r="$requests" -v o="$ops" \
+    'BEGIN { printf "%s %s P%d %.3f us/op %.0f ops/s\n", n, t, p, d / hz / r * 1e6, o }'
+}
+for ((round = 0; round < rounds; round++)); do
+  for test in "${tests[@]}"; do
+    for pipeline in 1 16; do
+      one ours "$ours_pid" "$ours" "$test" "$pipeline"
+      one redis "$redis_pid" "$redis" "$test" "$pipeline"
+    done
+  done
+done | tee "$dir/rows"
+echo "--- medians of $rounds (server CPU, microseconds per operation; operations per second)"
+python3 - "$dir/rows" <<'PY'
+import sys, statistics, collections
+rows = collections.defaultdict(list)
+for line in open(sys.argv[1]):
+    name, test, pipeline, cpu, _, ops, _ = line.split()
+    rows[test, pipeline, name].append((float(cpu), float(ops)))
+for test, pipeline in sorted({key[:2] for key in rows}):
+    ours, redis = (tuple(statistics.median(c) for c in zip(*rows[test, pipeline, n])) for n in ("ours", "redis"))
+    print(f"{test:6} {pipeline:4} CPU ours {ours[0]:.3f} redis {redis[0]:.3f} ratio {ours[0] / redis[0]:.2f}"
+          f" | ops/s ours {ours[1]:.0f} redis {redis[1]:.0f} ratio {ours[1] / redis[1]:.2f}")
+PY
