@@ -1,2 +1,41 @@
-//! Placeholder.
-fn main() {}
+//! `cargo run -p xtask -- TASK`: the checks of the project's own rules, and the documentation that is generated from code.
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo run -p xtask -- TASK
+
+  layers               who depends on whom, and what each crate must never know
+  sources              the rules for source files: an opening comment, a length, no clock or socket where none belongs
+  commands [--check]   write docs/commands.md from the command table, or check that it is current
+  options [--check]    write docs/options.md from the table of server options, or check that it is current
+  examples FILE        run the commands of FILE's `console` blocks and compare what they print
+  check                all checks";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args.as_slice() {
+        ["layers"] => xtask::layers::check(),
+        ["sources"] => xtask::sources::check(),
+        ["commands"] => xtask::generated::write(xtask::generated::COMMANDS_DOCUMENT),
+        ["commands", "--check"] => xtask::generated::check(xtask::generated::COMMANDS_DOCUMENT),
+        ["options"] => xtask::generated::write(xtask::generated::OPTIONS_DOCUMENT),
+        ["options", "--check"] => xtask::generated::check(xtask::generated::OPTIONS_DOCUMENT),
+        ["examples", file] => xtask::examples::run(file),
+        ["check"] => xtask::check_all(),
+        _ => Err(vec![USAGE.to_owned()]),
+    };
+    match result {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            for fault in faults {
+                eprintln!("{fault}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -29,6 +29,7 @@ mod time;
 pub mod types;
 
 pub use self::client::{Client, Mailbox, NoMailbox};
+pub use self::commands::supports;
 pub use self::config::{
     BufferLimit, Change, Config, ConfigError, ConfigListener, ConfigText, Effect, Kind, PARAMS, Param,
     SavePoint,

@@ -85,3 +85,9 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
 pub(crate) fn handler(spec: &CommandSpec) -> Option<Handler> {
     HANDLERS.get(spec.id.index()).copied().flatten()
 }
+
+/// Whether the engine can run the command; of a container, whether it can run any of its subcommands. The command
+/// reference in the documentation is written from this.
+pub fn supports(spec: &CommandSpec) -> bool {
+    handler(spec).is_some() || spec.subcommands.iter().any(supports)
+}
