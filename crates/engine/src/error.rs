@@ -8,7 +8,10 @@ use std::fmt;
 
 /// What a command answers when it refuses: the text of a RESP error without the leading dash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandError(Cow<'static, str>);
+pub struct CommandError(Cow<'static, [u8]>);
+
+/// How many bytes of a name, and of all arguments together, an error shows.
+const SHOWN: usize = 128;
 
 /// What a command gives back when it has written its reply, or why it has not.
 pub type CommandResult = Result<(), CommandError>;
@@ -16,7 +19,7 @@ pub type CommandResult = Result<(), CommandError>;
 macro_rules! texts {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         impl CommandError {
-            $($(#[$doc])* pub const $name: Self = Self(Cow::Borrowed($text));)*
+            $($(#[$doc])* pub const $name: Self = Self(Cow::Borrowed($text.as_bytes()));)*
         }
     };
 }
@@ -36,6 +39,8 @@ texts! {
     NO_SUCH_KEY = "ERR no such key";
     /// A list index that is not there.
     INDEX_OUT_OF_RANGE = "ERR index out of range";
+    /// A number whose use would leave the range of 64-bit integers.
+    OUT_OF_RANGE = "ERR value is out of range";
     /// A count or similar below zero.
     OUT_OF_RANGE_POSITIVE = "ERR value is out of range, must be positive";
     /// An increment that would leave the range of 64-bit integers.
@@ -73,7 +78,10 @@ texts! {
 impl CommandError {
     /// An error with a text made at run time. The text starts with its code.
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
-        Self(text.into())
+        Self(match text.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        })
     }
 
     /// The text of a wrong number of arguments; `command` as `COMMAND` lists it, a subcommand as `config|get`.
@@ -88,43 +96,53 @@ impl CommandError {
 
     /// The text of an unknown command, with the start of its arguments as Redis shows it.
     pub fn unknown_command(args: &[&[u8]]) -> Self {
-        const SHOWN: usize = 128;
         let (name, rest) = args.split_first().map_or((&[][..], args), |(name, rest)| (*name, rest));
-        let mut shown = String::new();
+        let mut shown = Vec::new();
         for arg in rest {
             if shown.len() >= SHOWN {
                 break;
             }
-            shown.push('\'');
-            shown.push_str(&clip(arg, SHOWN - shown.len()));
-            shown.push_str("' ");
+            let room = SHOWN - shown.len();
+            shown.push(b'\'');
+            shown.extend_from_slice(clip(arg, room));
+            shown.extend_from_slice(b"' ");
         }
-        Self::new(format!("ERR unknown command '{}', with args beginning with: {shown}", clip(name, SHOWN)))
+        Self(Cow::Owned(
+            [b"ERR unknown command '", clip(name, SHOWN), b"', with args beginning with: ", &shown].concat(),
+        ))
     }
 
     /// The text of an unknown subcommand.
     pub fn unknown_subcommand(container: &str, subcommand: &[u8]) -> Self {
-        Self::new(format!(
-            "ERR unknown subcommand '{}'. Try {} HELP.",
-            clip(subcommand, 128),
-            container.to_ascii_uppercase()
+        let container = container.to_ascii_uppercase();
+        Self(Cow::Owned(
+            [
+                b"ERR unknown subcommand '",
+                clip(subcommand, SHOWN),
+                b"'. Try ",
+                container.as_bytes(),
+                b" HELP.",
+            ]
+            .concat(),
         ))
     }
 
-    /// The whole text.
-    pub fn text(&self) -> &str {
+    /// The whole text: bytes, because it may quote what was sent.
+    pub fn text(&self) -> &[u8] {
         &self.0
     }
 }
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&String::from_utf8_lossy(&self.0))
     }
 }
 
 impl std::error::Error for CommandError {}
 
-fn clip(bytes: &[u8], limit: usize) -> String {
-    String::from_utf8_lossy(bytes.get(..limit).unwrap_or(bytes)).into_owned()
+/// The start of what was sent, up to a NUL, where C's texts end.
+fn clip(bytes: &[u8], limit: usize) -> &[u8] {
+    let end = bytes.iter().take(limit).position(|byte| *byte == 0).unwrap_or(limit.min(bytes.len()));
+    bytes.get(..end).unwrap_or(bytes)
 }

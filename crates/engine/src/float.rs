@@ -47,6 +47,11 @@ impl ExtendedFloat {
         Some(Self(value))
     }
 
+    /// Whether this is one of the infinities.
+    pub(crate) fn is_infinite(self) -> bool {
+        self.0.is_infinite()
+    }
+
     /// The sum, rounded to nearest; `None` when it is no finite number.
     pub(crate) fn checked_add(self, other: Self) -> Option<Self> {
         let sum = (self.0 + other.0).value;

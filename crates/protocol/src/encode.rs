@@ -128,8 +128,8 @@ impl Reply {
     }
 
     /// An error line from its text without the dash (`ERR no such key`); line breaks become spaces.
-    pub fn error(&mut self, text: &str) {
-        self.line(b'-', text.as_bytes());
+    pub fn error(&mut self, text: impl AsRef<[u8]>) {
+        self.line(b'-', text.as_ref());
     }
 
     /// A 64-bit integer.

@@ -169,6 +169,9 @@ fn hincrby(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandRes
 
 fn hincrbyfloat(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     let increment = ExtendedFloat::parse(args[3]).ok_or(CommandError::NOT_FLOAT)?;
+    if increment.is_infinite() {
+        return Err(CommandError::new("ERR value is NaN or Infinity"));
+    }
     let old = match ctx.write_as::<Hash>(args[1])?.as_deref().and_then(|hash| hash.get(args[2])) {
         Some(value) => {
             ExtendedFloat::parse(value).ok_or(CommandError::new("ERR hash value is not a float"))?
@@ -193,14 +196,14 @@ fn hrandfield(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> Command
         }
         return Ok(());
     };
-    let count = parse::integer(count)?;
+    let count = parse::random_count(count)?;
     let with_values = match args.get(3) {
         None => false,
         Some(option) if parse::is(option, "withvalues") && args.len() == 4 => true,
         Some(_) => return Err(CommandError::SYNTAX),
     };
     if count < -(i64::MAX / 2) || (with_values && count > i64::MAX / 2) {
-        return Err(CommandError::new("ERR value is out of range"));
+        return Err(CommandError::OUT_OF_RANGE);
     }
     let Some(hash) = ctx.read_as::<Hash>(args[1])?.filter(|_| count != 0) else {
         out.array(0);

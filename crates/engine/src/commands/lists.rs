@@ -228,9 +228,6 @@ fn lpos(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
                     "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list",
                 ));
             }
-            if rank == i64::MIN {
-                return Err(CommandError::new("ERR value is out of range"));
-            }
         } else if parse::is(option, "count") {
             count = Some(bounded("ERR COUNT can't be negative")?);
         } else if parse::is(option, "maxlen") {
@@ -242,6 +239,8 @@ fn lpos(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
         options = rest;
     }
     let list = ctx.read_as::<List>(args[1])?;
+    // The one rank without an opposite finds what -1 finds, as in Redis, where negating it overflows.
+    let rank = if rank == i64::MIN { -1 } else { rank };
     let skip = usize::try_from(rank.unsigned_abs() - 1).unwrap_or(usize::MAX);
     let wanted = match count {
         None => 1,
@@ -336,9 +335,12 @@ pub(super) fn numbered_keys<'a, 'b>(
 pub(super) fn pop_count(options: &[&[u8]]) -> Result<usize, CommandError> {
     match options {
         [] => Ok(1),
-        [word, count] if parse::is(word, "count") => {
+        [word, count, more @ ..] if parse::is(word, "count") => {
             let count = parse::integer(count).ok().filter(|n| *n > 0);
             let count = count.ok_or(CommandError::new("ERR count should be greater than 0"))?;
+            if !more.is_empty() {
+                return Err(CommandError::SYNTAX);
+            }
             Ok(usize::try_from(count).unwrap_or(usize::MAX))
         }
         _ => Err(CommandError::SYNTAX),

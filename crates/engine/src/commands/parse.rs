@@ -36,6 +36,29 @@ pub(crate) fn non_negative(arg: &[u8]) -> Result<i64, CommandError> {
     }
 }
 
+/// How many elements to choose at random: any 64-bit integer that has an opposite.
+pub(crate) fn random_count(arg: &[u8]) -> Result<i64, CommandError> {
+    match integer(arg)? {
+        i64::MIN => Err(CommandError::new(format!(
+            "ERR value is out of range, value must between {} and {}",
+            -i64::MAX,
+            i64::MAX
+        ))),
+        count => Ok(count),
+    }
+}
+
+/// A bound of a range of scores: unlike other numbers one that overflows is infinite, one that underflows is as good as
+/// zero, space may stand before it, a NUL ends it, and nothing at all is zero.
+pub(crate) fn score(arg: &[u8]) -> Result<f64, CommandError> {
+    let text = arg.split(|b| *b == 0).next().unwrap_or_default();
+    if text.is_empty() {
+        return Ok(0.0);
+    }
+    let start = text.iter().position(|b| !matches!(b, b' ' | b'\t'..=b'\r')).unwrap_or(text.len());
+    lenient_double(text.get(start..).unwrap_or_default()).ok_or(CommandError::MIN_OR_MAX_NOT_FLOAT)
+}
+
 /// A floating point number, infinities included.
 pub(crate) fn float(arg: &[u8]) -> Result<f64, CommandError> {
     double(arg).ok_or(CommandError::NOT_FLOAT)
@@ -43,18 +66,27 @@ pub(crate) fn float(arg: &[u8]) -> Result<f64, CommandError> {
 
 /// A floating point number, infinities included; `None` for anything else, NaN included.
 pub(crate) fn double(text: &[u8]) -> Option<f64> {
-    match number(text)? {
-        Number::Infinity { negative } => Some(if negative { f64::NEG_INFINITY } else { f64::INFINITY }),
-        Number::Finite(text) => {
-            let value = if is_hexadecimal(&text) {
-                let parsed = Double::from_str_r(&text, Round::NearestTiesToEven).ok()?.value;
-                f64::from_bits(parsed.to_bits() as u64)
-            } else {
-                text.parse().ok()?
-            };
-            let lost = value.is_infinite() || (value == 0.0 && has_nonzero_digit(&text));
-            (!lost).then_some(value)
+    let number = number(text)?;
+    let value = nearest(&number)?;
+    match number {
+        Number::Finite(text) if value.is_infinite() || (value == 0.0 && has_nonzero_digit(&text)) => None,
+        _ => Some(value),
+    }
+}
+
+/// As [`double`], but what overflows or underflows is the nearest there is.
+fn lenient_double(text: &[u8]) -> Option<f64> {
+    nearest(&number(text)?)
+}
+
+fn nearest(number: &Number<'_>) -> Option<f64> {
+    match number {
+        Number::Infinity { negative } => Some(if *negative { f64::NEG_INFINITY } else { f64::INFINITY }),
+        Number::Finite(text) if is_hexadecimal(text) => {
+            let parsed = Double::from_str_r(text, Round::NearestTiesToEven).ok()?.value;
+            Some(f64::from_bits(parsed.to_bits() as u64))
         }
+        Number::Finite(text) => text.parse().ok(),
     }
 }
 
@@ -260,6 +292,24 @@ mod tests {
             "0x1p-9999",
         ] {
             assert_eq!(double(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_of_scores_are_whatever_strtod_makes_of_them() {
+        let good = [
+            ("", 0.0),
+            ("  1", 1.0),
+            ("1e5000", f64::INFINITY),
+            ("-1e5000", f64::NEG_INFINITY),
+            ("1e-5000", 0.0),
+            ("1\0x", 1.0),
+        ];
+        for (text, value) in good {
+            assert_eq!(score(text.as_bytes()), Ok(value), "{text}");
+        }
+        for text in ["1 ", "  ", "nan", "a", "(1"] {
+            assert!(score(text.as_bytes()).is_err(), "{text}");
         }
     }
 

@@ -166,10 +166,7 @@ fn srandmember(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> Comman
         }
         return Ok(());
     };
-    let count = parse::integer(count)?;
-    if count < -(i64::MAX / 2) {
-        return Err(CommandError::new("ERR value is out of range"));
-    }
+    let count = parse::random_count(count)?;
     let Some(set) = ctx.read_as::<Set>(args[1])?.filter(|_| count != 0) else {
         out.array(0);
         return Ok(());

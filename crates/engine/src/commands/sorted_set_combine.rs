@@ -126,7 +126,10 @@ struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// Reads `numkeys key [key ...] [options]` from `args[at]` on.
+    ///
+    /// The inputs' types are checked before the options are read, as Redis does.
     fn parse(
+        ctx: &mut Ctx<'_, '_>,
         args: &'a [&'a [u8]],
         at: usize,
         operation: Operation,
@@ -140,6 +143,7 @@ impl<'a> Request<'a> {
             )));
         };
         let (keys, mut options) = args[at + 1..].split_at_checked(numkeys).ok_or(CommandError::SYNTAX)?;
+        check(ctx, keys)?;
         let mut request =
             Self { keys, weights: vec![1.0; numkeys], aggregate: Aggregate::Sum, with_scores: false };
         while let Some((option, rest)) = options.split_first() {
@@ -203,7 +207,8 @@ fn combine(
 ) -> SortedSet {
     let mut inputs: Vec<(Source<'_>, f64)> =
         sources(ctx, request.keys).into_iter().zip(request.weights.iter().copied()).collect();
-    let mut result = SortedSet::new();
+    // Large while it is made, as in Redis: reading it shows zeros with their sign, storing it may drop that.
+    let mut result = SortedSet::new_large();
     if operation == Operation::Diff {
         let Some(((first, _), others)) = inputs.split_first() else { return result };
         first.for_each(|member, score| {
@@ -219,10 +224,15 @@ fn combine(
     if operation == Operation::Union {
         for (source, weight) in inputs {
             source.for_each(|member, score| {
-                let score = weighted(score, weight);
-                result.update_with(member, limits, |present| {
-                    Some(present.map_or(score, |present| request.aggregate.apply(present, score)))
-                });
+                let mut score = weighted(score, weight);
+                if let Some(present) = result.score(member) {
+                    score = request.aggregate.apply(present, score);
+                    // Taken out first, because one zero does not replace the other.
+                    if score.to_bits() != present.to_bits() {
+                        result.remove(member);
+                    }
+                }
+                result.insert(member, score, limits);
                 true
             });
         }
@@ -242,8 +252,7 @@ fn combine(
 }
 
 fn read(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, operation: Operation) -> CommandResult {
-    let request = Request::parse(args, 1, operation, false)?;
-    check(ctx, request.keys)?;
+    let request = Request::parse(ctx, args, 1, operation, false)?;
     let limits = ctx.engine.settings.encoding_limits();
     let result = combine(ctx, &request, operation, &limits);
     write_members(out, result.len(), request.with_scores, result.iter());
@@ -256,10 +265,10 @@ fn combine_and_store(
     out: &mut Reply,
     operation: Operation,
 ) -> CommandResult {
-    let request = Request::parse(args, 2, operation, true)?;
-    check(ctx, request.keys)?;
+    let request = Request::parse(ctx, args, 2, operation, true)?;
     let limits = ctx.engine.settings.encoding_limits();
-    let result = combine(ctx, &request, operation, &limits);
+    let mut result = combine(ctx, &request, operation, &limits);
+    result.pack_if_small(&limits);
     store(ctx, args[1], result, operation.event(), out);
     Ok(())
 }
@@ -270,18 +279,20 @@ fn zintercard(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> Command
         return Err(CommandError::new("ERR at least 1 input key is needed for 'zintercard' command"));
     };
     let (keys, options) = args[2..].split_at_checked(numkeys).ok_or(CommandError::SYNTAX)?;
-    let limit = match options {
-        [] => usize::MAX,
-        [word, limit] if parse::is(word, "limit") => {
-            let limit = parse::integer(limit).ok().filter(|n| *n >= 0);
-            match limit.ok_or(CommandError::new("ERR LIMIT can't be negative"))? {
-                0 => usize::MAX,
-                limit => usize::try_from(limit).unwrap_or(usize::MAX),
-            }
-        }
-        _ => return Err(CommandError::SYNTAX),
-    };
     check(ctx, keys)?;
+    let mut limit = usize::MAX;
+    let mut options = options;
+    while let Some((word, rest)) = options.split_first() {
+        let Some((given, rest)) = rest.split_first().filter(|_| parse::is(word, "limit")) else {
+            return Err(CommandError::SYNTAX);
+        };
+        let given = parse::integer(given).ok().filter(|n| *n >= 0);
+        limit = match given.ok_or(CommandError::new("ERR LIMIT can't be negative"))? {
+            0 => usize::MAX,
+            given => usize::try_from(given).unwrap_or(usize::MAX),
+        };
+        options = rest;
+    }
     let mut inputs = sources(ctx, keys);
     inputs.sort_by_key(|source| source.len());
     let mut found = 0;

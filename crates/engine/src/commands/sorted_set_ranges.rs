@@ -78,10 +78,9 @@ impl<'a> Bounds<'a> {
 }
 
 fn score_bound(arg: &[u8]) -> Result<ScoreBound, CommandError> {
-    const NOT_A_FLOAT: CommandError = CommandError::MIN_OR_MAX_NOT_FLOAT;
     match arg {
-        [b'(', score @ ..] => parse::double(score).map(ScoreBound::Excluded).ok_or(NOT_A_FLOAT),
-        score => parse::double(score).map(ScoreBound::Included).ok_or(NOT_A_FLOAT),
+        [b'(', score @ ..] => parse::score(score).map(ScoreBound::Excluded),
+        score => parse::score(score).map(ScoreBound::Included),
     }
 }
 
@@ -113,7 +112,7 @@ impl<'a> Request<'a> {
         fixed: Option<(By, Order)>,
         stores: bool,
     ) -> Result<Self, CommandError> {
-        let (mut by, mut order) = fixed.unwrap_or((By::Rank, Order::Ascending));
+        let (mut by, mut order) = fixed.map_or((None, None), |(by, order)| (Some(by), Some(order)));
         let (mut limit, mut with_scores) = (None, false);
         while let Some((option, rest)) = options.split_first() {
             options = rest;
@@ -123,16 +122,19 @@ impl<'a> Request<'a> {
                 let [offset, count, rest @ ..] = rest else { return Err(CommandError::SYNTAX) };
                 limit = Some((parse::integer(offset)?, parse::integer(count)?));
                 options = rest;
-            } else if fixed.is_none() && parse::is(option, "rev") {
-                order = Order::Descending;
-            } else if fixed.is_none() && parse::is(option, "byscore") {
-                by = By::Score;
-            } else if fixed.is_none() && parse::is(option, "bylex") {
-                by = By::Lex;
+            } else if order.is_none() && parse::is(option, "rev") {
+                order = Some(Order::Descending);
+            } else if by.is_none() && parse::is(option, "byscore") {
+                by = Some(By::Score);
+            } else if by.is_none() && parse::is(option, "bylex") {
+                by = Some(By::Lex);
             } else {
                 return Err(CommandError::SYNTAX);
             }
         }
+        let (by, order) = (by.unwrap_or(By::Rank), order.unwrap_or(Order::Ascending));
+        // By rank a limit of -1 is passed over, offset and all.
+        limit = limit.filter(|(_, count)| by != By::Rank || *count != -1);
         if limit.is_some() && by == By::Rank {
             return Err(CommandError::new(
                 "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
@@ -191,7 +193,11 @@ fn zrangestore(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> Comman
     let limits = ctx.engine.settings.encoding_limits();
     let mut result = SortedSet::new();
     if let Some(set) = ctx.read_as::<SortedSet>(args[2])? {
-        for (member, score) in set.iter_ranks(request.ranks(set)) {
+        let ranks = request.ranks(set);
+        if ranks.len() > limits.zset_max_listpack_entries {
+            result = SortedSet::new_large();
+        }
+        for (member, score) in set.iter_ranks(ranks) {
             result.insert(member, score, &limits);
         }
     }

@@ -297,14 +297,14 @@ fn zrandmember(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> Comman
         }
         return Ok(());
     };
-    let count = parse::integer(count)?;
+    let count = parse::random_count(count)?;
     let with_scores = match args.get(3) {
         None => false,
         Some(option) if parse::is(option, "withscores") && args.len() == 4 => true,
         Some(_) => return Err(CommandError::SYNTAX),
     };
     if count < -(i64::MAX / 2) || (with_scores && count > i64::MAX / 2) {
-        return Err(CommandError::new("ERR value is out of range"));
+        return Err(CommandError::OUT_OF_RANGE);
     }
     let Some(set) = ctx.read_as::<SortedSet>(args[1])?.filter(|_| count != 0) else {
         out.array(0);
@@ -353,10 +353,23 @@ fn zscan(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
         out.bulk(member);
         // A score is text here in both versions of the protocol.
         text.clear();
-        mtcache_protocol::write_double(&mut text, score);
+        write_scanned_score(&mut text, score, set.encoding() == "listpack");
         out.bulk(&text);
         found += 2;
     }
     out.end_array(mark, found);
     Ok(())
+}
+
+/// The text of a score in ZSCAN's reply. The small encoding of Redis keeps integers up to half the range of 64 bits as
+/// integers, and a scan shows its entries as they are.
+#[allow(clippy::float_cmp, reason = "whether the integer is exactly the score is the question")]
+fn write_scanned_score(text: &mut Vec<u8>, score: f64, is_small: bool) {
+    const LARGEST: f64 = (i64::MAX / 2) as f64;
+    let integer = score as i64;
+    if is_small && score.abs() <= LARGEST && integer as f64 == score {
+        text.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes());
+    } else {
+        mtcache_protocol::write_double(text, score);
+    }
 }

