@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::{Delivery, Error, ErrorKind, Result};
 use crate::options::LinkOptions;
+use crate::reply::Reply;
 use crate::url::{LinkUrl, Transport};
 
 /// Idle time after which the kernel asks whether the other side still lives.
@@ -31,6 +32,8 @@ const SEND_QUEUE: usize = 1024;
 /// A living connection.
 pub(crate) struct Connection {
     mux: MultiplexedConnection,
+    /// Who we are to the server; none if it does not say.
+    identity: Option<Identity>,
     replies: AtomicU64,
     broken: Notify,
     /// Known to be of no more use, before the supervisor has had its turn.
@@ -60,6 +63,14 @@ impl Connection {
     fn is_usable(&self) -> bool {
         !self.given_up.load(Ordering::Acquire)
     }
+}
+
+/// A connection as its server knows it.
+#[derive(Clone, Debug, PartialEq)]
+struct Identity {
+    /// Names this run of the server: client numbers begin anew with each.
+    run: String,
+    client: i64,
 }
 
 #[derive(Clone)]
@@ -142,10 +153,12 @@ fn stopped() -> Error {
 async fn supervise(url: LinkUrl, options: LinkOptions, state: watch::Sender<State>) {
     let target = url.to_string();
     let mut failures = 0_u32;
+    // The last connection: the server may not have read all that was sent on it.
+    let mut abandoned: Option<Identity> = None;
     loop {
         let attempt = tokio::select! {
             () = state.closed() => return,
-            attempt = connect(&url, &options, &target) => attempt,
+            attempt = connect(&url, &options, &target, abandoned.as_ref()) => attempt,
         };
         match attempt {
             Ok((connection, driver)) => {
@@ -158,6 +171,7 @@ async fn supervise(url: LinkUrl, options: LinkOptions, state: watch::Sender<Stat
                 if watch_over(&connection, driver, &state).await == Ended::NobodyListens {
                     return;
                 }
+                abandoned.clone_from(&connection.identity);
                 tracing::warn!(server = %target, "connection lost, connecting again");
                 // A server that takes connections and drops them at once must not be hammered.
                 if since.elapsed() > options.backoff_max {
@@ -220,17 +234,28 @@ fn pause(failures: u32, options: &LinkOptions) -> Duration {
     ceiling.mul_f64(0.5 + 0.5 * rand::random::<f64>())
 }
 
-async fn connect(url: &LinkUrl, options: &LinkOptions, target: &str) -> Result<(Connection, JoinHandle<()>)> {
+async fn connect(
+    url: &LinkUrl,
+    options: &LinkOptions,
+    target: &str,
+    abandoned: Option<&Identity>,
+) -> Result<(Connection, JoinHandle<()>)> {
     let attempt = async {
-        match try_protocol(url, options, ProtocolVersion::RESP3).await {
+        let (mut mux, driver) = match try_protocol(url, options, ProtocolVersion::RESP3).await {
             Err(e) if speaks_only_resp2(&e) => try_protocol(url, options, ProtocolVersion::RESP2).await,
             other => other,
+        }?;
+        let identity = introduce(&mut mux, options).await?;
+        if let (Some(old), Some(new)) = (abandoned, &identity) {
+            fence(&mut mux, old, new).await?;
         }
+        Ok((mux, driver, identity))
     };
     match tokio::time::timeout(options.connect_timeout, attempt).await {
-        Ok(Ok((mux, driver))) => Ok((
+        Ok(Ok((mux, driver, identity))) => Ok((
             Connection {
                 mux,
+                identity,
                 replies: AtomicU64::new(0),
                 broken: Notify::new(),
                 given_up: AtomicBool::new(false),
@@ -244,6 +269,40 @@ async fn connect(url: &LinkUrl, options: &LinkOptions, target: &str) -> Result<(
             format!("cannot connect to {target}: nothing usable within {:?}", options.connect_timeout),
         )),
     }
+}
+
+/// Tells the server our name and asks who we are to it. A server that refuses any of it is used all the same.
+async fn introduce(
+    mux: &mut MultiplexedConnection,
+    options: &LinkOptions,
+) -> redis::RedisResult<Option<Identity>> {
+    let mut questions = redis::pipe();
+    questions.cmd("CLIENT").arg("SETNAME").arg(&options.client_name);
+    questions.cmd("CLIENT").arg("ID");
+    questions.cmd("INFO").arg("server");
+    let mut answers =
+        mux.send_packed_commands(&questions, 0, 3).await?.into_iter().map(Reply::from_value).skip(1);
+    let client = answers.next().and_then(|id| id.into_int().ok());
+    let info = answers.next().and_then(|info| info.into_bytes().ok()).flatten().unwrap_or_default();
+    let run = String::from_utf8_lossy(&info)
+        .lines()
+        .find_map(|line| line.strip_prefix("run_id:").map(|id| id.trim().to_owned()));
+    Ok(client.zip(run).map(|(client, run)| Identity { run, client }))
+}
+
+/// Has the server close the connection before this one, so that what was sent on it and not yet read is never run: a write
+/// whose outcome we reported as unknown must not take effect after later ones that succeeded.
+async fn fence(mux: &mut MultiplexedConnection, old: &Identity, new: &Identity) -> redis::RedisResult<()> {
+    if old.run != new.run {
+        // A server that was started anew has forgotten it, and its number may be somebody else's now.
+        return Ok(());
+    }
+    let mut kill = redis::cmd("CLIENT");
+    kill.arg("KILL").arg("ID").arg(old.client);
+    // Mostly it is closed already; not being allowed to is no reason to go without a connection.
+    let answer = mux.send_packed_command(&kill).await?;
+    tracing::debug!(?answer, "the connection before this one is closed");
+    Ok(())
 }
 
 fn speaks_only_resp2(error: &redis::RedisError) -> bool {
@@ -303,14 +362,8 @@ where
     let config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(options.response_timeout))
         .set_pipeline_buffer_size(SEND_QUEUE);
-    let (mut mux, driver) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
+    let (mux, driver) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
     let driver = tokio::spawn(driver);
-    let mut name = redis::cmd("CLIENT");
-    name.arg("SETNAME").arg(&options.client_name);
-    // Only a courtesy to whoever reads CLIENT LIST; a server that refuses it is used all the same.
-    if let Err(error) = mux.send_packed_command(&name).await {
-        tracing::debug!(%error, "the client name was not taken");
-    }
     Ok((mux, driver))
 }
 

@@ -1,7 +1,8 @@
 //! A TCP proxy in front of a server that can be told to lose things.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +19,8 @@ pub(crate) enum Mode {
     SwallowReplies = 2,
     /// Requests do not even reach the server. No end, no error.
     SwallowRequests = 3,
+    /// Requests are held back, and reach the server when the mode changes; replies never come back.
+    HoldRequests = 4,
 }
 
 pub(crate) struct Proxy {
@@ -25,9 +28,14 @@ pub(crate) struct Proxy {
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
     mode: AtomicU8,
     connections: AtomicU32,
+    /// What was held back has been sent on.
+    released: AtomicBool,
+    /// The server has closed a connection.
+    server_closed: AtomicBool,
     /// Goes back to passing for connections made after the mode was set.
     era: AtomicU32,
 }
@@ -36,11 +44,7 @@ impl Proxy {
     pub(crate) async fn before(server_port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared {
-            mode: AtomicU8::new(0),
-            connections: AtomicU32::new(0),
-            era: AtomicU32::new(0),
-        });
+        let shared = Arc::new(Shared::default());
         let for_task = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -67,6 +71,11 @@ impl Proxy {
         self.shared.mode.store(mode as u8, Ordering::SeqCst);
     }
 
+    /// Whether what was held back has been sent on, or thrown back by a server that had closed the connection.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.shared.released.load(Ordering::SeqCst) || self.shared.server_closed.load(Ordering::SeqCst)
+    }
+
     /// How many connections were made so far.
     pub(crate) fn connections(&self) -> u32 {
         self.shared.connections.load(Ordering::SeqCst)
@@ -77,21 +86,46 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
     let is = |mode: Mode| {
         era != shared.era.load(Ordering::SeqCst) && shared.mode.load(Ordering::SeqCst) == mode as u8
     };
+    let mut held: Vec<u8> = Vec::new();
+    let mut client_ended = false;
     let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         tokio::select! {
-            read = client.read(&mut from_client) => {
-                let Ok(n @ 1..) = read else { return };
+            () = tokio::time::sleep(Duration::from_millis(5)), if !held.is_empty() => {
+                if !is(Mode::HoldRequests) {
+                    let sent = server.write_all(&std::mem::take(&mut held)).await;
+                    shared.released.store(true, Ordering::SeqCst);
+                    if sent.is_err() {
+                        return;
+                    }
+                }
+            }
+            read = client.read(&mut from_client), if !client_ended => {
+                let Ok(n @ 1..) = read else {
+                    if held.is_empty() {
+                        return;
+                    }
+                    // As a network does: what was sent arrives, whatever became of the sender.
+                    client_ended = true;
+                    continue;
+                };
+                if is(Mode::HoldRequests) {
+                    held.extend_from_slice(&from_client[..n]);
+                    continue;
+                }
                 if !is(Mode::SwallowRequests) && server.write_all(&from_client[..n]).await.is_err() {
                     return;
                 }
             }
             read = server.read(&mut from_server) => {
-                let Ok(n @ 1..) = read else { return };
+                let Ok(n @ 1..) = read else {
+                    shared.server_closed.store(true, Ordering::SeqCst);
+                    return;
+                };
                 if is(Mode::CutReplies) {
                     return;
                 }
-                if !is(Mode::SwallowReplies) && client.write_all(&from_server[..n]).await.is_err() {
+                if !is(Mode::SwallowReplies) && !is(Mode::HoldRequests) && !client_ended && client.write_all(&from_server[..n]).await.is_err() {
                     return;
                 }
             }

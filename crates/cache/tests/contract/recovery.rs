@@ -202,6 +202,25 @@ async fn a_half_open_connection_is_noticed_and_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_was_given_up_never_takes_effect_after_a_later_one() {
+    for server in servers() {
+        let proxy = Proxy::before(server.port()).await;
+        let cache = open(&proxy.url()).await;
+        let region = region(&cache);
+        region.set("k", &1).await.unwrap();
+        proxy.set(Mode::HoldRequests);
+        assert_eq!(region.set("k", &2).await.unwrap_err().outcome(), Outcome::Unknown);
+        eventually("connected", async || cache.ping().await.is_ok()).await;
+        region.set("k", &3).await.unwrap();
+        // Only now does the network deliver the first.
+        proxy.set(Mode::Pass);
+        eventually("the old connection is settled", async || proxy.is_settled()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(region.get("k").await.unwrap().unwrap().value, 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_server_is_a_timeout_and_thawed_it_is_used_again() {
     for server in servers() {
         let cache = open(&server.url()).await;
