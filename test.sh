@@ -1,0 +1,237 @@
+#!/usr/bin/env bash
+# Installs what the tests need, then runs all of them; the last line says how many passed and failed.
+#
+#   ./test.sh                what every change has to pass
+#   ./test.sh --long         that, and then the long runs: more random commands, more crashes, the fuzz targets
+#   ./test.sh --only STAGE   one stage alone, for work on it; ./test.sh --list names them
+#
+# It needs Rust and, on Debian, root (or sudo) for the packages that are missing; PyPI and crates.io are the other sources. It
+# can be run again at any time: what is there already is left alone. Logs stay in `test-logs` in cargo's target directory.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+STAGES=(tools format lints build tests differential-fixed differential-fresh doctests documentation release readme)
+LONG_STAGES=(long-differential long-crashes long-floats fuzz)
+
+usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
+
+only=()
+with_long=no
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --long) with_long=yes ;;
+    --only)
+      [ $# -ge 2 ] || { usage >&2; exit 2; }
+      shift
+      only+=("$1")
+      ;;
+    --list)
+      printf '%s\n' "${STAGES[@]}" "${LONG_STAGES[@]}"
+      exit 0
+      ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *)
+      echo "test.sh: no option $1" >&2
+      usage >&2
+      exit 2
+      ;;
+  esac
+  shift
+done
+for stage in ${only[@]+"${only[@]}"}; do
+  if [[ " ${STAGES[*]} ${LONG_STAGES[*]} " != *" $stage "* ]]; then
+    echo "test.sh: no stage $stage; there are ${STAGES[*]} ${LONG_STAGES[*]}" >&2
+    exit 2
+  fi
+done
+
+# One target directory for everything, as an absolute path because tests run in their own crates' folders.
+target="${CARGO_TARGET_DIR:-target}"
+mkdir -p "$target/test-logs"
+target="$(cd "$target" && pwd)"
+export CARGO_TARGET_DIR="$target"
+logs="$target/test-logs"
+export CARGO_TERM_COLOR=never
+# A run from a clean checkout never comes back to what incremental compilation leaves behind.
+if [ "${CI:-}" = true ]; then export CARGO_INCREMENTAL=0; fi
+
+passed=0
+failed=0
+skipped=0
+summary=()
+running=
+
+# Ctrl-C: what runs in the background ignores it, so it is passed on.
+stop() {
+  [ -n "$running" ] && kill -TERM "$running" 2>/dev/null
+  echo "stopped" >&2
+  exit 130
+}
+trap stop INT TERM
+
+# stage NAME WHAT COMMAND...: runs the command with its output in a log, says every half minute where it is, and counts. A
+# command that runs tests counts each of them, any other counts as one.
+stage() {
+  local name="$1" what="$2" log="$logs/$1.log" begin=$SECONDS status=0 took counts
+  shift 2
+  if [ ${#only[@]} -gt 0 ] && [[ " ${only[*]} " != *" $name "* ]]; then return 0; fi
+  printf '[%4d s] %s: %s\n' "$SECONDS" "$name" "$what"
+  "$@" >"$log" 2>&1 </dev/null &
+  running=$!
+  local next=$((SECONDS + 30))
+  while kill -0 "$running" 2>/dev/null; do
+    sleep 0.2
+    if [ $SECONDS -ge $next ]; then
+      printf '[%4d s]   ... %s\n' "$SECONDS" "$(tail -c 2000 "$log" | tr '\r' '\n' | grep -v '^[[:space:]]*$' | tail -n 1 | cut -c 1-140)"
+      next=$((SECONDS + 30))
+    fi
+  done
+  wait "$running" || status=$?
+  running=
+  took=$((SECONDS - begin))
+  counts="$(count "$log" "$status")"
+  read -r p f s <<<"$counts"
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  if [ "$f" -gt 0 ]; then
+    summary+=("FAILED  $name: $f of $((p + f)) failed, $took s (log: $log)")
+    printf '[%4d s] %s FAILED after %d s; the end of %s:\n' "$SECONDS" "$name" "$took" "$log"
+    tail -n 80 "$log" | sed 's/^/    /'
+    return 1
+  fi
+  summary+=("ok      $name: $p passed, $took s")
+  printf '[%4d s] %s: %d passed in %d s\n' "$SECONDS" "$name" "$p" "$took"
+}
+
+# count LOG STATUS: prints "passed failed skipped" from what a test runner printed, or from the exit status. A status that is
+# not zero is a failure even when all the tests that ran have passed.
+count() {
+  awk -v status="$2" '
+    # nextest: Summary [  12.3s] 345 tests run: 344 passed (2 slow), 1 failed, 3 skipped
+    /^ *Summary \[/ && / tests? run:/ { for (i = 2; i <= NF; i++) add($i, $(i - 1)) }
+    # cargo test: test result: ok. 12 passed; 0 failed; 1 ignored; ...
+    /^test result:/ { for (i = 2; i <= NF; i++) add($i, $(i - 1)) }
+    function add(word, number) {
+      gsub(/[^a-z]/, "", word)
+      if (number !~ /^[0-9]+$/) return
+      if (word == "passed") { p += number; seen = 1 }
+      if (word == "failed" || word == "timed" || word == "exec") { f += number; seen = 1 }
+      if (word == "skipped" || word == "ignored") s += number
+    }
+    END {
+      if (!seen && status == 0) p = 1
+      if (status != 0 && f == 0) f = 1
+      print p + 0, f + 0, s + 0
+    }' "$1"
+}
+
+install_tools() {
+  local missing=()
+  # C compiler and make: the Lua interpreter, SQLite, zstd and the allocator are built from source.
+  command -v cc >/dev/null && command -v make >/dev/null || missing+=(build-essential)
+  ls -d /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
+  command -v setpriv >/dev/null || missing+=(util-linux)
+  if [ ${#missing[@]} -gt 0 ]; then
+    local as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    echo "installing ${missing[*]}"
+    "${as_root[@]}" apt-get update -qq
+    # RUNLEVEL=1 keeps the packages from starting servers of their own.
+    "${as_root[@]}" env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends "${missing[@]}" || return 1
+  fi
+  { cargo fmt --version && cargo clippy --version; } || rustup component add rustfmt clippy || return 1
+  scripts/install-test-tools.sh
+}
+
+has_nextest() { cargo nextest --version >/dev/null 2>&1; }
+
+build_tests() {
+  # Everything that the tests use, in one go and with one set of features: tests of several crates start the binary.
+  cargo build --workspace --all-targets --locked
+}
+
+run_tests() {
+  if has_nextest; then
+    cargo nextest run --workspace --locked --status-level slow --final-status-level slow \
+      -E 'not (package(mtcache-conformance) and binary(differential))'
+  else
+    # The same tests by cargo's own runner; the differential test, a stage of its own, is let through without work.
+    MTCACHE_COMMANDS=0 cargo test --workspace --lib --bins --tests --no-fail-fast --locked
+  fi
+}
+
+# differential SEED COMMANDS: random commands on our server and on redis-server; no seed means the clock.
+differential() {
+  [ -z "$1" ] || export MTCACHE_SEED="$1"
+  export MTCACHE_COMMANDS="$2"
+  if has_nextest; then
+    cargo nextest run --workspace --locked --success-output final --status-level slow \
+      -E 'package(mtcache-conformance) and binary(differential)'
+  else
+    cargo test --package mtcache-conformance --test differential --locked -- --nocapture
+  fi
+}
+
+documentation() {
+  RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+}
+
+readme() {
+  MTCACHE_BIN="$target/release/mtcache" "$target/debug/xtask" examples README.md
+}
+
+long_crashes() {
+  MTCACHE_HISTORIES=2000 cargo nextest run --workspace --locked --status-level slow \
+    -E 'package(mtcache-persistence) and binary(crash)'
+}
+
+long_floats() {
+  DOUBLE_ROUNDS=50000000 cargo test --release --package mtcache-protocol --lib --locked double
+}
+
+fuzz() {
+  cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked || return 1
+  local name
+  for name in requests frames; do
+    mkdir -p "fuzz/corpus/$name"
+    cargo fuzz run -s none "$name" "fuzz/corpus/$name" "fuzz/seeds/$name" -- \
+      "-dict=fuzz/$name.dict" -max_total_time=180 || return 1
+  done
+}
+
+# Tests that start our server start this one; without it, each would ask cargo for it, with another set of features.
+export MTCACHE_BIN="$target/debug/mtcache"
+
+stage tools 'packages and Python environments' install_tools
+stage format 'cargo fmt --check' cargo fmt --all --check
+stage lints 'clippy, warnings denied' cargo clippy --workspace --all-targets --locked -- -D warnings
+if stage build 'everything, with debug assertions' build_tests; then
+  stage tests 'all crates, the floors, generated documentation, redis-cli and Python clients' run_tests
+  stage differential-fixed '200,000 random commands beside redis-server, seed 1' differential 1 200000
+  stage differential-fresh '200,000 more, a seed of their own' differential '' 200000
+  stage doctests 'examples in the API documentation and in README.md' cargo test --workspace --doc --locked
+fi
+stage documentation 'cargo doc, warnings denied' documentation
+if stage release 'cargo build --release' cargo build --release --locked; then
+  stage readme 'every command of README.md, the demo among them' readme
+fi
+if [ "$with_long" = yes ] || [ ${#only[@]} -gt 0 ]; then
+  stage long-differential '5,000,000 random commands' differential '' 5000000
+  stage long-crashes 'power loss at every step of 2,000 histories' long_crashes
+  stage long-floats 'fifty million floats there and back' long_floats
+  stage fuzz 'both decoders, three minutes each' fuzz
+fi
+
+echo
+printf '%s\n' ${summary[@]+"${summary[@]}"}
+echo "all in $SECONDS s"
+if [ $((passed + failed)) -eq 0 ]; then failed=1; fi
+if [ "$skipped" -gt 0 ]; then
+  echo "$passed passed, $failed failed, $skipped skipped"
+else
+  echo "$passed passed, $failed failed"
+fi
+[ "$failed" -eq 0 ]
