@@ -295,7 +295,7 @@ fn error_text(error: &Value) -> String {
             _ => "ERR the script raised a table without an 'err' field".to_owned(),
         },
         Value::Error(error) => match command_error(error) {
-            Some(error) => error.text().to_owned(),
+            Some(error) => error.to_string(),
             None => format!("ERR {}", plain_message(error)),
         },
         Value::String(text) => format!("ERR {}", text.to_string_lossy()),
