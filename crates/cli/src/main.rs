@@ -2,6 +2,8 @@
 
 mod launch;
 mod logging;
+mod replay;
+mod selftest;
 mod serve;
 
 use std::process::ExitCode;
@@ -22,11 +24,15 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Selftest(selftest::Selftest),
+    Replay(replay::Replay),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
+        Command::Selftest(selftest) => selftest.run(),
+        Command::Replay(replay) => replay.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
