@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::error::CommandError;
 use crate::journal::Effects;
 use crate::keyspace::{
-    Collection, DbIndex, Entry, EntryMut, Found, KeyHash, Locked, Shard, Slot, Tracked, Value, initial_access,
+    AccessClock, Collection, DbIndex, Entry, EntryMut, Found, KeyHash, Locked, Shard, Slot, Tracked, Value,
 };
 use crate::notify::Class;
 use crate::session::Session;
@@ -57,6 +57,9 @@ pub(crate) struct Ctx<'a, 'e> {
     pub(crate) now: UnixMillis,
     pub(crate) origin: Origin,
     pub(crate) effects: Effects,
+    access: AccessClock,
+    /// The key that was hashed to find the locks, and its place: most commands have no other.
+    known: Option<(*const [u8], Place)>,
     /// Values to drop once the locks are released.
     garbage: Vec<Garbage>,
     dirty: usize,
@@ -93,6 +96,8 @@ impl<'a, 'e> Ctx<'a, 'e> {
             now,
             origin,
             effects,
+            access: engine.settings.access_clock(now),
+            known: None,
             garbage: Vec::new(),
             dirty: 0,
             journalled: Journalled::AsItCame,
@@ -113,14 +118,27 @@ impl<'a, 'e> Ctx<'a, 'e> {
         let place = self.place(key);
         let db = self.db();
         let slot = self.live(place, db, key);
-        let (policy, now) = (self.engine.policy(), self.now);
+        let access = self.access;
         let shard = self.locked.shard(place.shard);
         let Some(slot) = slot else {
             shard.counters.misses += 1;
             return None;
         };
         shard.counters.hits += 1;
-        shard.record_access(db, slot, policy, now);
+        shard.accessed(db, slot, access)
+    }
+
+    /// The entry for a read that is no use of the value: counts a hit or a miss, records no access.
+    pub(crate) fn look(&mut self, key: &[u8]) -> Option<&Entry> {
+        let place = self.place(key);
+        let db = self.db();
+        let slot = self.live(place, db, key);
+        let shard = self.locked.shard(place.shard);
+        let Some(slot) = slot else {
+            shard.counters.misses += 1;
+            return None;
+        };
+        shard.counters.hits += 1;
         shard.entry(db, slot)
     }
 
@@ -179,9 +197,9 @@ impl<'a, 'e> Ctx<'a, 'e> {
         let place = self.place(key);
         let db = self.db();
         let Some(slot) = self.live(place, db, key) else { return Ok(None) };
-        let (policy, now) = (self.engine.policy(), self.now);
+        let access = self.access;
         let shard = self.locked.shard(place.shard);
-        shard.record_access(db, slot, policy, now);
+        shard.record_access(db, slot, access);
         shard.collection_mut(db, slot).map(Some).ok_or(CommandError::WRONG_TYPE)
     }
 
@@ -204,9 +222,9 @@ impl<'a, 'e> Ctx<'a, 'e> {
         let place = self.place(key);
         let db = self.db();
         let slot = self.live(place, db, key)?;
-        let (policy, now) = (self.engine.policy(), self.now);
+        let access = self.access;
         let shard = self.locked.shard(place.shard);
-        shard.record_access(db, slot, policy, now);
+        shard.record_access(db, slot, access);
         shard.entry_mut(db, slot)
     }
 
@@ -216,28 +234,26 @@ impl<'a, 'e> Ctx<'a, 'e> {
         let place = self.place(key);
         let db = self.db();
         let slot = self.live(place, db, key);
-        let (policy, now) = (self.engine.policy(), self.now);
+        let access = self.access;
         let shard = self.locked.shard(place.shard);
-        match slot {
-            Some(slot) => {
-                let expires_at = match expiry {
-                    Expiry::Clear => None,
-                    Expiry::At(at) => Some(at),
-                    Expiry::Keep => shard.entry(db, slot).and_then(Entry::expires_at),
-                };
-                shard.overwrite_string(db, slot, value, expires_at);
-                shard.record_access(db, slot, policy, now);
-            }
-            None => {
-                let expires_at = if let Expiry::At(at) = expiry { Some(at) } else { None };
-                shard.put(db, place.hash, Entry::string(key, value, expires_at, initial_access(policy, now)));
-            }
+        let Some(slot) = slot else {
+            let expires_at = if let Expiry::At(at) = expiry { Some(at) } else { None };
+            shard.insert(db, place.hash, Entry::string(key, value, expires_at, access.initial()));
+            return;
+        };
+        let expires_at = match expiry {
+            Expiry::Clear => None,
+            Expiry::At(at) => Some(at),
+            Expiry::Keep => shard.entry(db, slot).and_then(Entry::expires_at),
+        };
+        if let Some(old) = shard.overwrite_string(db, slot, value, expires_at, access) {
+            self.discard(old);
         }
     }
 
     /// Stores a value, whatever was there, with this expiry or none.
     pub(crate) fn put(&mut self, key: &[u8], value: Value, expires_at: Option<UnixMillis>) {
-        let access = initial_access(self.engine.policy(), self.now);
+        let access = self.access.initial();
         self.put_entry(self.db(), Entry::new(key, value, expires_at, access));
     }
 
@@ -296,14 +312,69 @@ impl<'a, 'e> Ctx<'a, 'e> {
         }
     }
 
+    // ---- whole databases -------------------------------------------------------------------------------------------
+
+    /// The entry in a slot of a shard, for walks; removes it if it has expired. Every shard has to be locked.
+    pub(crate) fn live_at(&mut self, shard: usize, db: DbIndex, slot: Slot) -> Option<&Entry> {
+        let now = self.expiry_now();
+        if self.locked.shard(shard).is_expired_slot(db, slot, now) {
+            self.remove_expired(shard, db, slot);
+            return None;
+        }
+        self.locked.shard(shard).entry(db, slot)
+    }
+
+    /// Number of keys of a database, expired ones included. Every shard has to be locked.
+    pub(crate) fn database_len(&mut self, db: DbIndex) -> usize {
+        self.locked.shards().map(|shard| shard.db(db).map_or(0, |db| db.len())).sum()
+    }
+
+    /// Empties a database and tells the watchers of the keys that were there. Every shard has to be locked.
+    pub(crate) fn clear_database(&mut self, db: DbIndex) {
+        for number in 0..self.engine.keyspace.shards() {
+            let shard = self.locked.shard(number);
+            shard.signal_all(db, |shard, key| shard.holds(db, key));
+            let cleared = shard.clear(db);
+            self.discard_other(cleared);
+        }
+    }
+
+    /// Exchanges two databases and tells the watchers of the keys that are in either. Every shard has to be locked.
+    pub(crate) fn swap_databases(&mut self, first: DbIndex, second: DbIndex) {
+        if first == second {
+            return;
+        }
+        for number in 0..self.engine.keyspace.shards() {
+            // A watched key that has expired counts as absent on both sides, so it has to be.
+            for (db, key) in self.locked.shard(number).watched_keys() {
+                if db == first || db == second {
+                    self.peek_in(first, &key);
+                    self.peek_in(second, &key);
+                }
+            }
+            let shard = self.locked.shard(number);
+            for db in [first, second] {
+                shard.signal_all(db, |shard, key| shard.holds(first, key) || shard.holds(second, key));
+            }
+            shard.swap(first, second);
+        }
+    }
+
     // ---- saying what happened --------------------------------------------------------------------------------------
 
     /// Says that a key's value has changed: one change for the journal, watchers are told, `event` is notified.
     #[inline]
     pub(crate) fn modified(&mut self, key: &[u8], class: Class, event: &'static str) {
+        self.modified_in(self.db(), key, class, event);
+    }
+
+    /// As [`modified`](Self::modified), in another database.
+    #[inline]
+    pub(crate) fn modified_in(&mut self, db: DbIndex, key: &[u8], class: Class, event: &'static str) {
         self.dirty += 1;
-        self.signal(key);
-        self.notify(class, event, key);
+        let place = self.place(key);
+        self.locked.shard(place.shard).signal(db, key);
+        self.engine.notify(db, class, event, key);
     }
 
     /// Says that a key has been deleted by name.
@@ -338,9 +409,15 @@ impl<'a, 'e> Ctx<'a, 'e> {
     /// Gives the effect of the running command to the journal in place of the command itself; may be called repeatedly.
     pub(crate) fn journal_as(&mut self, args: &[&[u8]]) {
         self.journalled = Journalled::AsGiven;
-        if self.origin != Origin::Replay {
+        if self.is_journalled() {
             self.effects.push(self.session.db, args);
         }
+    }
+
+    /// Whether anybody keeps what this command writes.
+    #[inline]
+    pub(crate) fn is_journalled(&self) -> bool {
+        self.origin != Origin::Replay && self.engine.journal.get().is_some()
     }
 
     /// Keeps the running command out of the journal although it has changed something (its parts have gone there).
@@ -366,6 +443,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
     pub(crate) fn begin_command(&mut self) {
         self.dirty = 0;
         self.journalled = Journalled::AsItCame;
+        self.known = None;
     }
 
     /// Whether the command that has just run is to be journalled as it came.
@@ -386,8 +464,21 @@ impl<'a, 'e> Ctx<'a, 'e> {
         self.locked.shard(place.shard)
     }
 
+    /// Takes note of a key's hash, so that the command need not compute it again. The key is one of its arguments.
+    #[inline]
+    pub(crate) fn remember(&mut self, key: &[u8], hash: KeyHash) {
+        let shard = self.locked.keyspace().shard_of(hash);
+        self.known = Some((std::ptr::from_ref(key), Place { hash, shard }));
+    }
+
     #[inline]
     fn place(&self, key: &[u8]) -> Place {
+        // Arguments live as long as the command runs, so that nothing else can be at the same address.
+        if let Some((known, place)) = self.known
+            && std::ptr::eq(known, key)
+        {
+            return place;
+        }
         let keyspace = self.locked.keyspace();
         let hash = keyspace.hash(key);
         Place { hash, shard: keyspace.shard_of(hash) }
@@ -401,7 +492,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
             Found::Live(slot) => Some(slot),
             Found::Absent => None,
             Found::Expired(slot) => {
-                self.remove_expired(place, db, slot);
+                self.remove_expired(place.shard, db, slot);
                 None
             }
         }
@@ -409,17 +500,19 @@ impl<'a, 'e> Ctx<'a, 'e> {
 
     /// The time that expiries are held against. While a journal is replayed nothing expires: its own deletions say what did.
     #[inline]
-    fn expiry_now(&self) -> UnixMillis {
+    pub(crate) fn expiry_now(&self) -> UnixMillis {
         if self.origin == Origin::Replay { UnixMillis(0) } else { self.now }
     }
 
     #[cold]
-    fn remove_expired(&mut self, place: Place, db: DbIndex, slot: Slot) {
-        let shard = self.locked.shard(place.shard);
+    fn remove_expired(&mut self, shard: usize, db: DbIndex, slot: Slot) {
+        let shard = self.locked.shard(shard);
         let Some(entry) = shard.take(db, slot) else { return };
         shard.counters.expired += 1;
         shard.signal(db, entry.key());
-        self.effects.push(db, &[b"DEL", entry.key()]);
+        if self.is_journalled() {
+            self.effects.push(db, &[b"DEL", entry.key()]);
+        }
         self.engine.notify(db, Class::Expired, "expired", entry.key());
         self.discard(entry);
     }

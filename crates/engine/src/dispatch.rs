@@ -4,7 +4,9 @@
 //! The order of the checks is Redis': unknown command, number of arguments, authentication, memory, durability, open
 //! transaction. Deliberately absent: what any command does.
 
-use mtcache_protocol::{CommandFlags, CommandSpec, Reply, lookup, lookup_sub};
+use std::sync::atomic::Ordering;
+
+use mtcache_protocol::{CommandFlags, CommandId, CommandSpec, KeyShape, Reply, lookup, lookup_sub};
 use smallvec::SmallVec;
 
 use crate::commands::{Handler, Locks, handler};
@@ -12,9 +14,11 @@ use crate::context::{Ctx, Origin};
 use crate::engine::Engine;
 use crate::error::CommandError;
 use crate::journal::Commands;
-use crate::keyspace::{DbIndex, Locked};
+use crate::keyspace::{DbIndex, Found, KeyHash, Locked};
 use crate::session::{Queued, Session, Transaction};
 use crate::time::UnixMillis;
+
+const EXEC: CommandId = CommandId::of("exec");
 
 /// Arguments of most commands fit without an allocation.
 pub(crate) type Args<'a> = SmallVec<[&'a [u8]; 16]>;
@@ -42,24 +46,27 @@ impl Engine {
     ) -> Result<(), CommandError> {
         let spec = match resolve(args) {
             Ok(spec) => spec,
-            Err(error) => return Err(abort_transaction(session, error)),
+            Err(error) => return Err(self.refuse(session, args, error)),
         };
-        let admitted = self.admit(session, spec, now);
-        if let Err(error) = admitted {
-            return Err(abort_transaction(session, error));
+        if let Err(error) = self.admit(session, spec, now) {
+            return Err(self.refuse(session, args, error));
         }
         if let Some(transaction) = &mut session.transaction
             && !ends_or_escapes_transaction(spec)
         {
-            return queue(transaction, spec, args, out);
+            let is_void = session.watch_flag.load(Ordering::Acquire);
+            return queue(transaction, spec, args, is_void, out);
         }
-        let Some(handler) = handler(spec) else { return Err(abort_transaction(session, not_yet(spec))) };
+        let Some(handler) = handler(spec) else { return Err(not_yet(spec)) };
         if handler.locks == Locks::Exec {
             return self.exec(session, now, out);
         }
-        let mut locked = self.lock_for(handler, spec, args);
+        let (mut locked, hash) = self.lock_for(handler, spec, args);
         let origin = if session.replay { Origin::Replay } else { Origin::Client };
         let mut ctx = Ctx::new(self, &mut locked, session, now, origin);
+        if let Some((key, hash)) = hash {
+            ctx.remember(key, hash);
+        }
         let result = (handler.run)(&mut ctx, args, out);
         if let Some(journal) = self.journal.get() {
             // The usual case, one plain write, goes to the journal without a detour.
@@ -100,7 +107,7 @@ impl Engine {
         if result.is_err() {
             out.truncate(mark);
         }
-        if ctx.journals_itself() {
+        if ctx.journals_itself() && ctx.is_journalled() {
             ctx.effects.push(db, args);
         }
         ctx.begin_command();
@@ -108,6 +115,7 @@ impl Engine {
     }
 
     /// What has to hold before a command may run or be queued.
+    #[inline]
     fn admit(&self, session: &mut Session, spec: &CommandSpec, now: UnixMillis) -> Result<(), CommandError> {
         if !session.authenticated && !spec.flags.contains(CommandFlags::NO_AUTH) {
             return Err(CommandError::NO_AUTH);
@@ -115,31 +123,68 @@ impl Engine {
         if session.replay {
             return Ok(());
         }
-        if spec.flags.contains(CommandFlags::DENYOOM) && !self.make_room(now) {
+        let mut flags = spec.flags;
+        if let Some(transaction) = &session.transaction {
+            if spec.flags.contains(CommandFlags::NO_MULTI) {
+                return Err(CommandError::new("ERR Command not allowed inside a transaction"));
+            }
+            if spec.id == EXEC {
+                flags = flags.union(transaction.flags);
+            } else if !matches!(spec.name, "discard" | "quit" | "reset") {
+                // What is queued takes memory too.
+                flags = flags.union(CommandFlags::DENYOOM);
+            }
+        }
+        if flags.contains(CommandFlags::DENYOOM) && !self.make_room(now) {
             return Err(CommandError::OOM);
         }
         // A script cannot make room once it runs, for it holds every lock.
-        if spec.flags.contains(CommandFlags::MAY_REPLICATE) {
+        if flags.contains(CommandFlags::MAY_REPLICATE) {
             session.out_of_memory = !self.make_room(now);
         }
-        if spec.flags.contains(CommandFlags::WRITE) && !self.accepts_writes() {
+        if flags.contains(CommandFlags::WRITE) && !self.accepts_writes() {
             return Err(CommandError::MISCONF_AOF);
         }
         Ok(())
     }
 
-    fn lock_for(&self, handler: Handler, spec: &CommandSpec, args: &[&[u8]]) -> Locked<'_> {
-        match handler.locks {
-            Locks::None | Locks::Exec => Locked::none(&self.keyspace),
-            Locks::All => self.keyspace.lock_all(),
-            Locks::Keys => {
-                let mut shards = SmallVec::new();
-                self.shards_of(spec, args, &mut shards);
-                match shards.as_slice() {
-                    [only] => self.keyspace.lock_one(*only),
-                    _ => self.keyspace.lock_shards(&mut shards),
-                }
+    /// What a command that may not run does to an open transaction: `EXEC` ends it, any other makes `EXEC` refuse.
+    #[cold]
+    fn refuse(&self, session: &mut Session, args: &[&[u8]], error: CommandError) -> CommandError {
+        let is_exec = args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"exec"));
+        if !is_exec {
+            if let Some(transaction) = &mut session.transaction {
+                transaction.aborted = true;
             }
+            return error;
+        }
+        session.transaction = None;
+        self.unwatch_all(session);
+        CommandError::exec_abort(&error)
+    }
+
+    /// Locks what a command needs. The first key's hash comes along where it was needed for that.
+    #[inline]
+    fn lock_for<'r>(
+        &self,
+        handler: Handler,
+        spec: &CommandSpec,
+        args: &[&'r [u8]],
+    ) -> (Locked<'_>, Option<(&'r [u8], KeyHash)>) {
+        match handler.locks {
+            Locks::None | Locks::Exec => (Locked::none(&self.keyspace), None),
+            Locks::All => (self.keyspace.lock_all(), None),
+            Locks::Keys => match (spec.key_shape, args) {
+                (KeyShape::First, [_, key, ..]) => {
+                    let hash = self.keyspace.hash(key);
+                    (self.keyspace.lock_one(self.keyspace.shard_of(hash)), Some((*key, hash)))
+                }
+                _ => {
+                    let mut shards = SmallVec::new();
+                    self.shards_of(spec, args, &mut shards);
+                    (self.keyspace.lock_shards(&mut shards), None)
+                }
+            },
         }
     }
 
@@ -158,20 +203,19 @@ impl Engine {
         let Some(transaction) = session.transaction.take() else {
             return Err(CommandError::EXEC_WITHOUT_MULTI);
         };
-        let watched = std::mem::take(&mut session.watched);
-        let flag = std::mem::take(&mut session.watch_flag);
         if transaction.aborted {
-            self.unwatch(&watched, &flag);
+            self.unwatch_all(session);
             return Err(CommandError::EXEC_ABORT);
         }
+        let (watched, flag) = session.take_watches();
         let mut locked = self.lock_for_transaction(&transaction, &watched);
         // Under the locks nothing can change a watched key any more; until here it may have, or have expired.
-        let mut void = flag.load(std::sync::atomic::Ordering::Acquire);
+        let mut void = flag.load(Ordering::Acquire);
         for (db, key) in &watched {
             let hash = self.keyspace.hash(key);
             let shard = locked.shard(self.keyspace.shard_of(hash));
             shard.unwatch(*db, key, &flag);
-            void |= matches!(shard.find_live(*db, hash, key, now), crate::keyspace::Found::Expired(_));
+            void |= matches!(shard.find_live(*db, hash, key, now), Found::Expired(_));
         }
         if void {
             out.null_array();
@@ -226,15 +270,12 @@ impl Engine {
         self.keyspace.lock_shards(&mut shards)
     }
 
-    /// Forgets watched keys without a transaction.
-    pub(crate) fn unwatch(
-        &self,
-        watched: &[(DbIndex, Box<[u8]>)],
-        flag: &std::sync::Arc<std::sync::atomic::AtomicBool>,
-    ) {
-        for (db, key) in watched {
+    /// Forgets what a session watches. Called without locks, unless it watches nothing.
+    pub(crate) fn unwatch_all(&self, session: &mut Session) {
+        let (watched, flag) = session.take_watches();
+        for (db, key) in &watched {
             let number = self.keyspace.shard_of(self.keyspace.hash(key));
-            self.keyspace.lock_one(number).shard(number).unwatch(*db, key, flag);
+            self.keyspace.lock_one(number).shard(number).unwatch(*db, key, &flag);
         }
     }
 }
@@ -261,13 +302,6 @@ pub(crate) fn not_yet(spec: &CommandSpec) -> CommandError {
     ))
 }
 
-fn abort_transaction(session: &mut Session, error: CommandError) -> CommandError {
-    if let Some(transaction) = &mut session.transaction {
-        transaction.aborted = true;
-    }
-    error
-}
-
 /// Commands that run at once although a transaction is open.
 fn ends_or_escapes_transaction(spec: &CommandSpec) -> bool {
     matches!(spec.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
@@ -280,18 +314,20 @@ fn queue(
     transaction: &mut Transaction,
     spec: &'static CommandSpec,
     args: &[&[u8]],
+    is_void: bool,
     out: &mut Reply,
 ) -> Result<(), CommandError> {
-    if spec.flags.contains(CommandFlags::NO_MULTI) {
-        transaction.aborted = true;
-        return Err(CommandError::new("ERR Command not allowed inside a transaction"));
+    out.simple("QUEUED");
+    if is_void || transaction.aborted {
+        // It will not run: no memory for it.
+        return Ok(());
     }
     transaction.bytes += args.iter().map(|arg| arg.len() + size_of::<Box<[u8]>>()).sum::<usize>();
     if transaction.bytes > MAX_TRANSACTION_BYTES {
         transaction.aborted = true;
         return Err(CommandError::new("ERR transaction too large: more than 1 GB of queued arguments"));
     }
+    transaction.flags = transaction.flags.union(spec.flags);
     transaction.queue.push(Queued { spec, args: args.iter().map(|arg| Box::from(*arg)).collect() });
-    out.simple("QUEUED");
     Ok(())
 }

@@ -13,7 +13,9 @@ use crate::client::{Client, Mailbox};
 use crate::config::{Config, ConfigListener, RuntimeConfig};
 use crate::error::CommandError;
 use crate::journal::Journal;
-use crate::keyspace::{DEFAULT_DATABASES, DbIndex, EvictionPolicy, EvictionPool, Keyspace, random_below};
+use crate::keyspace::{
+    DEFAULT_DATABASES, DbIndex, EvictionPolicy, EvictionPool, EvictionRules, Keyspace, random_below,
+};
 use crate::notify::Class;
 use crate::script::Scripts;
 use crate::session::Session;
@@ -80,8 +82,7 @@ impl Engine {
 
     /// Ends a session: forgets what it watches.
     pub fn disconnect(&self, session: &mut Session) {
-        let watched = std::mem::take(&mut session.watched);
-        self.unwatch(&watched, &session.watch_flag);
+        self.unwatch_all(session);
     }
 
     /// Whether a connection may begin without a password.
@@ -173,7 +174,8 @@ impl Engine {
         if policy == EvictionPolicy::NoEviction {
             return false;
         }
-        let samples = self.settings.maxmemory_samples();
+        let rules =
+            EvictionRules { policy, samples: self.settings.maxmemory_samples(), lfu: self.settings.lfu() };
         let shards = self.keyspace.shards();
         let start = random_below(shards);
         // One random shard is enough where it has entries; only an almost empty keyspace makes this look further.
@@ -183,7 +185,7 @@ impl Engine {
                 let mut locked = self.keyspace.lock_one(number);
                 let shard = locked.shard(number);
                 for db in 0..self.keyspace.databases() as DbIndex {
-                    pool.sample(number, shard, db, policy, samples, now);
+                    pool.sample(number, shard, db, rules, now);
                 }
             }
             while let Some((number, db, key)) = pool.best() {

@@ -71,6 +71,12 @@ texts! {
     INVALID_CURSOR = "ERR invalid cursor";
     /// A database number that is not configured.
     DB_OUT_OF_RANGE = "ERR DB index is out of range";
+    /// A command between two places that are the same.
+    SAME_OBJECT = "ERR source and destination objects are the same";
+    /// A use counter asked for under a policy that keeps none.
+    NOT_LFU = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+    /// An idle time asked for under a policy that keeps none.
+    IS_LFU = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
     /// A write while the data cannot be made durable.
     MISCONF_AOF = "MISCONF Errors writing to the AOF file. Writes are refused until the disk can be written again; see the log.";
 }
@@ -92,6 +98,17 @@ impl CommandError {
     /// The text of an expiry that is not positive or too far away.
     pub fn invalid_expire(command: &str) -> Self {
         Self::new(format!("ERR invalid expire time in '{command}' command"))
+    }
+
+    /// The text of an option that the command does not have.
+    pub fn unsupported_option(option: &[u8]) -> Self {
+        Self(Cow::Owned([b"ERR Unsupported option ", clip(option, option.len())].concat()))
+    }
+
+    /// What `EXEC` answers when it may not run because of `reason`.
+    pub(crate) fn exec_abort(reason: &Self) -> Self {
+        let reason = reason.0.strip_prefix(b"ERR ").unwrap_or(&reason.0);
+        Self(Cow::Owned([b"EXECABORT Transaction discarded because of: ", reason].concat()))
     }
 
     /// The text of an unknown command, with the start of its arguments as Redis shows it.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use mtcache_protocol::{CommandSpec, Version};
+use mtcache_protocol::{CommandFlags, CommandSpec, Version};
 
 use crate::client::Client;
 use crate::journal::{Effects, Lsn};
@@ -37,6 +37,8 @@ pub(crate) struct Transaction {
     pub(crate) queue: Vec<Queued>,
     /// A command could not be queued: `EXEC` will refuse.
     pub(crate) aborted: bool,
+    /// The flags of all queued commands.
+    pub(crate) flags: CommandFlags,
     /// Bytes of all queued arguments.
     pub(crate) bytes: usize,
 }
@@ -105,6 +107,14 @@ impl Session {
     /// Whether the session may run commands.
     pub fn is_authenticated(&self) -> bool {
         self.authenticated
+    }
+
+    /// Takes what is watched, and the flag that goes up when it changes; from here on nothing is watched.
+    pub(crate) fn take_watches(&mut self) -> (Vec<(DbIndex, Box<[u8]>)>, Arc<AtomicBool>) {
+        if self.watched.is_empty() {
+            return (Vec::new(), Arc::clone(&self.watch_flag));
+        }
+        (std::mem::take(&mut self.watched), std::mem::take(&mut self.watch_flag))
     }
 
     /// Whether a transaction is open.

@@ -8,8 +8,9 @@ use std::sync::atomic::{
 };
 
 use crate::config::Config;
-use crate::keyspace::EvictionPolicy;
+use crate::keyspace::{AccessClock, EvictionPolicy, LfuParameters};
 use crate::notify::EventClasses;
+use crate::time::UnixMillis;
 use crate::types::EncodingLimits;
 
 /// See the module.
@@ -96,6 +97,16 @@ impl Settings {
     /// Minutes after which an LFU counter has lost one; zero for never.
     pub fn lfu_decay_minutes(&self) -> u32 {
         self.lfu_decay_minutes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn lfu(&self) -> LfuParameters {
+        LfuParameters { log_factor: self.lfu_log_factor(), decay_minutes: self.lfu_decay_minutes() }
+    }
+
+    /// How an access at `now` is recorded.
+    #[inline]
+    pub(crate) fn access_clock(&self, now: UnixMillis) -> AccessClock {
+        AccessClock::new(now, self.policy().is_lfu().then(|| self.lfu()))
     }
 
     /// Microseconds from which on a command is logged as slow; below zero for never.

@@ -4,11 +4,16 @@
 //! together with what it locks. A command of the table that no group registers is refused as not supported yet.
 // The number of arguments has been checked against the table before a command runs.
 #![allow(clippy::indexing_slicing)]
+// Commands share one signature, whether or not they can fail.
+#![allow(clippy::unnecessary_wraps)]
 
 mod collection_scan;
+mod expire;
 mod generic;
 mod hashes;
+mod lcs;
 mod lists;
+mod object;
 pub(crate) mod parse;
 mod scripting;
 mod sets;
@@ -16,6 +21,10 @@ mod sorted_set_combine;
 mod sorted_set_ranges;
 mod sorted_sets;
 mod strings;
+#[cfg(test)]
+mod tests;
+mod transactions;
+mod walk;
 
 use std::sync::LazyLock;
 
@@ -54,6 +63,10 @@ pub(crate) type Row = (&'static str, Locks, Run);
 const GROUPS: &[&[Row]] = &[
     strings::TABLE,
     generic::TABLE,
+    expire::TABLE,
+    walk::TABLE,
+    object::TABLE,
+    transactions::TABLE,
     hashes::TABLE,
     sets::TABLE,
     lists::TABLE,
@@ -90,4 +103,13 @@ pub(crate) fn handler(spec: &CommandSpec) -> Option<Handler> {
 /// reference in the documentation is written from this.
 pub fn supports(spec: &CommandSpec) -> bool {
     handler(spec).is_some() || spec.subcommands.iter().any(supports)
+}
+
+/// Writes what a container's HELP says: a headline, the given lines, and HELP itself.
+pub(crate) fn write_help(container: &str, lines: &[&str], out: &mut Reply) {
+    out.array(lines.len() + 3);
+    out.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for line in lines.iter().chain(&["HELP", "    Prints this help."]) {
+        out.simple(line);
+    }
 }

@@ -13,9 +13,6 @@ use crate::error::CommandError;
 use crate::keyspace::DbIndex;
 use crate::time::UnixMillis;
 
-/// The longest string value, and the most transient memory of one command. Default: 512 MB, Redis' `proto-max-bulk-len`.
-pub(crate) const MAX_STRING: usize = 512 * 1024 * 1024;
-
 /// Whether an argument is this option word, in any case.
 #[inline]
 pub(crate) fn is(arg: &[u8], word: &str) -> bool {

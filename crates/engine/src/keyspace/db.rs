@@ -54,6 +54,11 @@ impl Db {
         self.entries.get_mut(slot as usize)
     }
 
+    /// All entries.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
     /// The entry in place `index` of the list of expiring entries.
     pub(crate) fn expiring_slot(&self, index: usize) -> Option<Slot> {
         self.expiring.get(index).copied()

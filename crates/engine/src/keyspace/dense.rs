@@ -41,6 +41,10 @@ impl<T> Dense<T> {
         self.chunks.get_mut(index >> SHIFT)?.get_mut(index & (CHUNK - 1))
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten()
+    }
+
     pub(crate) fn push(&mut self, value: T) {
         let chunk = self.len >> SHIFT;
         if chunk == self.chunks.len() {

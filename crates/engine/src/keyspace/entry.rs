@@ -223,6 +223,26 @@ impl Entry {
         self.store(value, Kind::Inline);
     }
 
+    /// Overwrites the string in place if neither its length nor the presence of an expiry changes, so that the block stays
+    /// as it is. False, and nothing done, if they do.
+    #[inline]
+    pub(crate) fn overwrite_same_size(&mut self, value: &[u8], expires_at: Option<UnixMillis>) -> bool {
+        let same = matches!(self.kind(), Kind::Inline | Kind::Int)
+            && self.value_len() == value.len()
+            && self.has_ttl() == expires_at.is_some();
+        if !same {
+            return false;
+        }
+        self.set_kind(if is_canonical_integer(value) { Kind::Int } else { Kind::Inline });
+        if let Some(at) = expires_at {
+            self.write_expiry(at);
+        }
+        // SAFETY: the payload has `value.len()` bytes, and `value` cannot be part of it, being borrowed while `self` is
+        // borrowed mutably.
+        unsafe { self.payload().copy_from_nonoverlapping(value.as_ptr(), value.len()) };
+        true
+    }
+
     fn store(&mut self, value: &[u8], kind: Kind) {
         let value = value.get(..VALUE_LEN_MASK as usize).unwrap_or(value);
         self.drop_boxed();

@@ -16,10 +16,6 @@ const POOL_SIZE: usize = 16;
 const LRU_SHIFT: u32 = 3;
 /// The counter that a new entry starts with, so that it survives long enough to be used again.
 const LFU_INITIAL: u32 = 5;
-/// Default of `lfu-log-factor`.
-const LFU_LOG_FACTOR: f64 = 10.0;
-/// Default of `lfu-decay-time`, in minutes.
-const LFU_DECAY_MINUTES: u32 = 1;
 
 /// What happens when `maxmemory` is reached; Redis' eight policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,6 +77,11 @@ impl EvictionPolicy {
         matches!(self, Self::AllKeysLfu | Self::VolatileLfu)
     }
 
+    /// Whether the record of accesses decides.
+    pub fn reads_access_records(self) -> bool {
+        self.is_lfu() || matches!(self, Self::AllKeysLru | Self::VolatileLru)
+    }
+
     /// Whether only keys with an expiry may go.
     pub fn is_volatile(self) -> bool {
         matches!(self, Self::VolatileLru | Self::VolatileLfu | Self::VolatileRandom | Self::VolatileTtl)
@@ -91,26 +92,67 @@ impl EvictionPolicy {
     }
 }
 
-/// The access record of an entry made now.
-pub(crate) fn initial(policy: EvictionPolicy, now: UnixMillis) -> u32 {
-    if policy.is_lfu() { (minutes(now) << 8) | LFU_INITIAL } else { stamp(now) }
+/// What is recorded of an access that happens now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AccessClock {
+    now: UnixMillis,
+    lfu: Option<LfuParameters>,
 }
 
-/// The access record after one more use.
-#[inline]
-pub(crate) fn touch(access: u32, policy: EvictionPolicy, now: UnixMillis) -> u32 {
-    if policy.is_lfu() { count_use(access, now) } else { stamp(now) }
+/// The settings of LFU.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LfuParameters {
+    /// How slowly the counters grow. Default: 10.
+    pub(crate) log_factor: u32,
+    /// Minutes after which a counter has lost one; zero for never. Default: 1.
+    pub(crate) decay_minutes: u32,
+}
+
+impl AccessClock {
+    /// `lfu` when the policy counts accesses rather than stamps them.
+    #[inline]
+    pub(crate) fn new(now: UnixMillis, lfu: Option<LfuParameters>) -> Self {
+        Self { now, lfu }
+    }
+
+    /// The record of an entry made now.
+    #[inline]
+    pub(crate) fn initial(self) -> u32 {
+        if self.lfu.is_some() { (minutes(self.now) << 8) | LFU_INITIAL } else { stamp(self.now) }
+    }
+
+    /// The record after one more use.
+    #[inline]
+    pub(crate) fn touch(self, access: u32) -> u32 {
+        match self.lfu {
+            Some(lfu) => lfu.count_use(access, self.now),
+            None => stamp(self.now),
+        }
+    }
+}
+
+impl LfuParameters {
+    /// The logarithmic use counter after its decay, 0 to 255.
+    pub(crate) fn counter(self, access: u32, now: UnixMillis) -> u32 {
+        let elapsed = minutes(now).wrapping_sub(access >> 8) & 0xffff;
+        (access & 0xff).saturating_sub(elapsed.checked_div(self.decay_minutes).unwrap_or(0))
+    }
+
+    fn count_use(self, access: u32, now: UnixMillis) -> u32 {
+        let mut counter = self.counter(access, now);
+        if counter < 255 {
+            let base = f64::from(counter.saturating_sub(LFU_INITIAL));
+            if random_unit() < 1.0 / (base * f64::from(self.log_factor) + 1.0) {
+                counter += 1;
+            }
+        }
+        (minutes(now) << 8) | counter
+    }
 }
 
 /// Milliseconds since the last use, by an LRU record.
 pub(crate) fn idle_millis(access: u32, now: UnixMillis) -> u64 {
     u64::from(stamp(now).wrapping_sub(access)) << LRU_SHIFT
-}
-
-/// The logarithmic use counter after its decay, by an LFU record.
-pub(crate) fn lfu_counter(access: u32, now: UnixMillis) -> u32 {
-    let elapsed = minutes(now).wrapping_sub(access >> 8) & 0xffff;
-    (access & 0xff).saturating_sub(elapsed / LFU_DECAY_MINUTES)
 }
 
 #[inline]
@@ -120,17 +162,6 @@ fn stamp(now: UnixMillis) -> u32 {
 
 fn minutes(now: UnixMillis) -> u32 {
     (now.0 / 60_000) as u32 & 0xffff
-}
-
-fn count_use(access: u32, now: UnixMillis) -> u32 {
-    let mut counter = lfu_counter(access, now);
-    if counter < 255 {
-        let base = f64::from(counter.saturating_sub(LFU_INITIAL));
-        if random_unit() < 1.0 / (base * LFU_LOG_FACTOR + 1.0) {
-            counter += 1;
-        }
-    }
-    (minutes(now) << 8) | counter
 }
 
 /// A quick random number in [0, 1): xorshift64*, one state per thread. Good enough to sample by, not for secrets.
@@ -161,6 +192,15 @@ pub(crate) fn random_below(bound: usize) -> usize {
     ((u128::from(random()) * bound as u128) >> 64) as usize
 }
 
+/// By what eviction chooses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EvictionRules {
+    pub(crate) policy: EvictionPolicy,
+    /// Entries looked at per shard and database.
+    pub(crate) samples: usize,
+    pub(crate) lfu: LfuParameters,
+}
+
 /// A candidate for eviction: where it is to be found again, and how much better than others it is.
 #[derive(Debug)]
 struct Candidate {
@@ -177,16 +217,16 @@ pub(crate) struct EvictionPool {
 }
 
 impl EvictionPool {
-    /// Looks at `samples` random entries of a shard's database and keeps the best.
+    /// Looks at some random entries of a shard's database and keeps the best.
     pub(crate) fn sample(
         &mut self,
         shard_number: usize,
         shard: &Shard,
         db: DbIndex,
-        policy: EvictionPolicy,
-        samples: usize,
+        rules: EvictionRules,
         now: UnixMillis,
     ) {
+        let EvictionRules { policy, samples, lfu } = rules;
         let Some(entries) = shard.db(db) else { return };
         let population = if policy.is_volatile() { entries.expiring_len() } else { entries.len() };
         for _ in 0..samples.min(population) {
@@ -195,7 +235,7 @@ impl EvictionPool {
             let Some(entry) = slot.and_then(|slot| entries.get(slot)) else { continue };
             let score = match policy {
                 EvictionPolicy::VolatileTtl => u64::MAX - entry.expires_at().map_or(u64::MAX, |at| at.0),
-                _ if policy.is_lfu() => 255 - u64::from(lfu_counter(entry.access(), now)),
+                _ if policy.is_lfu() => 255 - u64::from(lfu.counter(entry.access(), now)),
                 _ if policy.is_random() => random(),
                 _ => idle_millis(entry.access(), now),
             };

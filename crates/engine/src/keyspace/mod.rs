@@ -19,12 +19,11 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 pub(crate) use self::db::Slot;
-pub use self::entry::{Entry, MAX_KEY_LEN, StringEncoding, Value, ValueMut, ValueRef, is_canonical_integer};
+pub use self::entry::{Entry, MAX_KEY_LEN, StringEncoding, Value, ValueMut, ValueRef};
 pub use self::eviction::EvictionPolicy;
 pub(crate) use self::eviction::{
-    EvictionPool, idle_millis, initial as initial_access, lfu_counter, random, random_below,
+    AccessClock, EvictionPool, EvictionRules, LfuParameters, idle_millis, random, random_below,
 };
-pub(crate) use self::expiry::ExpiryCycle;
 pub(crate) use self::scan::ScanCursor;
 pub(crate) use self::shard::{Collection, EntryMut, Found, Shard, Tracked};
 

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 
 use super::db::{Db, Slot};
 use super::entry::{Entry, Value};
-use super::eviction::{EvictionPolicy, touch};
+use super::eviction::AccessClock;
 use super::{DbIndex, KeyHash};
 use crate::time::UnixMillis;
 use crate::types::{Hash, List, Set, SortedSet};
@@ -102,11 +102,22 @@ impl Shard {
 
     /// Records a use of the entry for the eviction policy.
     #[inline]
-    pub(crate) fn record_access(&mut self, db: DbIndex, slot: Slot, policy: EvictionPolicy, now: UnixMillis) {
-        if let Some(entry) = self.db_mut(db).and_then(|db| db.get_mut(slot)) {
-            let access = touch(entry.access(), policy, now);
-            entry.set_access(access);
-        }
+    pub(crate) fn record_access(&mut self, db: DbIndex, slot: Slot, clock: AccessClock) {
+        self.accessed(db, slot, clock);
+    }
+
+    /// Records a use of the entry and gives it.
+    #[inline]
+    pub(crate) fn accessed(&mut self, db: DbIndex, slot: Slot, clock: AccessClock) -> Option<&Entry> {
+        let entry = self.db_mut(db)?.get_mut(slot)?;
+        entry.set_access(clock.touch(entry.access()));
+        Some(entry)
+    }
+
+    /// The entries of a database that have not expired at `now`.
+    pub(crate) fn live_entries(&self, db: DbIndex, now: UnixMillis) -> impl Iterator<Item = &Entry> {
+        let entries = self.db(db).into_iter().flat_map(Db::entries);
+        entries.filter(move |entry| !is_expired(Some(*entry), now))
     }
 
     /// The entry in `slot`, for change in place; the account is settled when the borrow ends.
@@ -145,7 +156,18 @@ impl Shard {
         Some(entry)
     }
 
-    /// Overwrites the entry in `slot` by a string, in place, with the given expiry.
+    /// Adds an entry whose key is not there.
+    #[inline]
+    pub(crate) fn insert(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) {
+        let Self { dbs, hasher, used, .. } = self;
+        if let (Some(used), Some(db)) = (used.get_mut(usize::from(db)), dbs.get_mut(usize::from(db))) {
+            *used += footprint(&entry);
+            db.insert(hash.0, entry, hasher);
+        }
+    }
+
+    /// Overwrites the entry in `slot` by a string with the given expiry. A string is overwritten in place; anything else
+    /// comes back, for the caller to drop after the lock.
     #[inline]
     pub(crate) fn overwrite_string(
         &mut self,
@@ -153,16 +175,30 @@ impl Shard {
         slot: Slot,
         value: &[u8],
         expires_at: Option<UnixMillis>,
-    ) {
-        let Some(used) = self.used.get_mut(usize::from(db)) else { return };
-        let Some(db) = self.dbs.get_mut(usize::from(db)) else { return };
-        let Some(entry) = db.get_mut(slot) else { return };
-        let before = footprint(entry);
-        entry.set_string(value);
-        if entry.expires_at() != expires_at {
-            db.set_expires_at(slot, expires_at);
+        clock: AccessClock,
+    ) -> Option<Entry> {
+        let used = self.used.get_mut(usize::from(db))?;
+        let db = self.dbs.get_mut(usize::from(db))?;
+        let entry = db.get_mut(slot)?;
+        let access = clock.touch(entry.access());
+        if entry.overwrite_same_size(value, expires_at) {
+            entry.set_access(access);
+            return None;
         }
+        let before = footprint(entry);
+        let old = if entry.string_bytes().is_some() {
+            entry.set_string(value);
+            entry.set_access(access);
+            if entry.expires_at() != expires_at {
+                db.set_expires_at(slot, expires_at);
+            }
+            None
+        } else {
+            let new = Entry::string(entry.key(), value, expires_at, access);
+            db.replace(slot, new)
+        };
         *used = (*used + db.get(slot).map_or(0, footprint)).saturating_sub(before);
+        old
     }
 
     /// Sets or clears an entry's expiry.
@@ -230,6 +266,11 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// The keys that somebody watches here.
+    pub(crate) fn watched_keys(&self) -> Vec<(DbIndex, Box<[u8]>)> {
+        self.watchers.keys().cloned().collect()
     }
 
     /// Whether the key is stored, expired or not.

@@ -10,7 +10,7 @@ mod rig;
 
 pub(crate) use self::pair::Pair;
 pub(crate) use self::recorder::{Recorder, line};
-pub(crate) use self::rig::{ManualClock, Rig};
+pub(crate) use self::rig::Rig;
 
 /// The arguments of a line as redis-cli would split it.
 pub(crate) fn split(line: &str) -> Vec<Vec<u8>> {

@@ -11,7 +11,7 @@ use crate::time::UnixMillis;
 pub(crate) struct Pair {
     pub(crate) rig: Rig,
     redis: Client,
-    _server: TestServer,
+    server: TestServer,
 }
 
 impl Pair {
@@ -19,7 +19,14 @@ impl Pair {
     pub(crate) fn start() -> Self {
         let server = TestServer::redis([]).unwrap();
         let redis = server.client().unwrap();
-        Self { rig: Rig::new(), redis, _server: server }
+        let rig = Rig::new();
+        rig.engine.set_config(&[b"maxmemory", b"0"]).unwrap();
+        Self { rig, redis, server }
+    }
+
+    /// Another session on each side.
+    pub(crate) fn others(&self) -> (Rig, Client) {
+        (self.rig.another(), self.server.client().unwrap())
     }
 
     /// Runs each line on both sides; the replies must be equal.

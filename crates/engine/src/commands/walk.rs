@@ -1,0 +1,126 @@
+//! Walks over the keys of a database: SCAN, KEYS, RANDOMKEY.
+//!
+//! None of them shows an expired key. What SCAN promises, and why it holds, stands at the cursor in `keyspace/scan.rs`.
+
+use mtcache_protocol::{Reply, glob};
+
+use super::Locks::All;
+use super::{Row, parse};
+use crate::context::Ctx;
+use crate::error::{CommandError, CommandResult};
+use crate::keyspace::{Entry, ScanCursor, random_below};
+
+pub(super) const TABLE: &[Row] = &[("scan", All, scan), ("keys", All, keys), ("randomkey", All, randomkey)];
+
+/// Entries that one SCAN looks at unless `COUNT` says otherwise.
+const DEFAULT_COUNT: usize = 10;
+
+fn scan(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
+    let mut cursor = ScanCursor::from_wire(parse::cursor(args[1])?);
+    let filter = Filter::parse(&args[2..])?;
+    let db = ctx.db();
+    let shards = ctx.engine.keyspace.shards();
+    let mut keys = Reply::new(out.version());
+    let (mut found, mut left) = (0, filter.count);
+    while cursor.shard < shards {
+        let len = ctx.locked.shard(cursor.shard).db(db).map_or(0, |db| db.len() as u64);
+        let mut below = cursor.below.min(len);
+        while below > 0 && left > 0 {
+            below -= 1;
+            left -= 1;
+            // The walk goes downwards, so that removing an expired entry moves none that is still to come.
+            if let Some(entry) = ctx.live_at(cursor.shard, db, below as u32)
+                && filter.admits(entry)
+            {
+                keys.bulk(entry.key());
+                found += 1;
+            }
+        }
+        if below > 0 {
+            cursor.below = below;
+            break;
+        }
+        cursor = ScanCursor::top_of(cursor.shard + 1);
+    }
+    out.array(2);
+    out.bulk_u64(cursor.to_wire(shards));
+    out.array(found);
+    out.raw(keys.as_bytes());
+    Ok(())
+}
+
+/// The options of SCAN.
+struct Filter<'a> {
+    pattern: Option<&'a [u8]>,
+    type_name: Option<&'a [u8]>,
+    count: usize,
+}
+
+impl<'a> Filter<'a> {
+    fn parse(args: &[&'a [u8]]) -> Result<Self, CommandError> {
+        let mut filter = Self { pattern: None, type_name: None, count: DEFAULT_COUNT };
+        let (options, rest) = args.as_chunks::<2>();
+        for [option, value] in options {
+            if parse::is(option, "count") {
+                filter.count = match parse::integer(value)? {
+                    count if count < 1 => return Err(CommandError::SYNTAX),
+                    count => usize::try_from(count).unwrap_or(usize::MAX),
+                };
+            } else if parse::is(option, "match") {
+                filter.pattern = (*value != b"*").then_some(*value);
+            } else if parse::is(option, "type") {
+                filter.type_name = Some(value);
+            } else {
+                return Err(CommandError::SYNTAX);
+            }
+        }
+        if rest.is_empty() { Ok(filter) } else { Err(CommandError::SYNTAX) }
+    }
+
+    fn admits(&self, entry: &Entry) -> bool {
+        self.type_name.is_none_or(|name| parse::is(name, entry.type_name()))
+            && self.pattern.is_none_or(|pattern| glob::matches(pattern, entry.key(), false))
+    }
+}
+
+fn keys(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
+    let pattern = (args[1] != b"*").then_some(args[1]);
+    let (db, now) = (ctx.db(), ctx.expiry_now());
+    let mark = out.begin_deferred();
+    let mut found = 0;
+    for shard in ctx.locked.shards() {
+        for entry in shard.live_entries(db, now) {
+            if pattern.is_none_or(|pattern| glob::matches(pattern, entry.key(), false)) {
+                out.bulk(entry.key());
+                found += 1;
+            }
+        }
+    }
+    out.end_array(mark, found);
+    Ok(())
+}
+
+fn randomkey(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
+    let db = ctx.db();
+    // Each round that finds an expired entry removes it, so this ends.
+    loop {
+        let mut pick = random_below(ctx.database_len(db));
+        let mut place = None;
+        for (number, shard) in ctx.locked.shards().enumerate() {
+            let len = shard.db(db).map_or(0, |db| db.len());
+            if pick < len {
+                place = Some((number, pick as u32));
+                break;
+            }
+            pick -= len;
+        }
+        let Some((number, slot)) = place else {
+            out.null();
+            return Ok(());
+        };
+        if let Some(entry) = ctx.live_at(number, db, slot) {
+            out.bulk(entry.key());
+            return Ok(());
+        }
+    }
+}
