@@ -237,8 +237,12 @@ impl Load {
                 None
             }
         };
+        let place = self.state.limit.place(&self.state.policy.name).await.inspect_err(|_| {
+            stats::count(&self.state.counters.loads_shed);
+        })?;
         let began = Instant::now();
         let outcome = self.load(loader).await;
+        drop(place);
         let elapsed = began.elapsed();
         let counters = &self.state.counters;
         stats::count(&counters.loads);

@@ -20,7 +20,7 @@ use crate::keys::{self, KeyParts};
 use crate::options::{Condition, SetOptions};
 use crate::read::{Age, Read, ReadOptions};
 use crate::stats::{Counters, RegionStats};
-use crate::timeouts::LOAD_TIMEOUT;
+use crate::timeouts::{LOAD_TIMEOUT, LoadLimit, MAX_LOADS, MAX_WAITING_LOADS};
 use crate::ttl::{TimeLeft, Ttl};
 
 /// Default of [`RegionPolicy::none_ttl`].
@@ -50,6 +50,10 @@ pub struct RegionPolicy {
     pub undecodable: Undecodable,
     /// Longest run of a loader. Default: 30 s.
     pub load_timeout: Duration,
+    /// Loads in this process that run at once; more wait. Default: 256.
+    pub max_loads: usize,
+    /// Loads that wait; more are refused at once as [`ErrorKind::Shed`]. Default: 10,000.
+    pub max_waiting_loads: usize,
 }
 
 /// What stored bytes are to a reader that cannot read them. Counted in any case.
@@ -76,6 +80,8 @@ impl RegionPolicy {
             codec: Codec::Json,
             undecodable: Undecodable::Error,
             load_timeout: LOAD_TIMEOUT,
+            max_loads: MAX_LOADS,
+            max_waiting_loads: MAX_WAITING_LOADS,
         }
     }
 
@@ -121,6 +127,14 @@ impl RegionPolicy {
         self
     }
 
+    /// Sets how many loads run at once, and how many more wait.
+    #[must_use]
+    pub fn max_loads(mut self, running: usize, waiting: usize) -> Self {
+        self.max_loads = running;
+        self.max_waiting_loads = waiting;
+        self
+    }
+
     fn check(&self) -> Result<()> {
         keys::checked_name(&self.name)?;
         keys::checked_name(&self.key_base)?;
@@ -148,18 +162,20 @@ pub(crate) struct RegionState {
     /// Deployment prefix and key base.
     pub(crate) base: String,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) limit: LoadLimit,
 }
 
 impl RegionState {
     pub(crate) fn new(policy: RegionPolicy, deployment: &str, counters: Arc<Counters>) -> Result<Self> {
         policy.check()?;
-        Ok(Self { base: format!("{deployment}{}", policy.key_base), policy, counters })
+        let limit = LoadLimit::new(policy.max_loads, policy.max_waiting_loads);
+        Ok(Self { base: format!("{deployment}{}", policy.key_base), policy, counters, limit })
     }
 
     /// What stands for the keys that are of no region: no policy is applied to them.
     pub(crate) fn of_plain_keys(name: &str, deployment: &str, counters: Arc<Counters>) -> Self {
         let policy = RegionPolicy::new(name, crate::options::DEFAULT_TTL).key_base("");
-        Self { base: deployment.to_owned(), policy, counters }
+        Self { base: deployment.to_owned(), policy, counters, limit: LoadLimit::new(1, 0) }
     }
 
     /// The TTL for these bytes; none if they are not to be kept at all.

@@ -87,6 +87,8 @@ counters! {
     loads,
     /// Loader calls that failed, panicked or ran out of time.
     load_failures,
+    /// Loads that were refused because too many waited already.
+    loads_shed,
     /// Nanoseconds spent in loaders.
     load_nanos,
     /// Loads whose value the backend took.

@@ -1,10 +1,16 @@
-//! Bounds on how long a loader may run.
+//! Bounds on loaders: how long one may run, how many run at once, how many wait.
 //!
-//! Invariant: a load ends before its fill token can expire of age. Deliberately absent: the soft timeout, which serves a stale value
+//! Invariants: a load ends before its fill token can expire of age; a region never has more loads running or waiting than its policy
+//! says, whatever the request rate: what is beyond is shed at once with its own error. Deliberately absent: the soft timeout, which serves a stale value
 //! while the load goes on; it comes with `fail_safe.rs`.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::error::{Error, ErrorKind, Result};
 
 /// Longest load a region allows unless it says otherwise.
 pub const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -12,4 +18,63 @@ pub const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The answer, or none when the time is over. The loader is dropped then.
 pub(crate) async fn hard<F: Future>(limit: Duration, load: F) -> Option<F::Output> {
     tokio::time::timeout(limit, load).await.ok()
+}
+
+/// Loads of one region that run at once, unless it says otherwise.
+pub const MAX_LOADS: usize = 256;
+/// Loads of one region that wait for their turn, unless it says otherwise.
+pub const MAX_WAITING_LOADS: usize = 10_000;
+
+/// The places for a region's loads.
+#[derive(Debug)]
+pub(crate) struct LoadLimit {
+    running: Semaphore,
+    waiting: AtomicUsize,
+    max_waiting: usize,
+}
+
+impl LoadLimit {
+    pub(crate) fn new(max_loads: usize, max_waiting: usize) -> Self {
+        Self {
+            running: Semaphore::new(max_loads.clamp(1, Semaphore::MAX_PERMITS)),
+            waiting: AtomicUsize::new(0),
+            max_waiting,
+        }
+    }
+
+    /// A place to run, now or after waiting; refused when too many wait already.
+    pub(crate) async fn place(&self, region: &str) -> Result<SemaphorePermit<'_>> {
+        if let Ok(place) = self.running.try_acquire() {
+            return Ok(place);
+        }
+        let _waiting = Waiting::enter(self).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Shed,
+                format!(
+                    "{} loads of region {region} wait already; ask again later, or raise max_loads",
+                    self.max_waiting
+                ),
+            )
+        })?;
+        self.running.acquire().await.map_err(|_| Error::protocol("the places for loads are gone"))
+    }
+}
+
+/// One of those who wait; it leaves when dropped, cancelled or not.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(limit: &'a LoadLimit) -> Option<Self> {
+        if limit.waiting.fetch_add(1, Ordering::Relaxed) >= limit.max_waiting {
+            limit.waiting.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self(&limit.waiting))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }

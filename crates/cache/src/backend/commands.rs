@@ -12,6 +12,8 @@ use crate::ttl::{TimeLeft, Ttl};
 
 /// How many keys a step of a walk looks at.
 const SCAN_COUNT: i64 = 1000;
+/// How many reads go out at once; more would hold up everybody else's replies.
+const READ_STEP: usize = 1000;
 
 /// A backend that takes commands.
 // Only the enum in mod.rs calls these, on types that it knows, so nothing is lost by not naming the futures' bounds.
@@ -41,9 +43,14 @@ pub(super) trait Speaks {
 
     async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
         // MGET answers nil for a key of another type, which would read as a miss.
-        let commands = keys.iter().map(|key| Command::new("GET").arg(key)).collect();
-        let replies = self.several(commands).await?;
-        replies.into_iter().map(|reply| Ok(reply.into_bytes()?)).collect()
+        let mut values = Vec::with_capacity(keys.len());
+        for step in keys.chunks(READ_STEP) {
+            let commands = step.iter().map(|key| Command::new("GET").arg(key)).collect();
+            for reply in self.several(commands).await? {
+                values.push(reply.into_bytes()?);
+            }
+        }
+        Ok(values)
     }
 
     async fn set(&self, key: &CachedKey, value: &[u8], ttl: Option<Ttl>, when: When) -> Result<bool> {

@@ -30,6 +30,7 @@ on_every_backend! {
     a_key_of_another_type_is_an_error,
     a_value_without_a_stored_form_is_an_error,
     a_follower_with_a_demand_gets_what_meets_it,
+    loads_beyond_the_limit_wait_and_beyond_that_are_shed,
 }
 
 async fn region(rig: &Rig) -> Region<u64> {
@@ -409,4 +410,38 @@ async fn a_follower_with_a_demand_gets_what_meets_it(rig: Rig) {
     slow.open.notify_one();
     assert_eq!(leader.await.unwrap().value, 1);
     assert_eq!(region.get("k").await.unwrap().unwrap().value, 2);
+}
+
+async fn loads_beyond_the_limit_wait_and_beyond_that_are_shed(rig: Rig) {
+    let policy = RegionPolicy::new("r", TTL).max_loads(3, 5);
+    let region: Region<u64> = rig.cache().await.region(policy).unwrap();
+    let (running, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let open = Arc::new(tokio::sync::Semaphore::new(0));
+    let loads: Vec<_> = (0..50)
+        .map(|i| {
+            let (region, running, most) = (region.clone(), Arc::clone(&running), Arc::clone(&most));
+            let open = Arc::clone(&open);
+            tokio::spawn(async move {
+                let loader = move || async move {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    drop(open.acquire().await.unwrap());
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    Ok::<_, io::Error>(i)
+                };
+                region.get_or_load(i.to_string(), loader).await.map_err(|error| error.kind())
+            })
+        })
+        .collect();
+    eventually("what is too much is shed", async || region.stats().loads_shed == 42).await;
+    open.add_permits(1);
+    let mut answered = 0;
+    for load in loads {
+        match load.await.unwrap() {
+            Ok(_) => answered += 1,
+            Err(kind) => assert_eq!(kind, ErrorKind::Shed),
+        }
+    }
+    assert_eq!((answered, most.load(Ordering::SeqCst)), (8, 3));
+    // It recovers as soon as the load falls.
+    assert!(region.get_or_load("new", || async { Ok::<_, io::Error>(1) }).await.is_ok());
 }
