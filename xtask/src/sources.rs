@@ -34,14 +34,8 @@ const NEVER_SAYS: &[(&str, &[&str], &[&str])] = &[
 /// Looks at every source file.
 pub fn check() -> Outcome {
     let root = root();
-    let mut files = Vec::new();
+    let files = files(&root).map_err(|error| vec![format!("sources: {error}")])?;
     let mut faults = Vec::new();
-    for folder in ["crates", "xtask", "fuzz"] {
-        if let Err(error) = collect(&root.join(folder), &mut files) {
-            faults.push(format!("{folder}: {error}"));
-        }
-    }
-    files.sort();
     let mut lines = 0;
     for file in &files {
         let name = file.strip_prefix(&root).unwrap_or(file).to_string_lossy().into_owned();
@@ -60,6 +54,16 @@ pub fn check() -> Outcome {
         "sources: {} files, {lines} lines, none over {MAX_LINES}, each opens with what it is",
         files.len()
     ))
+}
+
+/// Every source file, in order.
+pub(crate) fn files(root: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for folder in ["crates", "xtask", "fuzz"] {
+        collect(&root.join(folder), &mut files)?;
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn faults_of(name: &str, text: &str) -> Vec<String> {

@@ -11,6 +11,11 @@ fn every_source_file_is_short_and_opens_with_what_it_is() {
 }
 
 #[test]
+fn what_documents_name_exists() {
+    holds(xtask::references::check());
+}
+
+#[test]
 fn generated_documentation_agrees_with_the_code() {
     holds(xtask::generated::check_all());
 }
