@@ -42,6 +42,18 @@ impl Error {
     }
 }
 
+impl From<mtcache::Error> for Error {
+    fn from(error: mtcache::Error) -> Self {
+        Self::new(ErrorKind::Cache, "the cache failed").caused_by(error)
+    }
+}
+
+impl From<mtcache::trading::Error> for Error {
+    fn from(error: mtcache::trading::Error) -> Self {
+        Self::new(ErrorKind::Cache, "the cache failed").caused_by(error)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;

@@ -1,4 +1,65 @@
-//! The caching layer of a trading platform: one import for services.
+//! The caching layer of a trading platform: slow or metered answers are computed once, read in microseconds, and never served
+//! older than their owner allows.
+//!
+//! ```
+//! use std::time::Duration;
+//! use mtcache::{Cache, Region, RegionPolicy};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let cache = Cache::connect("embedded://").await?; // or redis://localhost:6379
+//! let metrics: Region<f64> = cache.region(RegionPolicy::new("nvt_ratio", Duration::from_mins(5)))?;
+//! let read = metrics.get_or_load("BTC", || async { ask_the_provider("BTC").await }).await?;
+//! println!("{} from {:?}", read.value, read.source);
+//! # Ok(())
+//! # }
+//! async fn ask_the_provider(symbol: &str) -> std::io::Result<f64> {
+//!     Ok(45.2) // slow, metered, called once for everybody who asks meanwhile
+//! }
+//! ```
+//!
+//! # The data of a trading platform
+//!
+//! Prices, sentiment, on-chain metrics, backtests, position sizes, signals and sessions have their regions ready, with their
+//! TTLs, keys and shapes:
+//!
+//! ```no_run
+//! use mtcache::Cache;
+//! use mtcache::trading::{Extra, Signal, SignalFilter, SignalType, Timestamp, Trading};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let trading = Trading::new(&Cache::connect("embedded://").await?)?;
+//! trading
+//!     .signals()
+//!     .push(&Signal {
+//!         symbol: "BTCUSDT".into(),
+//!         signal_type: SignalType::Buy,
+//!         strength: 0.85,
+//!         timestamp: Timestamp::now(),
+//!         extra: Extra::new(),
+//!     })
+//!     .await?;
+//! let strong = SignalFilter::new().symbol("BTCUSDT").min_strength(0.5);
+//! assert_eq!(trading.signals().find(&strong, 10).await?.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to look
+//!
+//! - [`Cache`]: keys, conditions, counters, views of hashes and sorted sets ([`cache::collections`]).
+//! - [`Region`]: one kind of data under one [`RegionPolicy`]; [`Region::get_or_load`] is the read that most services need.
+//! - [`Read`]: what a read returned: the value, where it came from, how old it is, whether it is stale.
+//! - [`trading::REGIONS`]: the table of everything a trading platform caches.
+//! - [`Error`]: errors are values; none of them reads as a miss.
+//!
+//! This crate only gathers what its parts export; it has no logic of its own.
 
 pub use mtcache_cache as cache;
 pub use mtcache_trading as trading;
+
+pub use mtcache_cache::{
+    Age, Cache, CacheBuilder, Condition, Error, ErrorKind, Event, KeyParts, Outcome, Read, ReadOptions,
+    Region, RegionPolicy, RegionStats, Result, SetOptions, Source, Staleness, TimeLeft,
+};
