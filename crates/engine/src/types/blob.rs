@@ -19,6 +19,9 @@ static SEED: LazyLock<ahash::RandomState> = LazyLock::new(ahash::RandomState::ne
 pub(super) struct KeyHash(u32);
 
 impl KeyHash {
+    /// Stands for the hash of what is not there.
+    pub(super) const NONE: Self = Self(0);
+
     /// Hashes a key.
     #[inline]
     pub(super) fn of(key: &[u8]) -> Self {

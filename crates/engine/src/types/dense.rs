@@ -5,18 +5,10 @@
 //! to lower indices. The slab grows by fixed chunks, so that growth copies nothing and wastes little. Indices are
 //! 32-bit: 2^32 - 1 entries are the most, as in Redis; an insertion beyond is dropped.
 
-use hashbrown::{HashTable, hash_table::Entry as Slot};
-
-use super::{
-    allocation::{allocation_size, vec_bytes},
-    blob::KeyHash,
-};
+use super::{allocation::vec_bytes, blob::KeyHash, split_index::SplitIndex};
 
 /// Entries in a chunk of the slab.
 const CHUNK: usize = 512;
-
-/// The index is rebuilt smaller when it is less than one in this many full.
-const SPARSE: usize = 8;
 
 /// What a [`DenseTable`] holds: something with a byte-string key.
 pub(super) trait Record {
@@ -34,7 +26,7 @@ pub(super) trait Record {
 #[derive(Debug, Clone)]
 pub(super) struct DenseTable<R> {
     slab: Slab<R>,
-    index: HashTable<u32>,
+    index: SplitIndex,
     /// Heap bytes of all records.
     owned: usize,
 }
@@ -42,7 +34,7 @@ pub(super) struct DenseTable<R> {
 impl<R: Record> DenseTable<R> {
     /// Creates an empty table with room for `capacity` entries.
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { slab: Slab::with_capacity(capacity), index: HashTable::with_capacity(capacity), owned: 0 }
+        Self { slab: Slab::with_capacity(capacity), index: SplitIndex::with_capacity(capacity), owned: 0 }
     }
 
     /// Number of entries.
@@ -52,7 +44,7 @@ impl<R: Record> DenseTable<R> {
 
     /// Heap bytes held, in O(1).
     pub(super) fn heap_bytes(&self) -> usize {
-        self.owned + self.slab.heap_bytes() + allocation_size(self.index.allocation_size())
+        self.owned + self.slab.heap_bytes() + self.index.heap_bytes()
     }
 
     /// The entry at `index`.
@@ -65,8 +57,8 @@ impl<R: Record> DenseTable<R> {
     #[inline]
     pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<usize> {
         let slab = &self.slab;
-        let is_key = |&i: &u32| slab.get(i as usize).is_some_and(|record| record.key() == key);
-        self.index.find(hash.spread(), is_key).map(|&i| i as usize)
+        let is_key = |i: u32| slab.get(i as usize).is_some_and(|record| record.key() == key);
+        self.index.find(hash, is_key).map(|i| i as usize)
     }
 
     /// Adds a record unless there is one with its key; returns the key's index and whether it is new.
@@ -77,22 +69,20 @@ impl<R: Record> DenseTable<R> {
         key: &[u8],
         make: impl FnOnce() -> R,
     ) -> Option<(usize, bool)> {
-        let slab = &mut self.slab;
+        let slab = &self.slab;
         let Ok(next) = u32::try_from(slab.len()) else {
             return self.find(hash, key).map(|index| (index, false));
         };
-        let is_key = |&i: &u32| slab.get(i as usize).is_some_and(|record| record.key() == key);
-        let rehash = |&i: &u32| slab.get(i as usize).map_or(0, |record| record.key_hash().spread());
-        match self.index.entry(hash.spread(), is_key, rehash) {
-            Slot::Occupied(slot) => Some((*slot.get() as usize, false)),
-            Slot::Vacant(slot) => {
-                slot.insert(next);
-                let record = make();
-                self.owned += record.heap_bytes();
-                slab.push(record);
-                Some((next as usize, true))
-            }
+        let is_key = |i: u32| slab.get(i as usize).is_some_and(|record| record.key() == key);
+        // The new record's hash is asked for, too, when its table is split at once.
+        let hash_of = |i: u32| if i == next { hash } else { slab.key_hash(i) };
+        if let Some(index) = self.index.find_or_insert(hash, next, is_key, hash_of) {
+            return Some((index as usize, false));
         }
+        let record = make();
+        self.owned += record.heap_bytes();
+        self.slab.push(record);
+        Some((next as usize, true))
     }
 
     /// Changes the record at `index` in place; its key must stay what it is.
@@ -108,24 +98,15 @@ impl<R: Record> DenseTable<R> {
 
     /// Takes the entry at `index` out; the last entry takes its place.
     pub(super) fn swap_remove(&mut self, index: usize) -> Option<R> {
-        let hash = self.slab.get(index)?.key_hash();
-        if let Ok(slot) = self.index.find_entry(hash.spread(), |&i| i as usize == index) {
-            slot.remove();
-        }
-        let last = self.len() - 1;
+        let slab = &self.slab;
+        let hash = slab.get(index)?.key_hash();
+        self.index.remove(hash, index as u32, |i| slab.key_hash(i));
+        let last = slab.len() - 1;
         if index != last {
-            let moved = self.slab.get(last)?.key_hash();
-            if let Some(slot) = self.index.find_mut(moved.spread(), |&i| i as usize == last) {
-                *slot = index as u32;
-            }
+            self.index.replace(slab.key_hash(last as u32), last as u32, index as u32);
         }
         let record = self.slab.swap_remove(index)?;
         self.owned = self.owned.saturating_sub(record.heap_bytes());
-        if self.index.capacity() > 64 && self.len() < self.index.capacity() / SPARSE {
-            let slab = &self.slab;
-            let rehash = |&i: &u32| slab.get(i as usize).map_or(0, |record| record.key_hash().spread());
-            self.index.shrink_to(self.slab.len() * 2, rehash);
-        }
         Some(record)
     }
 
@@ -272,6 +253,14 @@ impl<T> Slab<T> {
             return Some(last);
         }
         self.get_mut(index).map(|slot| std::mem::replace(slot, last))
+    }
+}
+
+impl<R: Record> Slab<R> {
+    /// The hash of the key at `index`.
+    #[inline]
+    fn key_hash(&self, index: u32) -> KeyHash {
+        self.get(index as usize).map_or(KeyHash::NONE, Record::key_hash)
     }
 }
 

@@ -19,6 +19,7 @@ mod scored_pack;
 mod scored_table;
 mod set;
 mod sorted_set;
+mod split_index;
 
 pub use self::{
     allocation::allocation_size,
