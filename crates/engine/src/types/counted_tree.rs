@@ -1,26 +1,22 @@
 //! A B+ tree that counts what lies below each branch: the order of a large sorted set, by score, member and rank.
 //!
 //! Its items are a score and the index of the member in a table beside it, so that members are stored once; whoever
-//! calls brings the comparison. Every branch knows its first item and its count, and all leaves lie equally deep.
-//! Leaves that fill in order, ascending or descending, stay full. Recursion is as deep as the tree: 7 levels hold
-//! more than 2^32 items.
+//! calls brings the comparison of members (`tie`). Every branch knows its first item and its count, and all leaves lie
+//! equally deep. Leaves that fill in order, ascending or descending, stay full. Recursion is as deep as the tree: 8
+//! levels hold more than 2^32 items.
 
-use std::cmp::Ordering;
+use std::{array, cmp::Ordering};
 
-use super::allocation::{allocation_size, vec_bytes};
+use super::{
+    allocation::allocation_size,
+    sorted_keys::{Item, SortedKeys},
+};
 
 /// Items in a leaf: with 12 bytes each they fill a 768-byte size class.
 const LEAF: usize = 63;
 
-/// Branches of an inner node.
-const FAN: usize = 32;
-
-/// An item: a score, and where its member is found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Item {
-    pub(super) score: f64,
-    pub(super) index: u32,
-}
+/// Branches of an inner node: with 32 bytes each they fill a 1 KiB size class.
+const FAN: usize = 31;
 
 /// An ordered sequence of items; see the module.
 #[derive(Debug, Clone)]
@@ -33,28 +29,31 @@ pub(super) struct CountedTree {
 impl CountedTree {
     /// Creates an empty tree, which is one leaf.
     pub(super) fn new() -> Self {
-        Self { root: Node::Leaf(Leaf::boxed()), len: 0, tally: Tally { leaves: 1, inners: 0 } }
+        Self { root: Node::Leaf(Box::new(SortedKeys::new())), len: 0, tally: Tally { leaves: 1, inners: 0 } }
     }
 
     /// Heap bytes held, in O(1).
     pub(super) fn heap_bytes(&self) -> usize {
-        self.tally.leaves * allocation_size(size_of::<Leaf>()) + self.tally.inners * vec_bytes::<Branch>(FAN)
+        self.tally.leaves * allocation_size(size_of::<Leaf>())
+            + self.tally.inners * allocation_size(size_of::<Inner>())
     }
 
-    /// Adds `item` at its place; `order` compares an item of the tree with it.
-    pub(super) fn insert(&mut self, item: Item, order: impl Fn(Item) -> Ordering) {
-        if let Some(right) = self.root.insert(item, &order, &mut self.tally) {
-            let left = std::mem::replace(&mut self.root, Node::new_inner(&mut self.tally));
-            if let Node::Inner(branches) = &mut self.root {
-                branches.extend([Branch::of(left), Branch::of(right)]);
+    /// Adds an item that is not there; `tie` compares its member with that of any index.
+    pub(super) fn insert(&mut self, item: Item, tie: impl Fn(u32) -> Ordering) {
+        self.len += 1;
+        if let Some(right) = self.root.insert(item, &tie, &mut self.tally) {
+            self.tally.inners += 1;
+            let left = std::mem::replace(&mut self.root, Node::Inner(Inner::boxed()));
+            if let Node::Inner(inner) = &mut self.root {
+                inner.insert(0, left);
+                inner.insert(1, right);
             }
         }
-        self.len += 1;
     }
 
-    /// Removes the item that `order` finds equal; returns whether there was one.
-    pub(super) fn remove(&mut self, order: impl Fn(Item) -> Ordering) -> bool {
-        let removed = self.root.remove(&order, &mut self.tally);
+    /// Removes an item; returns whether it was there.
+    pub(super) fn remove(&mut self, score: f64, tie: impl Fn(u32) -> Ordering) -> bool {
+        let removed = self.root.remove(score, &tie, &mut self.tally);
         if removed {
             self.len -= 1;
             self.lower_root();
@@ -76,34 +75,30 @@ impl CountedTree {
         }
     }
 
-    /// Gives the item that `order` finds equal a new score where it is, if `new_order` still finds it between its
-    /// neighbours there; returns whether it did.
-    pub(super) fn rescore(
-        &mut self,
-        score: f64,
-        order: impl Fn(Item) -> Ordering,
-        new_order: impl Fn(Item) -> Ordering,
-    ) -> bool {
-        self.root.change(&order, &|leaf, at| {
+    /// Gives an item a new score where it is, if it stays between its neighbours there; returns whether it does.
+    pub(super) fn rescore(&mut self, score: f64, new_score: f64, tie: impl Fn(u32) -> Ordering) -> bool {
+        let order = |item: Item| match item.score.partial_cmp(&new_score) {
+            Some(Ordering::Equal) | None => tie(item.index),
+            Some(order) => order,
+        };
+        self.root.change(score, &tie, &|leaf, at, item| {
+            // At a leaf's edge the neighbour is elsewhere; moving the item is then simply the slower way.
             let above = at.checked_sub(1).and_then(|before| leaf.item(before));
             let below = leaf.item(at + 1);
-            // At a leaf's edge the neighbour is elsewhere; moving the item is then simply the slower way.
-            let stays = above.is_some_and(|item| new_order(item) == Ordering::Less)
-                && below.is_some_and(|item| new_order(item) == Ordering::Greater);
-            if let Some(place) = leaf.scores.get_mut(at).filter(|_| stays) {
-                *place = score;
+            let stays = above.is_some_and(|item| order(item) == Ordering::Less)
+                && below.is_some_and(|item| order(item) == Ordering::Greater);
+            if stays {
+                leaf.put(at, Item { score: new_score, ..item });
             }
             stays
         })
     }
 
-    /// Points the item that `order` finds equal to the new place of its member.
-    pub(super) fn reindex(&mut self, index: u32, order: impl Fn(Item) -> Ordering) {
-        self.root.change(&order, &|leaf, at| {
-            leaf.indices.get_mut(at).is_some_and(|place| {
-                *place = index;
-                true
-            })
+    /// Points an item to the new place of its member.
+    pub(super) fn reindex(&mut self, score: f64, index: u32, tie: impl Fn(u32) -> Ordering) {
+        self.root.change(score, &tie, &|leaf, at, item| {
+            leaf.put(at, Item { index, ..item });
+            true
         });
     }
 
@@ -113,18 +108,35 @@ impl CountedTree {
         leaf.item(at)
     }
 
+    /// The rank of an item, or the one it would have.
+    pub(super) fn rank(&self, score: f64, tie: impl Fn(u32) -> Ordering) -> usize {
+        let mut node = &self.root;
+        let mut rank = 0;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return rank + leaf.search(score, &tie).unwrap_or_else(|place| place),
+                Node::Inner(inner) => {
+                    let at = inner.branch_of(score, &tie);
+                    rank += inner.count_before(at);
+                    let Some(branch) = inner.node(at) else { return rank };
+                    node = branch;
+                }
+            }
+        }
+    }
+
     /// Counts the items for which `is_before` holds; it holds for all up to some rank and for none from there on.
     pub(super) fn partition(&self, is_before: impl Fn(Item) -> bool) -> usize {
         let mut node = &self.root;
         let mut rank = 0;
         loop {
             match node {
-                Node::Leaf(leaf) => return rank + leaf.partition(&is_before),
-                Node::Inner(branches) => {
-                    let at = branches.partition_point(|branch| is_before(branch.first)).saturating_sub(1);
-                    rank += branches.iter().take(at).map(|branch| branch.count as usize).sum::<usize>();
-                    let Some(branch) = branches.get(at) else { return rank };
-                    node = &branch.node;
+                Node::Leaf(leaf) => return rank + leaf.partition(is_before),
+                Node::Inner(inner) => {
+                    let at = inner.firsts.partition(&is_before).saturating_sub(1);
+                    rank += inner.count_before(at);
+                    let Some(branch) = inner.node(at) else { return rank };
+                    node = branch;
                 }
             }
         }
@@ -142,21 +154,21 @@ impl CountedTree {
         loop {
             match node {
                 Node::Leaf(leaf) => return Some((leaf, rank)),
-                Node::Inner(branches) => node = &branch_of_rank(branches, &mut rank)?.1.node,
+                Node::Inner(inner) => node = inner.node(inner.branch_of_rank(&mut rank)?)?,
             }
         }
     }
 
     /// Takes away root nodes with a single branch.
     fn lower_root(&mut self) {
-        while let Node::Inner(branches) = &mut self.root {
-            if branches.len() > 1 {
+        while let Node::Inner(inner) = &mut self.root {
+            if inner.firsts.len() > 1 {
                 return;
             }
-            self.root = match branches.pop() {
-                Some(branch) => branch.node,
-                None => Node::new_leaf(&mut self.tally),
-            };
+            self.root = inner.remove(0).unwrap_or_else(|| {
+                self.tally.leaves += 1;
+                Node::Leaf(Box::new(SortedKeys::new()))
+            });
             self.tally.inners = self.tally.inners.saturating_sub(1);
         }
     }
@@ -221,108 +233,65 @@ struct Tally {
     inners: usize,
 }
 
-#[derive(Debug)]
-enum Node {
-    Leaf(Box<Leaf>),
-    /// Never empty, and always with the capacity for `FAN` branches.
-    Inner(Vec<Branch>),
-}
+type Leaf = SortedKeys<LEAF>;
 
 #[derive(Debug, Clone)]
-struct Branch {
-    /// The first item below.
-    first: Item,
-    /// Number of items below.
-    count: u32,
-    node: Node,
+enum Node {
+    Leaf(Box<Leaf>),
+    /// Never empty.
+    Inner(Box<Inner>),
 }
 
-impl Clone for Node {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Leaf(leaf) => Self::Leaf(leaf.clone()),
-            Self::Inner(branches) => {
-                let mut copy = Vec::with_capacity(FAN);
-                copy.extend(branches.iter().cloned());
-                Self::Inner(copy)
-            }
-        }
-    }
-}
-
-impl Branch {
-    fn of(node: Node) -> Self {
-        let mut branch = Self { first: Item { score: 0.0, index: 0 }, count: 0, node };
-        branch.refresh();
-        branch
-    }
-
-    /// Brings first item and count up to date with the node.
-    fn refresh(&mut self) {
-        self.refresh_first();
-        self.count = match &self.node {
-            Node::Leaf(leaf) => u32::from(leaf.len),
-            Node::Inner(branches) => branches.iter().map(|branch| branch.count).sum(),
-        };
-    }
-
-    fn refresh_first(&mut self) {
-        let first = match &self.node {
-            Node::Leaf(leaf) => leaf.item(0),
-            Node::Inner(branches) => branches.first().map(|branch| branch.first),
-        };
-        self.first = first.unwrap_or(self.first);
-    }
+/// Branches in order; the first item and the number of items below each lie apart from the nodes, so that a search
+/// stays within few cache lines.
+#[derive(Debug, Clone)]
+struct Inner {
+    firsts: SortedKeys<FAN>,
+    counts: [u32; FAN],
+    /// As many as there are first items, then none.
+    nodes: [Option<Node>; FAN],
 }
 
 impl Node {
-    fn new_leaf(tally: &mut Tally) -> Self {
-        tally.leaves += 1;
-        Self::Leaf(Leaf::boxed())
-    }
-
-    fn new_inner(tally: &mut Tally) -> Self {
-        tally.inners += 1;
-        Self::Inner(Vec::with_capacity(FAN))
-    }
-
     /// Adds an item below; returns a new right neighbour if the node had to be split.
-    fn insert(&mut self, item: Item, order: &impl Fn(Item) -> Ordering, tally: &mut Tally) -> Option<Self> {
+    fn insert(&mut self, item: Item, tie: &impl Fn(u32) -> Ordering, tally: &mut Tally) -> Option<Self> {
         match self {
             Self::Leaf(leaf) => {
-                let at = leaf.partition(|x| order(x) == Ordering::Less);
-                let right = leaf.insert(at, item)?;
+                let at = leaf.search(item.score, tie).unwrap_or_else(|place| place);
+                let right = insert_into_leaf(leaf, at, item)?;
                 tally.leaves += 1;
                 Some(Self::Leaf(right))
             }
-            Self::Inner(branches) => {
-                let at = branches.partition_point(|b| order(b.first) == Ordering::Less).saturating_sub(1);
-                let branch = branches.get_mut(at)?;
-                let Some(right) = branch.node.insert(item, order, tally) else {
-                    branch.count += 1;
-                    branch.refresh_first();
-                    return None;
-                };
-                branch.refresh();
-                insert_branch(branches, at + 1, Branch::of(right), tally)
+            Self::Inner(inner) => {
+                let at = inner.branch_of(item.score, tie);
+                let split = inner.node_mut(at)?.insert(item, tie, tally);
+                inner.refresh(at, |count| count + 1);
+                let right = split?;
+                if let Some(node) = inner.node(at) {
+                    let count = node.count();
+                    inner.refresh(at, |_| count);
+                }
+                let right = inner.insert_or_split(at + 1, right)?;
+                tally.inners += 1;
+                Some(Self::Inner(right))
             }
         }
     }
 
-    fn remove(&mut self, order: &impl Fn(Item) -> Ordering, tally: &mut Tally) -> bool {
+    fn remove(&mut self, score: f64, tie: &impl Fn(u32) -> Ordering, tally: &mut Tally) -> bool {
         match self {
             Self::Leaf(leaf) => {
-                let Some(at) = leaf.find(order) else { return false };
-                leaf.remove(at, 1);
-                true
+                let found = leaf.search(score, tie);
+                if let Ok(at) = found {
+                    leaf.remove(at, 1);
+                }
+                found.is_ok()
             }
-            Self::Inner(branches) => {
-                let Some((at, branch)) = branch_of_item(branches, order) else { return false };
-                let removed = branch.node.remove(order, tally);
+            Self::Inner(inner) => {
+                let at = inner.branch_of(score, tie);
+                let removed = inner.node_mut(at).is_some_and(|node| node.remove(score, tie, tally));
                 if removed {
-                    branch.count = branch.count.saturating_sub(1);
-                    branch.refresh_first();
-                    settle(branches, at, tally);
+                    inner.settle(at, 1, tally);
                 }
                 removed
             }
@@ -340,126 +309,230 @@ impl Node {
         match self {
             Self::Leaf(leaf) => {
                 let taken = max.min(leaf.len().saturating_sub(rank));
-                removed.extend(leaf.indices.iter().skip(rank).take(taken));
+                removed.extend(leaf.indices().iter().skip(rank).take(taken));
                 leaf.remove(rank, taken);
                 taken
             }
-            Self::Inner(branches) => {
-                let Some(at) = branch_of_rank(branches, &mut rank).map(|(at, _)| at) else { return 0 };
-                let Some(branch) = branches.get_mut(at) else { return 0 };
-                let taken = branch.node.remove_run(rank, max, removed, tally);
-                branch.count = branch.count.saturating_sub(taken as u32);
-                branch.refresh_first();
-                settle(branches, at, tally);
+            Self::Inner(inner) => {
+                let Some(at) = inner.branch_of_rank(&mut rank) else { return 0 };
+                let taken = inner.node_mut(at).map_or(0, |node| node.remove_run(rank, max, removed, tally));
+                inner.settle(at, taken as u32, tally);
                 taken
             }
         }
     }
 
-    /// Changes the item that `order` finds equal in its leaf; returns what `change` says.
+    /// Changes an item in its leaf; returns what `change` says, and false if there is no such item.
     fn change(
         &mut self,
-        order: &impl Fn(Item) -> Ordering,
-        change: &impl Fn(&mut Leaf, usize) -> bool,
+        score: f64,
+        tie: &impl Fn(u32) -> Ordering,
+        change: &impl Fn(&mut Leaf, usize, Item) -> bool,
     ) -> bool {
         match self {
-            Self::Leaf(leaf) => leaf.find(order).is_some_and(|at| change(leaf, at)),
-            Self::Inner(branches) => branch_of_item(branches, order).is_some_and(|(_, branch)| {
-                let changed = branch.node.change(order, change);
-                branch.refresh_first();
+            Self::Leaf(leaf) => leaf
+                .search(score, tie)
+                .ok()
+                .and_then(|at| Some((at, leaf.item(at)?)))
+                .is_some_and(|(at, item)| change(leaf, at, item)),
+            Self::Inner(inner) => {
+                let at = inner.branch_of(score, tie);
+                let changed = inner.node_mut(at).is_some_and(|node| node.change(score, tie, change));
+                inner.refresh(at, |count| count);
                 changed
-            }),
+            }
         }
     }
 
-    /// Items or branches held.
-    fn slots(&self) -> usize {
+    fn first(&self) -> Option<Item> {
         match self {
-            Self::Leaf(leaf) => leaf.len(),
-            Self::Inner(branches) => branches.len(),
+            Self::Leaf(leaf) => leaf.item(0),
+            Self::Inner(inner) => inner.firsts.item(0),
         }
     }
 
-    fn capacity(&self) -> usize {
+    /// Number of items below.
+    fn count(&self) -> u32 {
         match self {
-            Self::Leaf(_) => LEAF,
-            Self::Inner(_) => FAN,
+            Self::Leaf(leaf) => leaf.len() as u32,
+            Self::Inner(inner) => inner.count_before(FAN) as u32,
+        }
+    }
+
+    /// Items or branches held, and how many there may be.
+    fn slots(&self) -> (usize, usize) {
+        match self {
+            Self::Leaf(leaf) => (leaf.len(), LEAF),
+            Self::Inner(inner) => (inner.firsts.len(), FAN),
         }
     }
 }
 
-/// The branch that holds the item which `order` finds equal, if any does.
-fn branch_of_item<'a>(
-    branches: &'a mut [Branch],
-    order: &impl Fn(Item) -> Ordering,
-) -> Option<(usize, &'a mut Branch)> {
-    let at = branches.partition_point(|branch| order(branch.first) != Ordering::Greater).checked_sub(1)?;
-    branches.get_mut(at).map(|branch| (at, branch))
-}
+impl Inner {
+    fn boxed() -> Box<Self> {
+        let nodes = array::from_fn(|_| None);
+        Box::new(Self { firsts: SortedKeys::new(), counts: [0; FAN], nodes })
+    }
 
-/// The branch that holds the rank `rank`, which becomes the rank within it.
-fn branch_of_rank<'a>(branches: &'a [Branch], rank: &mut usize) -> Option<(usize, &'a Branch)> {
-    for (at, branch) in branches.iter().enumerate() {
-        match rank.checked_sub(branch.count as usize) {
-            Some(rest) => *rank = rest,
-            None => return Some((at, branch)),
+    fn node(&self, at: usize) -> Option<&Node> {
+        self.nodes.get(at)?.as_ref()
+    }
+
+    fn node_mut(&mut self, at: usize) -> Option<&mut Node> {
+        self.nodes.get_mut(at)?.as_mut()
+    }
+
+    /// The branch that an item is in, or would go to.
+    #[inline]
+    fn branch_of(&self, score: f64, tie: &impl Fn(u32) -> Ordering) -> usize {
+        self.firsts.search(score, tie).unwrap_or_else(|place| place.saturating_sub(1))
+    }
+
+    /// The branch with the rank `rank`, which becomes the rank within it.
+    #[inline]
+    fn branch_of_rank(&self, rank: &mut usize) -> Option<usize> {
+        for (at, &count) in self.counts.iter().enumerate().take(self.firsts.len()) {
+            match rank.checked_sub(count as usize) {
+                Some(rest) => *rank = rest,
+                None => return Some(at),
+            }
+        }
+        None
+    }
+
+    /// Number of items below the branches before `at`; those beyond the last count nothing.
+    #[inline]
+    fn count_before(&self, at: usize) -> usize {
+        self.counts.iter().take(at).map(|&count| count as usize).sum()
+    }
+
+    /// Brings a branch's first item up to date with its node, and its count with `count`.
+    fn refresh(&mut self, at: usize, count: impl Fn(u32) -> u32) {
+        if let Some(first) = self.node(at).and_then(Node::first) {
+            self.firsts.put(at, first);
+        }
+        if let Some(slot) = self.counts.get_mut(at) {
+            *slot = count(*slot);
         }
     }
-    None
+
+    /// Inserts a branch, for which there is room.
+    fn insert(&mut self, at: usize, node: Node) {
+        let len = self.firsts.len();
+        let Some(first) = node.first().filter(|_| len < FAN && at <= len) else { return };
+        let count = node.count();
+        self.firsts.insert(at, first);
+        self.counts.copy_within(at..len, at + 1);
+        if let Some(moved) = self.nodes.get_mut(at..=len) {
+            moved.rotate_right(1);
+        }
+        if let (Some(slot), Some(place)) = (self.counts.get_mut(at), self.nodes.get_mut(at)) {
+            *slot = count;
+            *place = Some(node);
+        }
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Node> {
+        let len = self.firsts.len();
+        let node = self.nodes.get_mut(at)?.take()?;
+        self.firsts.remove(at, 1);
+        self.counts.copy_within(at + 1.., at);
+        if let Some(last) = self.counts.last_mut() {
+            *last = 0;
+        }
+        if let Some(moved) = self.nodes.get_mut(at..len) {
+            moved.rotate_left(1);
+        }
+        Some(node)
+    }
+
+    /// Inserts a branch; returns a new right neighbour if there was no room.
+    fn insert_or_split(&mut self, at: usize, node: Node) -> Option<Box<Self>> {
+        if !self.firsts.is_full() {
+            self.insert(at, node);
+            return None;
+        }
+        // Growth at the right end leaves a full node behind.
+        let cut = if at >= FAN { FAN } else { FAN / 2 };
+        let mut right = Self::boxed();
+        right.take_from(self, cut);
+        if at > cut || cut == FAN {
+            right.insert(at - cut, node);
+        } else {
+            self.insert(at, node);
+        }
+        Some(right)
+    }
+
+    /// Appends the branches of `other` from `start` on.
+    fn take_from(&mut self, other: &mut Self, start: usize) {
+        let len = self.firsts.len();
+        let moved = other.firsts.len().saturating_sub(start).min(FAN - len);
+        self.firsts.extend_from(&other.firsts, start);
+        other.firsts.remove(start, moved);
+        let counts = self.counts.iter_mut().skip(len).zip(other.counts.iter_mut().skip(start));
+        for (to, from) in counts.take(moved) {
+            *to = std::mem::take(from);
+        }
+        let nodes = self.nodes.iter_mut().skip(len).zip(other.nodes.iter_mut().skip(start));
+        for (to, from) in nodes.take(moved) {
+            *to = from.take();
+        }
+    }
+
+    /// After the removal of `removed` items below a branch: brings it up to date, drops it if it is empty, merges it
+    /// with a neighbour if it has become small.
+    fn settle(&mut self, at: usize, removed: u32, tally: &mut Tally) {
+        self.refresh(at, |count| count.saturating_sub(removed));
+        if self.counts.get(at).is_some_and(|&count| count == 0) {
+            self.remove(at).inspect(|node| tally.forget(node));
+            return;
+        }
+        let Some((slots, capacity)) = self.node(at).map(Node::slots) else { return };
+        if slots >= capacity / 3 {
+            return;
+        }
+        // What is merged stays clear of the limit, or the next insertion would split it again.
+        let roomy =
+            |other| self.node(other).is_some_and(|other| other.slots().0 + slots <= capacity - capacity / 8);
+        let left = match at.checked_sub(1) {
+            Some(before) if roomy(before) => before,
+            _ if roomy(at + 1) => at,
+            _ => return,
+        };
+        let Some(right) = self.remove(left + 1).inspect(|node| tally.forget(node)) else { return };
+        let gained = right.count();
+        match (self.node_mut(left), right) {
+            (Some(Node::Leaf(into)), Node::Leaf(from)) => into.extend_from(&from, 0),
+            (Some(Node::Inner(into)), Node::Inner(mut from)) => into.take_from(&mut from, 0),
+            // Neighbours are equally deep.
+            _ => {}
+        }
+        self.refresh(left, |count| count + gained);
+    }
 }
 
-/// Adds a branch to an inner node; returns a new right neighbour if it had to be split.
-fn insert_branch(branches: &mut Vec<Branch>, at: usize, branch: Branch, tally: &mut Tally) -> Option<Node> {
-    if branches.len() < FAN {
-        branches.insert(at.min(branches.len()), branch);
+/// Adds an item to a leaf; returns a new right neighbour if it was full.
+fn insert_into_leaf(leaf: &mut Leaf, at: usize, item: Item) -> Option<Box<Leaf>> {
+    if !leaf.is_full() {
+        leaf.insert(at, item);
         return None;
     }
-    // Growth at the right end leaves a full node behind.
-    let cut = if at >= FAN { FAN } else { FAN / 2 };
-    tally.inners += 1;
-    let mut right = Vec::with_capacity(FAN);
-    right.extend(branches.drain(cut..));
-    if at >= cut {
-        right.insert((at - cut).min(right.len()), branch);
+    // An item at either end gets a leaf of its own, which leaves full ones behind when items come in order.
+    let cut = match at {
+        0 => 0,
+        LEAF => LEAF,
+        _ => LEAF / 2,
+    };
+    let mut right = Box::new(SortedKeys::new());
+    right.extend_from(leaf, cut);
+    leaf.remove(cut, LEAF);
+    if at > cut || at == LEAF {
+        right.insert(at - cut, item);
     } else {
-        branches.insert(at, branch);
+        leaf.insert(at, item);
     }
-    Some(Node::Inner(right))
-}
-
-/// After a removal below branch `at`: drops it if it is empty, merges it with a neighbour if it has become small.
-fn settle(branches: &mut Vec<Branch>, at: usize, tally: &mut Tally) {
-    let Some(branch) = branches.get(at) else { return };
-    if branch.count == 0 {
-        let gone = branches.remove(at);
-        tally.forget(&gone.node);
-        return;
-    }
-    let slots = branch.node.slots();
-    let capacity = branch.node.capacity();
-    if slots >= capacity / 3 {
-        return;
-    }
-    // What is merged stays clear of the limit, or the next insertion would split it again.
-    let roomy = |other: usize| {
-        branches.get(other).is_some_and(|other| other.node.slots() + slots <= capacity - capacity / 8)
-    };
-    let left = match at.checked_sub(1) {
-        Some(before) if roomy(before) => before,
-        _ if roomy(at + 1) => at,
-        _ => return,
-    };
-    let right = branches.remove(left + 1);
-    tally.forget(&right.node);
-    if let Some(branch) = branches.get_mut(left) {
-        match (&mut branch.node, right.node) {
-            (Node::Leaf(into), Node::Leaf(from)) => into.append(&from),
-            (Node::Inner(into), Node::Inner(from)) => into.extend(from),
-            // Neighbours are equally deep.
-            (Node::Leaf(_), Node::Inner(_)) | (Node::Inner(_), Node::Leaf(_)) => {}
-        }
-        branch.count += right.count;
-    }
+    Some(right)
 }
 
 impl Tally {
@@ -472,111 +545,6 @@ impl Tally {
     }
 }
 
-/// Items in order; scores and indices apart, so that a search reads scores only.
-#[derive(Debug, Clone)]
-struct Leaf {
-    scores: [f64; LEAF],
-    indices: [u32; LEAF],
-    len: u8,
-}
-
-impl Leaf {
-    fn boxed() -> Box<Self> {
-        Box::new(Self { scores: [0.0; LEAF], indices: [0; LEAF], len: 0 })
-    }
-
-    fn len(&self) -> usize {
-        usize::from(self.len)
-    }
-
-    #[inline]
-    fn item(&self, at: usize) -> Option<Item> {
-        if at >= self.len() {
-            return None;
-        }
-        Some(Item { score: *self.scores.get(at)?, index: *self.indices.get(at)? })
-    }
-
-    /// Counts the items for which `is_before` holds.
-    #[inline]
-    fn partition(&self, is_before: impl Fn(Item) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            if self.item(middle).is_some_and(&is_before) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
-    }
-
-    fn find(&self, order: &impl Fn(Item) -> Ordering) -> Option<usize> {
-        let at = self.partition(|item| order(item) == Ordering::Less);
-        self.item(at).is_some_and(|item| order(item) == Ordering::Equal).then_some(at)
-    }
-
-    /// Adds an item; returns a new right neighbour if the leaf was full.
-    fn insert(&mut self, at: usize, item: Item) -> Option<Box<Self>> {
-        let len = self.len();
-        if len < LEAF {
-            self.scores.copy_within(at..len, at + 1);
-            self.indices.copy_within(at..len, at + 1);
-            self.len += 1;
-            self.put(at, item);
-            return None;
-        }
-        let mut right = Self::boxed();
-        // An item at either end gets a leaf of its own, which leaves full ones behind when items come in order.
-        let cut = match at {
-            0 => 0,
-            LEAF => LEAF,
-            _ => LEAF / 2,
-        };
-        right.copy_from(self, cut);
-        self.len = cut as u8;
-        if at > cut || at == LEAF {
-            right.insert(at - cut, item);
-        } else {
-            self.insert(at, item);
-        }
-        Some(right)
-    }
-
-    fn put(&mut self, at: usize, item: Item) {
-        if let (Some(score), Some(index)) = (self.scores.get_mut(at), self.indices.get_mut(at)) {
-            *score = item.score;
-            *index = item.index;
-        }
-    }
-
-    /// Removes `count` items from `at` on, which are there.
-    fn remove(&mut self, at: usize, count: usize) {
-        let len = self.len();
-        let end = (at + count).min(len);
-        if at < end {
-            self.scores.copy_within(end..len, at);
-            self.indices.copy_within(end..len, at);
-            self.len -= (end - at) as u8;
-        }
-    }
-
-    /// Appends the items of `other` from `start` on, as far as there is room.
-    fn copy_from(&mut self, other: &Self, start: usize) {
-        let mut at = self.len();
-        for item in (start..other.len()).filter_map(|i| other.item(i)).take(LEAF - at) {
-            self.put(at, item);
-            at += 1;
-        }
-        self.len = at as u8;
-    }
-
-    fn append(&mut self, other: &Self) {
-        self.copy_from(other, 0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -584,6 +552,10 @@ mod tests {
     use super::*;
 
     /// The index decides among equal scores, as the member does in a sorted set.
+    fn tie(key: u32) -> impl Fn(u32) -> Ordering {
+        move |index| index.cmp(&key)
+    }
+
     fn order(key: Item) -> impl Fn(Item) -> Ordering {
         move |x| x.score.total_cmp(&key.score).then(x.index.cmp(&key.index))
     }
@@ -596,16 +568,18 @@ mod tests {
     fn check_node(node: &Node) -> (usize, usize, Tally) {
         match node {
             Node::Leaf(leaf) => (0, leaf.len(), Tally { leaves: 1, inners: 0 }),
-            Node::Inner(branches) => {
-                assert!(!branches.is_empty() && branches.len() <= FAN && branches.capacity() == FAN);
+            Node::Inner(inner) => {
+                let len = inner.firsts.len();
+                assert!(len > 0);
+                assert!(inner.nodes[len..].iter().all(Option::is_none));
+                assert!(inner.counts[len..].iter().all(|&count| count == 0));
                 let mut total = (None, 0, Tally { leaves: 0, inners: 1 });
-                for branch in branches {
-                    let (depth, count, tally) = check_node(&branch.node);
-                    assert_eq!(count, branch.count as usize);
+                for at in 0..len {
+                    let node = inner.node(at).unwrap();
+                    let (depth, count, tally) = check_node(node);
+                    assert_eq!(count, inner.counts[at] as usize);
                     assert!(count > 0);
-                    let mut fresh = branch.clone();
-                    fresh.refresh();
-                    assert_eq!(fresh.first, branch.first);
+                    assert_eq!(node.first(), inner.firsts.item(at));
                     assert!(total.0.is_none_or(|d| d == depth + 1));
                     total.0 = Some(depth + 1);
                     total.1 += count;
@@ -615,6 +589,12 @@ mod tests {
                 (total.0.unwrap(), total.1, total.2)
             }
         }
+    }
+
+    #[test]
+    fn nodes_fill_their_size_classes() {
+        assert!(size_of::<Leaf>() > 704 && size_of::<Leaf>() <= 768);
+        assert!(size_of::<Inner>() > 960 && size_of::<Inner>() <= 1024);
     }
 
     fn check(tree: &CountedTree, model: &[Item]) {
@@ -651,13 +631,13 @@ mod tests {
         match *op {
             Op::Insert(score) => {
                 let new = item(score, *next);
-                tree.insert(new, order(new));
+                tree.insert(new, tie(new.index));
                 model.insert(place(model, new), new);
             }
             Op::Remove(i) if !model.is_empty() => {
                 let gone = model.remove(i % model.len());
-                assert!(tree.remove(order(gone)));
-                assert!(!tree.remove(order(gone)));
+                assert!(tree.remove(gone.score, tie(gone.index)));
+                assert!(!tree.remove(gone.score, tie(gone.index)));
             }
             Op::RemoveRanks(i, n) if !model.is_empty() => {
                 let i = i % model.len();
@@ -670,9 +650,9 @@ mod tests {
                 let i = i % model.len();
                 let old = model[i];
                 let new = Item { score: old.score + f64::from(by) / 100.0, ..old };
-                if !tree.rescore(new.score, order(old), order(new)) {
-                    assert!(tree.remove(order(old)));
-                    tree.insert(new, order(new));
+                if !tree.rescore(old.score, new.score, tie(old.index)) {
+                    assert!(tree.remove(old.score, tie(old.index)));
+                    tree.insert(new, tie(new.index));
                 }
                 model.remove(i);
                 model.insert(place(model, new), new);
@@ -681,7 +661,7 @@ mod tests {
                 // An odd number next to its own keeps the order.
                 let i = i % model.len();
                 if model[i].index.is_multiple_of(2) {
-                    tree.reindex(model[i].index + 1, order(model[i]));
+                    tree.reindex(model[i].score, model[i].index + 1, tie(model[i].index));
                     model[i].index += 1;
                 }
             }
@@ -708,6 +688,7 @@ mod tests {
                 prop_assert_eq!(tree.get(rank), model.get(rank).copied());
                 if let Some(&x) = model.get(rank) {
                     prop_assert_eq!(tree.partition(|y| order(x)(y) == Ordering::Less), rank);
+                    prop_assert_eq!(tree.rank(x.score, tie(x.index)), rank);
                 }
                 let mut both = tree.range(rank / 2, rank);
                 let (front, back) = (both.next(), both.next_back());
@@ -727,7 +708,7 @@ mod tests {
             for i in 0..63_000_u32 {
                 let i = if descending { 63_000 - i } else { i };
                 let new = Item { score: i.into(), index: i };
-                tree.insert(new, order(new));
+                tree.insert(new, tie(new.index));
             }
             assert!(tree.tally.leaves <= 1001, "{}", tree.tally.leaves);
         }
@@ -738,7 +719,7 @@ mod tests {
         let mut tree = CountedTree::new();
         for i in 0..10_000_u32 {
             let new = Item { score: (i % 77).into(), index: i };
-            tree.insert(new, order(new));
+            tree.insert(new, tie(new.index));
         }
         let mut removed = Vec::new();
         tree.remove_ranks(0, usize::MAX, &mut removed);

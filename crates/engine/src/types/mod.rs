@@ -18,6 +18,7 @@ mod packed;
 mod scored_pack;
 mod scored_table;
 mod set;
+mod sorted_keys;
 mod sorted_set;
 mod split_index;
 

@@ -4,10 +4,7 @@
 
 use std::cmp::Ordering;
 
-use super::{
-    packed::{Packed, PackedIter, Position},
-    sorted_set::compare,
-};
+use super::packed::{Packed, PackedIter, Position};
 
 /// Members with scores, packed.
 #[derive(Debug, Clone, Default)]
@@ -112,6 +109,11 @@ impl DoubleEndedIterator for ScoredPackIter<'_> {
 }
 
 impl ExactSizeIterator for ScoredPackIter<'_> {}
+
+/// The order of sorted sets: by score, then by member. The scores are not NaN.
+fn compare(score: f64, member: &[u8], other_score: f64, other: &[u8]) -> Ordering {
+    score.partial_cmp(&other_score).unwrap_or(Ordering::Equal).then_with(|| member.cmp(other))
+}
 
 /// Writes a score as short as it goes. Negative zero becomes zero, as it does in Redis' small encoding (and in it alone).
 #[allow(clippy::float_cmp, reason = "whether the integer is exactly the score is the question")]

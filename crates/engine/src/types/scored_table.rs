@@ -7,9 +7,9 @@ use std::cmp::Ordering;
 
 use super::{
     blob::{Blob, KeyHash},
-    counted_tree::{CountedTree, Item, TreeIter},
+    counted_tree::{CountedTree, TreeIter},
     dense::{DenseIter, DenseTable, Record},
-    sorted_set::compare,
+    sorted_keys::Item,
 };
 
 /// Members with scores, hashed and ordered.
@@ -45,7 +45,7 @@ impl ScoredTable {
     pub(super) fn insert(&mut self, hash: KeyHash, member: &[u8], score: f64) {
         let make = || Scored { member: Blob::new(hash, &[member]), score };
         if let Some((index, true)) = self.table.insert_with(hash, member, make) {
-            self.tree.insert(Item { score, index: index as u32 }, order(&self.table, score, member));
+            self.tree.insert(Item { score, index: index as u32 }, tie(&self.table, member));
         }
     }
 
@@ -53,11 +53,9 @@ impl ScoredTable {
     pub(super) fn rescore(&mut self, index: usize, score: f64) {
         {
             let Some(old) = self.table.get(index) else { return };
-            let member = old.member.bytes();
-            let old_order = order(&self.table, old.score, member);
-            let new_order = order(&self.table, score, member);
-            if !self.tree.rescore(score, &old_order, &new_order) && self.tree.remove(&old_order) {
-                self.tree.insert(Item { score, index: index as u32 }, &new_order);
+            let tie = tie(&self.table, old.member.bytes());
+            if !self.tree.rescore(old.score, score, &tie) && self.tree.remove(old.score, &tie) {
+                self.tree.insert(Item { score, index: index as u32 }, &tie);
             }
         }
         self.table.update(index, |scored| scored.score = score);
@@ -66,7 +64,7 @@ impl ScoredTable {
     /// Removes the member at `index`; returns it with its score.
     pub(super) fn remove(&mut self, index: usize) -> Option<(Vec<u8>, f64)> {
         let gone = self.table.get(index)?;
-        self.tree.remove(order(&self.table, gone.score, gone.member.bytes()));
+        self.tree.remove(gone.score, tie(&self.table, gone.member.bytes()));
         self.take_from_table(index)
     }
 
@@ -90,8 +88,7 @@ impl ScoredTable {
     /// The rank of the member at `index`.
     pub(super) fn rank(&self, index: usize) -> Option<usize> {
         let scored = self.table.get(index)?;
-        let order = order(&self.table, scored.score, scored.member.bytes());
-        Some(self.tree.partition(|item| order(item) == Ordering::Less))
+        Some(self.tree.rank(scored.score, tie(&self.table, scored.member.bytes())))
     }
 
     /// Counts the members whose score `is_before` holds for; the lowest scores, if any.
@@ -101,7 +98,7 @@ impl ScoredTable {
 
     /// Counts the members that `is_before` holds for, given that the order of ranks is that of the bytes.
     pub(super) fn partition_members(&self, is_before: impl Fn(&[u8]) -> bool) -> usize {
-        self.tree.partition(|item| is_before(member_of(&self.table, item)))
+        self.tree.partition(|item| is_before(member_of(&self.table, item.index)))
     }
 
     /// Iterates over the members of the ranks from `start` up to before `end`; both directions.
@@ -124,7 +121,7 @@ impl ScoredTable {
         let last = self.table.len().checked_sub(1)?;
         if index != last {
             let moved = self.table.get(last)?;
-            self.tree.reindex(index as u32, order(&self.table, moved.score, moved.member.bytes()));
+            self.tree.reindex(moved.score, index as u32, tie(&self.table, moved.member.bytes()));
         }
         let scored = self.table.swap_remove(index)?;
         Some((scored.member.into_vec(), scored.score))
@@ -144,7 +141,7 @@ impl<'a> Iterator for ScoredTableIter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let item = self.items.next()?;
-        Some((member_of(self.table, item), item.score))
+        Some((member_of(self.table, item.index), item.score))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -156,7 +153,7 @@ impl DoubleEndedIterator for ScoredTableIter<'_> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
         let item = self.items.next_back()?;
-        Some((member_of(self.table, item), item.score))
+        Some((member_of(self.table, item.index), item.score))
     }
 }
 
@@ -195,24 +192,12 @@ impl Record for Scored {
 }
 
 #[inline]
-fn member_of(table: &DenseTable<Scored>, item: Item) -> &[u8] {
-    table.get(item.index as usize).map_or(&[], |scored| scored.member.bytes())
+fn member_of(table: &DenseTable<Scored>, index: u32) -> &[u8] {
+    table.get(index as usize).map_or(&[], |scored| scored.member.bytes())
 }
 
-/// Compares an item of the tree with a score and a member; reads the item's member only when the scores are equal.
+/// Compares the member at an index with `member`.
 #[inline]
-fn order<'a>(
-    table: &'a DenseTable<Scored>,
-    score: f64,
-    member: &'a [u8],
-) -> impl Fn(Item) -> Ordering + use<'a> {
-    move |item| {
-        if item.score < score {
-            Ordering::Less
-        } else if item.score > score {
-            Ordering::Greater
-        } else {
-            compare(item.score, member_of(table, item), score, member)
-        }
-    }
+fn tie<'a>(table: &'a DenseTable<Scored>, member: &'a [u8]) -> impl Fn(u32) -> Ordering + use<'a> {
+    move |index| member_of(table, index).cmp(member)
 }

@@ -4,7 +4,7 @@
 //! either direction, counted or removed. NaN never enters. The name `skiplist` is what Redis reports; inside is a
 //! counted B+ tree, so finding a rank, also for an offset into a range, takes O(log n).
 
-use std::{cmp::Ordering, ops::Range};
+use std::ops::Range;
 
 use super::{
     allocation::allocation_size,
@@ -365,12 +365,6 @@ fn enlarged(pack: &ScoredPack) -> ScoredTable {
         table.insert(KeyHash::of(member), member, score);
     }
     table
-}
-
-/// The order of sorted sets: by score, then by member. The scores are not NaN.
-#[inline]
-pub(super) fn compare(score: f64, member: &[u8], other_score: f64, other: &[u8]) -> Ordering {
-    score.partial_cmp(&other_score).unwrap_or(Ordering::Equal).then_with(|| member.cmp(other))
 }
 
 /// Whether a score may be stored and differs from the present one.
