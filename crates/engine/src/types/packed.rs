@@ -147,7 +147,8 @@ impl Packed {
         let mut index = 0;
         loop {
             let (element, after) = split_front(rest)?;
-            if element == needle {
+            // Names in one value tend to share their beginning, so the end tells them apart sooner.
+            if element.len() == needle.len() && element.last() == needle.last() && element == needle {
                 return Some((index, Position(self.buf.len() - rest.len())));
             }
             rest = after;

@@ -68,7 +68,8 @@ impl<const N: usize> SortedKeys<N> {
     /// else the place where it would go.
     #[inline]
     pub(super) fn search(&self, score: f64, tie: &impl Fn(u32) -> Ordering) -> Result<usize, usize> {
-        let start = self.scores().partition_point(|&other| other < score);
+        // Counting all needs no more than one wait for memory, where a binary search waits at each step.
+        let start = self.scores().iter().filter(|&&other| other < score).count();
         let rest = self.scores().get(start..).unwrap_or_default();
         if rest.first().is_none_or(|&next| next > score) {
             return Err(start);
