@@ -10,7 +10,7 @@ use mtcache_engine::{Commands, DbIndex, Lsn};
 use mtcache_protocol::encode_command;
 use parking_lot::{Condvar, Mutex};
 
-/// Buffers that have grown beyond this are not kept for reuse, in bytes.
+/// What an idle buffer keeps of its memory, in bytes, twice.
 const KEPT_CAPACITY: usize = 4 * 1024 * 1024;
 
 /// The room of a buffer unless another is asked for: 64 MiB.
@@ -148,8 +148,9 @@ impl JournalBuffer {
 
     /// Takes a buffer back for reuse.
     pub fn recycle(&self, mut bytes: Vec<u8>) {
-        bytes.clear();
-        if bytes.capacity() <= KEPT_CAPACITY {
+        // A large one is kept while it is made use of: to fault its memory in each time costs more than all the rest.
+        if bytes.capacity() <= KEPT_CAPACITY || bytes.len() >= bytes.capacity() / 8 {
+            bytes.clear();
             self.state.lock().spare = bytes;
         }
     }

@@ -212,6 +212,7 @@ fn a_file_that_is_not_the_last_must_be_complete() {
 #[test]
 fn a_flipped_bit_never_touches_what_lies_before_it() {
     let content = encode(&JOURNAL);
+    let last_two = content.len() - encode(&JOURNAL[10..]).len();
     let (mut refused, mut cut, mut passed) = (0, 0, 0);
     for bit in 0..content.len() * 8 {
         let mut flipped = content.clone();
@@ -222,6 +223,8 @@ fn a_flipped_bit_never_touches_what_lies_before_it() {
         match replayed.outcome {
             Ok((_, report)) if report.cut_off.is_some() => {
                 assert!(report.cut_off.unwrap().offset >= valid, "bit {bit}");
+                // Too little follows to tell a wrong length from a torn end.
+                assert!(bit / 8 >= last_two, "bit {bit}");
                 cut += 1;
             }
             Ok(_) => passed += 1,
@@ -237,6 +240,35 @@ fn a_flipped_bit_never_touches_what_lies_before_it() {
     // Flips within names and values cannot be told from other names and values before lines have checksums.
     println!("{refused} flips refused, {cut} taken for a torn tail, {passed} within data");
     assert!(refused > 1_000);
+}
+
+#[test]
+fn a_wrong_length_is_no_torn_tail_when_commands_follow() {
+    let mut content = encode(&["SET a 1", "SET b 2", "SET c 3", "SET d 4"]);
+    let good = content.len();
+    // The length of b's value: 1 becomes 9000001, far beyond the end.
+    content.splice(48..49, *b"9000001");
+    let replayed = replay(&one_file(&content));
+    let error = replayed.outcome.unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::Damaged, Some(27)));
+    assert!(error.to_string().contains("commands follow at 60"), "{error}");
+    assert_eq!(replayed.words, [words("SET a 1", 0)]);
+    // Torn besides, it cannot be told from a string that holds commands.
+    let torn = replay(&one_file(&content[..good])).outcome.unwrap().1;
+    assert_eq!(torn.cut_off.unwrap().offset, 27);
+}
+
+#[test]
+fn a_torn_string_that_holds_commands_is_cut_off_in_one_pass() {
+    let inner = encode(&["SET a 1"]).repeat(20_000);
+    let mut content = encode(&["SET x 1"]);
+    let head = format!("*3\r\n$3\r\nSET\r\n$1\r\ny\r\n${}\r\n", inner.len());
+    content.extend_from_slice(head.as_bytes());
+    content.extend_from_slice(&inner[..inner.len() - 5]);
+    let began = std::time::Instant::now();
+    let report = replay(&one_file(&content)).outcome.unwrap().1;
+    assert_eq!(report.cut_off.unwrap().offset, 27);
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "that was no single pass");
 }
 
 #[test]

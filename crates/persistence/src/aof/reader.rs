@@ -225,7 +225,16 @@ impl FileReplay<'_> {
         Ok(match self.scanner.advance()? {
             Record::Command | Record::Annotation => None,
             Record::End => Some(Tail::Clean),
-            Record::Torn(TornRecord::Command) => Some(Tail::TornCommand),
+            Record::Torn(TornRecord::Command) => {
+                let torn = self.scanner.record_offset();
+                let known = |name: &[u8]| mtcache_protocol::lookup(name).is_some();
+                if let Some(next) = self.scanner.commands_behind_torn(known)? {
+                    let what =
+                        format!("a length leads beyond the end of the file, yet commands follow at {next}");
+                    return Err(self.damaged(torn, &what));
+                }
+                Some(Tail::TornCommand)
+            }
             Record::Torn(TornRecord::Annotation) => Some(Tail::TornAnnotation),
             Record::Torn(TornRecord::Zeros) => Some(Tail::Zeros),
             Record::Bad(offset, what) => return Err(self.damaged(offset, what)),

@@ -154,6 +154,55 @@ impl Scanner {
         self.args.first().and_then(|range| bytes.get(range.clone()))
     }
 
+    /// Whether a torn record is one whose length has been damaged, and not the end of what was written: then
+    /// commands follow it, whole ones of which the last ends the file. Says where the first of them begins.
+    ///
+    /// Where one does not lead to the end of the file, the search goes on behind it; so it takes one pass.
+    pub(crate) fn commands_behind_torn(&mut self, is_known: fn(&[u8]) -> bool) -> Result<Option<u64>> {
+        let torn = self.next;
+        let mut from = torn + 1;
+        let found = loop {
+            let Some(candidate) = self.find_command(from)? else { break None };
+            self.go_to(candidate);
+            let mut count = 0;
+            let outcome = loop {
+                match self.advance()? {
+                    Record::Command if !self.name().is_some_and(is_known) => break None,
+                    Record::Command => count += 1,
+                    Record::Annotation => {}
+                    Record::End => break Some(candidate),
+                    Record::Torn(_) | Record::Bad(..) => break None,
+                }
+            };
+            // One alone could stand in a string.
+            if outcome.is_some() && count >= 2 {
+                break outcome;
+            }
+            from = self.next.max(candidate + 1);
+        };
+        self.record = torn;
+        self.go_to(torn);
+        Ok(found)
+    }
+
+    /// The next place from `from` on where a line begins with `*`.
+    fn find_command(&mut self, from: u64) -> Result<Option<u64>> {
+        let mut at = from.saturating_sub(1);
+        while at < self.len {
+            self.go_to(at);
+            if self.ahead().len() < 2 {
+                self.fill(1)?;
+            }
+            let ahead = self.ahead();
+            if let Some(place) = ahead.windows(2).position(|pair| pair == b"\n*") {
+                return Ok(Some(at + place as u64 + 1));
+            }
+            // The last byte may be the first of the pair.
+            at += (ahead.len() as u64 - 1).max(1);
+        }
+        Ok(None)
+    }
+
     /// What is in memory from the next record on.
     fn ahead(&self) -> &[u8] {
         let begin = self.next.saturating_sub(self.buffer_at) as usize;

@@ -17,7 +17,7 @@ use crate::journal_buffer::push_select;
 use crate::manifest::{FileEntry, FileType, Manifest};
 use crate::recover::AofOptions;
 
-/// Buffers that have grown beyond this are given back to the allocator once they are empty, in bytes.
+/// What an idle writer keeps of its memory, in bytes.
 const KEPT_CAPACITY: usize = 4 * 1024 * 1024;
 
 /// The end of the journal, open to be written.
@@ -70,6 +70,11 @@ impl Unsynced {
         self.groups.front().and_then(|&(_, db)| db)
     }
 
+    fn give_back(&mut self) {
+        self.bytes.shrink_to(KEPT_CAPACITY);
+        self.groups.shrink_to(KEPT_CAPACITY / 1024);
+    }
+
     /// Forgets the first so many bytes, whole groups.
     fn forget(&mut self, bytes: usize) {
         let mut left = bytes;
@@ -80,8 +85,9 @@ impl Unsynced {
             self.groups.pop_front();
         }
         self.bytes.drain(..bytes.min(self.bytes.len()));
-        if self.bytes.is_empty() {
-            self.bytes.shrink_to(KEPT_CAPACITY);
+        // Kept while writes come at this rate: to give it back and fault it in again each second costs more.
+        if self.bytes.is_empty() && bytes < self.bytes.capacity() / 8 {
+            self.give_back();
         }
     }
 }
@@ -140,6 +146,7 @@ impl AofWriter {
     pub fn sync(&mut self) -> Result<Lsn> {
         self.refuse_if_failed()?;
         if self.synced == self.written {
+            self.unsynced.give_back();
             return Ok(self.synced);
         }
         match self.file.file.sync_data() {
@@ -157,6 +164,7 @@ impl AofWriter {
     pub fn begin_sync(&mut self) -> Result<Option<PendingSync>> {
         self.refuse_if_failed()?;
         if self.synced == self.written {
+            self.unsynced.give_back();
             return Ok(None);
         }
         match self.file.file.sync_handle() {
