@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mtcache_engine::{Config, EngineOptions};
 use mtcache_node::{AppendOnly, Node, NodeOptions};
 use mtcache_server::{Bind, BoundServer, Server, ServerOptions};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A server and the node that it serves.
 #[derive(Debug)]
@@ -18,9 +19,16 @@ pub(crate) struct Running {
 impl Running {
     /// Opens the files, loads what is there, and starts to listen.
     pub(crate) fn start(config: &Config) -> Result<Self, String> {
+        Self::start_on(config, None)
+    }
+
+    /// As [`start`](Self::start), on another TCP port; 0 lets the system choose.
+    pub(crate) fn start_on(config: &Config, port: Option<u16>) -> Result<Self, String> {
         // A wrong directory and a busy port are found before a long load begins.
         let options = node_options(config)?;
-        let bound = BoundServer::bind(&server_options(config)?).map_err(|error| error.to_string())?;
+        let mut listening = server_options(config)?;
+        listening.port = port.or(listening.port);
+        let bound = BoundServer::bind(&listening).map_err(|error| error.to_string())?;
         let node = Arc::new(Node::open(&options).map_err(|error| error.to_string())?);
         if let Some(report) = node.replayed() {
             tracing::info!(commands = report.commands, bytes = report.bytes, "loaded the append-only file");
@@ -120,4 +128,21 @@ fn parse_bind(word: &str) -> Result<Vec<Bind>, String> {
         _ => vec![address.parse().map_err(|_| format!("--bind {word}: not an IP address"))?],
     };
     Ok(addresses.into_iter().map(|address| Bind { address, is_optional }).collect())
+}
+
+/// Waits for SIGTERM or SIGINT. A second one while the first is being obeyed ends the process at once.
+pub(crate) fn wait_for_stop() -> Result<&'static str, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    runtime.block_on(async {
+        let failed = |error| format!("cannot wait for signals: {error}");
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        Ok(tokio::select! {
+            _ = terminate.recv() => "received SIGTERM",
+            _ = interrupt.recv() => "received SIGINT",
+        })
+    })
 }

@@ -1,5 +1,6 @@
 //! The `mtcache` binary: puts server, demo and tools together. Each subcommand is a thin file.
 
+mod demo;
 mod launch;
 mod logging;
 mod replay;
@@ -24,6 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Demo(demo::Demo),
     Selftest(selftest::Selftest),
     Replay(replay::Replay),
 }
@@ -31,6 +33,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
+        Command::Demo(demo) => demo.run(),
         Command::Selftest(selftest) => selftest.run(),
         Command::Replay(replay) => replay.run(),
     };

@@ -4,9 +4,8 @@ use std::io::Read;
 
 use clap::Args;
 use mtcache_engine::{Config, ConfigText};
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::launch::Running;
+use crate::launch::{Running, wait_for_stop};
 use crate::logging;
 
 /// Serve the embedded engine over the Redis protocol.
@@ -91,21 +90,4 @@ fn read_text(name: &str) -> Result<ConfigText, String> {
     };
     result.map_err(|error| format!("cannot read the configuration file {name}: {error}"))?;
     Ok(ConfigText { name: name.to_owned(), text })
-}
-
-/// Waits for SIGTERM or SIGINT. A second one while the first is being obeyed ends the process at once.
-fn wait_for_stop() -> Result<&'static str, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot wait for signals: {error}"))?;
-    runtime.block_on(async {
-        let failed = |error| format!("cannot wait for signals: {error}");
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        Ok(tokio::select! {
-            _ = terminate.recv() => "received SIGTERM",
-            _ = interrupt.recv() => "received SIGINT",
-        })
-    })
 }
