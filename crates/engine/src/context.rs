@@ -517,6 +517,17 @@ impl<'a, 'e> Ctx<'a, 'e> {
         self.discard(entry);
     }
 
+    /// Runs `with` while every shard is locked, for commands that lock by themselves ([`Locks::Later`]).
+    ///
+    /// [`Locks::Later`]: crate::commands::Locks::Later
+    pub(crate) fn with_every_shard<T>(&mut self, with: impl FnOnce(&Engine, &mut Locked<'_>) -> T) -> T {
+        if self.locked.is_all() {
+            with(self.engine, self.locked)
+        } else {
+            with(self.engine, &mut self.engine.keyspace.lock_all())
+        }
+    }
+
     /// The moment `ttl` from now.
     pub(crate) fn after(&self, ttl: Duration) -> UnixMillis {
         self.now.plus(ttl)

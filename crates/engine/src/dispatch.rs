@@ -15,7 +15,8 @@ use crate::engine::Engine;
 use crate::error::CommandError;
 use crate::journal::Commands;
 use crate::keyspace::{DbIndex, Found, KeyHash, Locked};
-use crate::session::{Queued, Session, Transaction};
+use crate::observe::{Observed, check_restriction, newer_subcommand, silence};
+use crate::session::{Nesting, Queued, ReplyMode, Restriction, Session, Transaction};
 use crate::time::UnixMillis;
 
 const EXEC: CommandId = CommandId::of("exec");
@@ -34,6 +35,10 @@ impl Engine {
         if let Err(error) = self.try_dispatch(session, args, now, out) {
             out.truncate(mark);
             out.error(error.text());
+            self.stats.error(error.text());
+        }
+        if session.reply_mode != ReplyMode::On {
+            silence(session, out, mark);
         }
     }
 
@@ -48,6 +53,7 @@ impl Engine {
             Ok(spec) => spec,
             Err(error) => return Err(self.refuse(session, args, error)),
         };
+        session.client.touch(spec.id, now);
         if let Err(error) = self.admit(session, spec, now) {
             return Err(self.refuse(session, args, error));
         }
@@ -55,12 +61,40 @@ impl Engine {
             && !ends_or_escapes_transaction(spec)
         {
             let is_void = session.watch_flag.load(Ordering::Acquire);
-            return queue(transaction, spec, args, is_void, out);
+            let queued = queue(transaction, spec, args, is_void, out);
+            session.show_queue();
+            return queued;
         }
         let Some(handler) = handler(spec) else { return Err(not_yet(spec)) };
-        if handler.locks == Locks::Exec {
-            return self.exec(session, now, out);
+        let (was_in_transaction, db) = (session.transaction.is_some(), session.db);
+        let started = session.start_timing(&*self.clock);
+        let result = if handler.locks == Locks::Exec {
+            self.exec(session, now, out)
+        } else {
+            self.execute(session, handler, spec, args, now, out)
+        };
+        let nanos = session.end_timing(&*self.clock, started, Nesting::Outer);
+        self.stats.ran(spec.id, nanos, result.is_err());
+        if self.is_observed(nanos) {
+            self.observe(session, &Observed { spec, args, nanos, now, db, origin: Origin::Client });
         }
+        if was_in_transaction || session.transaction.is_some() {
+            session.show_queue();
+        }
+        result
+    }
+
+    /// Locks what the command needs, runs it and journals what it did.
+    #[inline]
+    fn execute(
+        &self,
+        session: &mut Session,
+        handler: Handler,
+        spec: &'static CommandSpec,
+        args: &[&[u8]],
+        now: UnixMillis,
+        out: &mut Reply,
+    ) -> Result<(), CommandError> {
         let (mut locked, hash) = self.lock_for(handler, spec, args);
         let origin = if session.replay { Origin::Replay } else { Origin::Client };
         let mut ctx = Ctx::new(self, &mut locked, session, now, origin);
@@ -99,11 +133,17 @@ impl Engine {
         args: &[&[u8]],
         out: &mut Reply,
     ) -> Result<(), CommandError> {
-        let _ = spec;
         ctx.begin_command();
-        let db = ctx.session.db;
+        let (engine, db) = (ctx.engine, ctx.session.db);
         let mark = out.len();
+        let started = ctx.session.start_timing(&*engine.clock);
         let result = (handler.run)(ctx, args, out);
+        let nanos = ctx.session.end_timing(&*engine.clock, started, Nesting::Inner);
+        engine.stats.ran(spec.id, nanos, result.is_err());
+        if engine.is_observed(nanos) {
+            let observed = Observed { spec, args, nanos, now: ctx.now, db, origin: ctx.origin };
+            engine.observe(ctx.session, &observed);
+        }
         if result.is_err() {
             out.truncate(mark);
         }
@@ -122,6 +162,9 @@ impl Engine {
         }
         if session.replay {
             return Ok(());
+        }
+        if session.restriction != Restriction::None {
+            check_restriction(session.restriction, spec)?;
         }
         let mut flags = spec.flags;
         if let Some(transaction) = &session.transaction {
@@ -151,6 +194,7 @@ impl Engine {
     /// What a command that may not run does to an open transaction: `EXEC` ends it, any other makes `EXEC` refuse.
     #[cold]
     fn refuse(&self, session: &mut Session, args: &[&[u8]], error: CommandError) -> CommandError {
+        self.count_refused(args);
         let is_exec = args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"exec"));
         if !is_exec {
             if let Some(transaction) = &mut session.transaction {
@@ -172,7 +216,7 @@ impl Engine {
         args: &[&'r [u8]],
     ) -> (Locked<'_>, Option<(&'r [u8], KeyHash)>) {
         match handler.locks {
-            Locks::None | Locks::Exec => (Locked::none(&self.keyspace), None),
+            Locks::None | Locks::Later | Locks::Exec => (Locked::none(&self.keyspace), None),
             Locks::All => (self.keyspace.lock_all(), None),
             Locks::Keys => match (spec.key_shape, args) {
                 (KeyShape::First, [_, key, ..]) => {
@@ -232,6 +276,7 @@ impl Engine {
             };
             if let Err(error) = result {
                 out.error(error.text());
+                self.stats.error(error.text());
             }
         }
         match self.journal.get() {
@@ -256,7 +301,7 @@ impl Engine {
         let mut shards = SmallVec::new();
         for queued in &transaction.queue {
             match handler(queued.spec).map(|handler| handler.locks) {
-                Some(Locks::All) => return self.keyspace.lock_all(),
+                Some(Locks::All | Locks::Later) => return self.keyspace.lock_all(),
                 Some(Locks::Keys) => {
                     let args: Args<'_> = queued.args.iter().map(|arg| &**arg).collect();
                     self.shards_of(queued.spec, &args, &mut shards);
@@ -284,14 +329,15 @@ impl Engine {
 pub(crate) fn resolve(args: &[&[u8]]) -> Result<&'static CommandSpec, CommandError> {
     let name = args.first().copied().unwrap_or_default();
     let Some(mut spec) = lookup(name) else { return Err(CommandError::unknown_command(args)) };
-    if !spec.subcommands.is_empty()
+    if spec.is_container()
         && let Some(sub) = args.get(1)
     {
-        spec = lookup_sub(spec, sub).ok_or_else(|| CommandError::unknown_subcommand(spec.name, sub))?;
+        match lookup_sub(spec, sub) {
+            Some(found) => spec = found,
+            None => return newer_subcommand(spec, sub, args.len()),
+        }
     }
-    let given = i32::try_from(args.len()).unwrap_or(i32::MAX);
-    let fits = if spec.arity >= 0 { given == spec.arity } else { given >= -spec.arity };
-    if fits { Ok(spec) } else { Err(CommandError::arity(&spec.full_name())) }
+    if spec.accepts(args.len()) { Ok(spec) } else { Err(CommandError::arity(spec.full_name())) }
 }
 
 /// A command of the table that the engine cannot run yet.

@@ -12,14 +12,20 @@ use parking_lot::Mutex;
 use crate::client::{Client, Mailbox};
 use crate::config::{Config, ConfigListener, RuntimeConfig};
 use crate::error::CommandError;
+use crate::host::{Host, Hosts};
 use crate::journal::Journal;
 use crate::keyspace::{
     DEFAULT_DATABASES, DbIndex, EvictionPolicy, EvictionPool, EvictionRules, Keyspace, random_below,
 };
-use crate::notify::Class;
+use crate::monitor::Monitors;
+use crate::notify::{Class, EventClasses};
+use crate::pubsub::PubSub;
+use crate::registry::Registry;
 use crate::script::Scripts;
 use crate::session::Session;
 use crate::settings::Settings;
+use crate::slowlog::SlowLog;
+use crate::stats::{CommandStats, Stats, Totals};
 use crate::time::{Clock, UnixMillis};
 
 /// How an engine is made.
@@ -48,6 +54,15 @@ pub struct Engine {
     next_client_id: AtomicU64,
     /// Memory that the owner of the engine holds besides the keyspace, told by it from time to time.
     external_memory: AtomicUsize,
+    pub(crate) registry: Registry,
+    pub(crate) pubsub: PubSub,
+    pub(crate) monitors: Monitors,
+    pub(crate) slowlog: SlowLog,
+    pub(crate) stats: Stats,
+    pub(crate) hosts: Hosts,
+    started: UnixMillis,
+    run_id: String,
+    peak_memory: AtomicUsize,
     /// The best victims seen so far. Locked before any shard, never after.
     pool: Mutex<EvictionPool>,
 }
@@ -60,6 +75,15 @@ impl Engine {
             keyspace: Keyspace::new(options.shards, databases.clamp(1, 255)),
             settings: Settings::new(&options.config),
             config: RuntimeConfig::new(options.config.clone()),
+            registry: Registry::default(),
+            pubsub: PubSub::new(),
+            monitors: Monitors::default(),
+            slowlog: SlowLog::default(),
+            stats: Stats::new(),
+            hosts: Hosts::default(),
+            started: clock.now(),
+            run_id: make_run_id(),
+            peak_memory: AtomicUsize::new(0),
             clock,
             scripts: Scripts::default(),
             journal: OnceLock::new(),
@@ -74,24 +98,85 @@ impl Engine {
         self.journal.set(journal).is_ok()
     }
 
-    /// Makes the public face of a new connection.
+    /// Makes the public face of a new connection. Ends with [`disconnect`](Self::disconnect).
     pub fn connect(&self, addr: String, laddr: String, mailbox: Box<dyn Mailbox>) -> Arc<Client> {
         let id = self.next_client_id.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Client::new(id, addr, laddr, self.clock.now(), mailbox))
+        let client = Arc::new(Client::new(id, addr, laddr, self.clock.now(), mailbox));
+        self.registry.add(&client);
+        self.stats.connected();
+        client
     }
 
-    /// Ends a session: forgets what it watches.
+    /// Ends a session: forgets what it watches and what it is subscribed to, and takes it off the list of clients.
     pub fn disconnect(&self, session: &mut Session) {
-        self.unwatch_all(session);
+        self.forget(session);
+        self.registry.remove(session.client.id);
     }
 
     /// Whether a connection may begin without a password.
     pub fn allows_anonymous(&self) -> bool {
-        true
+        self.config.get().bytes("requirepass").is_empty()
     }
 
     /// Counts a connection that was turned away.
-    pub fn count_rejected_connection(&self) {}
+    pub fn count_rejected_connection(&self) {
+        self.stats.connection_rejected();
+    }
+
+    /// Counts bytes that one read from a connection has brought and one write to it has taken; zero for none.
+    #[inline]
+    pub fn count_network(&self, received: u64, sent: u64) {
+        self.stats.network(received, sent);
+    }
+
+    /// Takes a sample for the rates that `INFO` shows, and of the peak of memory. To be called ten times a second.
+    pub fn sample_rates(&self) {
+        self.stats.sample(self.clock.monotonic_nanos());
+        self.note_peak(self.used_memory() as u64);
+    }
+
+    /// What was counted since the start or the last `CONFIG RESETSTAT`.
+    pub fn totals(&self) -> Totals {
+        self.stats.totals()
+    }
+
+    /// The commands that were called since then, by name.
+    pub fn command_stats(&self) -> Vec<(&'static str, CommandStats)> {
+        self.stats.commands().into_iter().map(|(spec, stats)| (spec.full_name(), stats)).collect()
+    }
+
+    /// Makes an owner of the engine known: it adds to `INFO` and is asked to do what the engine cannot.
+    pub fn add_host(&self, host: Arc<dyn Host>) {
+        self.hosts.add(host);
+    }
+
+    /// Every client that is connected, oldest first.
+    pub fn clients(&self) -> Vec<Arc<Client>> {
+        self.registry.all()
+    }
+
+    /// Ends a connection from inside; false if there is none of that number.
+    pub fn kill_client(&self, id: u64) -> bool {
+        self.registry.get(id).is_some_and(|client| {
+            client.kill();
+            true
+        })
+    }
+
+    /// When the engine was made.
+    pub fn started(&self) -> UnixMillis {
+        self.started
+    }
+
+    /// Forty hexadecimal digits that tell this run of the engine from any other.
+    pub fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    /// The highest use of memory seen, given the one at present.
+    pub(crate) fn note_peak(&self, used: u64) -> u64 {
+        self.peak_memory.fetch_max(used as usize, Ordering::Relaxed).max(used as usize) as u64
+    }
 
     /// Whether writes can be made durable at present.
     pub(crate) fn accepts_writes(&self) -> bool {
@@ -144,9 +229,26 @@ impl Engine {
         self.external_memory.store(bytes, Ordering::Relaxed);
     }
 
-    /// Publishes a keyspace notification if its class is switched on.
+    /// Publishes a keyspace notification if its class is switched on. The subscribers' mailboxes take it under whatever locks
+    /// the caller holds, so that the events of a key arrive in the order in which they happened.
     #[inline]
-    pub(crate) fn notify(&self, _db: DbIndex, _class: Class, _event: &'static str, _key: &[u8]) {}
+    pub(crate) fn notify(&self, db: DbIndex, class: Class, event: &'static str, key: &[u8]) {
+        let classes = self.settings.event_classes();
+        if classes.wants(class) {
+            self.publish_event(classes, db, event, key);
+        }
+    }
+
+    #[cold]
+    fn publish_event(&self, classes: EventClasses, db: DbIndex, event: &'static str, key: &[u8]) {
+        if classes.to_keyspace() {
+            let channel = [format!("__keyspace@{db}__:").as_bytes(), key].concat();
+            self.pubsub.publish(&channel, event.as_bytes());
+        }
+        if classes.to_keyevent() {
+            self.pubsub.publish(format!("__keyevent@{db}__:{event}").as_bytes(), key);
+        }
+    }
 
     /// Whether a write that takes memory may go on: evicts until the use is below `maxmemory`. Called without locks.
     pub(crate) fn make_room(&self, now: UnixMillis) -> bool {
@@ -241,4 +343,11 @@ impl Engine {
             journal.append(db, crate::journal::Commands::Args(&[b"DEL", key]));
         }
     }
+}
+
+/// Random enough to tell runs apart; nothing secret depends on it.
+fn make_run_id() -> String {
+    let part = |part: u8| format!("{:016x}", ahash::RandomState::new().hash_one(part));
+    let digits = [part(0), part(1), part(2)].concat();
+    digits.get(..40).unwrap_or_default().to_owned()
 }

@@ -16,19 +16,26 @@ mod dispatch;
 mod engine;
 mod error;
 mod float;
+mod host;
 mod journal;
 mod keyspace;
+mod monitor;
 mod notify;
+mod observe;
+mod pubsub;
+mod registry;
 mod script;
 mod session;
 mod settings;
+mod slowlog;
+mod stats;
 #[cfg(test)]
 #[allow(dead_code, reason = "each family of commands uses its part of the harness")]
 mod testing;
 mod time;
 pub mod types;
 
-pub use self::client::{Client, Mailbox, NoMailbox};
+pub use self::client::{Client, ClientBuffers, Mailbox, NoMailbox};
 pub use self::commands::supports;
 pub use self::config::{
     BufferLimit, Change, Config, ConfigError, ConfigListener, ConfigText, Effect, Kind, PARAMS, Param,
@@ -37,8 +44,10 @@ pub use self::config::{
 pub use self::dispatch::MAX_TRANSACTION_BYTES;
 pub use self::engine::{Engine, EngineOptions};
 pub use self::error::{CommandError, CommandResult};
+pub use self::host::{Host, HostReport, HostRequest, JournalReport, ShutdownMode, SnapshotReport};
 pub use self::journal::{Commands, Journal, Lsn};
 pub use self::keyspace::{DEFAULT_DATABASES, DbIndex, EvictionPolicy, MAX_KEY_LEN};
 pub use self::session::Session;
 pub use self::settings::Settings;
+pub use self::stats::{CommandStats, Totals};
 pub use self::time::{Clock, UnixMillis};

@@ -8,11 +8,14 @@ use std::sync::atomic::AtomicBool;
 
 use mtcache_protocol::{CommandFlags, CommandSpec, Version};
 
-use crate::client::Client;
+use crate::client::{Client, ClientFlag};
 use crate::journal::{Effects, Lsn};
 use crate::keyspace::DbIndex;
+use crate::pubsub::Subscriptions;
+use crate::time::Clock;
 
 /// The state of one conversation.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, no states of one machine")]
 pub struct Session {
     pub(crate) db: DbIndex,
     pub(crate) version: Version,
@@ -29,6 +32,47 @@ pub struct Session {
     pub(crate) replay: bool,
     /// There was no room for more when the running script started.
     pub(crate) out_of_memory: bool,
+    pub(crate) reply_mode: ReplyMode,
+    /// Made with the first subscription.
+    subscriptions: Option<Box<Subscriptions>>,
+    /// What may run is limited by what the session has become; see [`Restriction`].
+    pub(crate) restriction: Restriction,
+    /// Inside a batch: when the last command ended, by the monotonic clock.
+    mark: Option<u64>,
+    in_batch: bool,
+}
+
+/// Whether replies are sent: `CLIENT REPLY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReplyMode {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+    /// Not the one of the next command.
+    SkipNext,
+    /// Not the one of this command.
+    SkipThis,
+}
+
+/// Whether a command runs by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nesting {
+    /// Yes.
+    Outer,
+    /// It runs inside another one, and others may follow there.
+    Inner,
+}
+
+/// What a session that has become a listener may still run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restriction {
+    /// Anything.
+    None,
+    /// Only what changes or ends subscriptions: RESP2 cannot tell a message from a reply.
+    Subscribed,
+    /// Nothing that reads or writes keys: it watches others with `MONITOR`.
+    Monitor,
 }
 
 /// A transaction between `MULTI` and `EXEC`.
@@ -66,6 +110,11 @@ impl Session {
             last_write: Lsn::default(),
             replay: false,
             out_of_memory: false,
+            reply_mode: ReplyMode::On,
+            subscriptions: None,
+            restriction: Restriction::None,
+            mark: None,
+            in_batch: false,
         }
     }
 
@@ -87,6 +136,76 @@ impl Session {
     /// Selects a database; the caller has checked that it exists.
     pub fn select(&mut self, db: DbIndex) {
         self.db = db;
+        self.client.set_db(db);
+    }
+
+    /// Says that several commands follow each other without a pause, so that the end of one is the start of the next and
+    /// one look at the clock per command is enough to time them. Ends with [`end_batch`](Self::end_batch).
+    pub fn begin_batch(&mut self) {
+        self.in_batch = true;
+        self.mark = None;
+    }
+
+    /// Ends what [`begin_batch`](Self::begin_batch) began.
+    pub fn end_batch(&mut self) {
+        self.in_batch = false;
+        self.mark = None;
+    }
+
+    /// Starts the time of a command.
+    #[inline]
+    pub(crate) fn start_timing(&mut self, clock: &dyn Clock) -> u64 {
+        self.mark.unwrap_or_else(|| clock.monotonic_nanos())
+    }
+
+    /// Ends it: the nanoseconds that the command took.
+    #[inline]
+    pub(crate) fn end_timing(&mut self, clock: &dyn Clock, started: u64, nesting: Nesting) -> u64 {
+        let end = clock.monotonic_nanos();
+        self.mark = (self.in_batch || nesting == Nesting::Inner).then_some(end);
+        end.saturating_sub(started)
+    }
+
+    /// Changes the protocol version.
+    pub(crate) fn set_version(&mut self, version: Version) {
+        self.version = version;
+        self.client.set_version(version);
+        self.refresh_restrictions();
+    }
+
+    /// What the session is subscribed to.
+    pub(crate) fn subscriptions(&mut self) -> &mut Subscriptions {
+        self.subscriptions.get_or_insert_default()
+    }
+
+    /// To be called when that has changed.
+    pub(crate) fn subscriptions_changed(&mut self) {
+        let counts = self.subscriptions.as_ref().map(|mine| mine.counts()).unwrap_or_default();
+        self.client.set_subscriptions(counts);
+        if !counts.any() {
+            self.subscriptions = None;
+        }
+        self.refresh_restrictions();
+    }
+
+    pub(crate) fn refresh_restrictions(&mut self) {
+        self.restriction = if self.client.is_subscribed() && self.version == Version::Resp2 {
+            Restriction::Subscribed
+        } else if self.client.has(ClientFlag::Monitor) {
+            Restriction::Monitor
+        } else {
+            Restriction::None
+        };
+    }
+
+    /// Whether the session listens and speaks RESP2, so that hardly anything may run.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.restriction == Restriction::Subscribed
+    }
+
+    /// Shows others how many commands are queued.
+    pub(crate) fn show_queue(&self) {
+        self.client.set_queued(self.transaction.as_ref().map(|transaction| transaction.queue.len()));
     }
 
     /// Whether the connection is to be closed once the replies are sent (`QUIT`, `CLIENT KILL`).

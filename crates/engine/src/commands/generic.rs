@@ -144,7 +144,8 @@ fn move_key(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandRe
 }
 
 fn select(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
-    ctx.session.db = parse::database(args[1], ctx.engine.databases())?;
+    let db = parse::database(args[1], ctx.engine.databases())?;
+    ctx.session.select(db);
     out.ok();
     Ok(())
 }

@@ -7,16 +7,25 @@
 // Commands share one signature, whether or not they can fail.
 #![allow(clippy::unnecessary_wraps)]
 
+mod client;
 mod collection_scan;
+mod command;
+mod config;
+mod connection;
 mod expire;
 mod generic;
 mod hashes;
+mod info;
 mod lcs;
 mod lists;
+mod memory;
 mod object;
 pub(crate) mod parse;
+mod pubsub;
 mod scripting;
+mod server;
 mod sets;
+mod slowlog;
 mod sorted_set_combine;
 mod sorted_set_ranges;
 mod sorted_sets;
@@ -28,7 +37,7 @@ mod walk;
 
 use std::sync::LazyLock;
 
-use mtcache_protocol::{COMMAND_COUNT, CommandSpec, Reply, lookup, lookup_sub};
+use mtcache_protocol::{COMMAND_COUNT, COMMANDS, CommandSpec, Reply, lookup, lookup_sub};
 
 use crate::context::Ctx;
 use crate::error::CommandResult;
@@ -46,6 +55,8 @@ pub(crate) enum Locks {
     Keys,
     /// Every shard: it walks the keyspace or may touch any key.
     All,
+    /// Nothing when it runs alone, since it asks others first and locks by itself then; every shard inside a transaction.
+    Later,
     /// What the queued commands need; `EXEC` alone.
     Exec,
 }
@@ -74,6 +85,15 @@ const GROUPS: &[&[Row]] = &[
     sorted_set_ranges::TABLE,
     sorted_set_combine::TABLE,
     scripting::TABLE,
+    connection::TABLE,
+    client::TABLE,
+    config::TABLE,
+    pubsub::TABLE,
+    server::TABLE,
+    slowlog::TABLE,
+    memory::TABLE,
+    command::TABLE,
+    info::TABLE,
 ];
 
 static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
@@ -88,6 +108,11 @@ static HANDLERS: LazyLock<Vec<Option<Handler>>> = LazyLock::new(|| {
         debug_assert!(spec.is_some(), "{name} is not in the command table");
         if let Some(place) = spec.and_then(|spec| handlers.get_mut(spec.id.index())) {
             *place = Some(Handler { locks, run });
+        }
+    }
+    for spec in COMMANDS.iter().filter(|spec| spec.container == Some("cluster")) {
+        if let Some(place) = handlers.get_mut(spec.id.index()) {
+            *place = Some(Handler { locks: Locks::None, run: server::no_cluster });
         }
     }
     handlers

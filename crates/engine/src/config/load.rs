@@ -124,11 +124,8 @@ fn takes_words(name: &str) -> bool {
 }
 
 pub(super) fn unknown(origin: &str, name: &str) -> ConfigError {
-    let mut message = format!("unknown option '{name}'");
-    if let Some(nearest) = nearest(name) {
-        message += &format!("; did you mean '{nearest}'?");
-    }
-    ConfigError::new(origin, &message)
+    let hint = nearest(name).map(|nearest| format!("; did you mean '{nearest}'?")).unwrap_or_default();
+    ConfigError::new(origin, &format!("unknown option '{name}'{hint}"))
 }
 
 #[cfg(test)]

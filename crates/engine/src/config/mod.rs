@@ -180,6 +180,11 @@ impl Config {
     }
 }
 
+/// Whether the parameter of that name holds a password.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    find(name).and_then(|index| PARAMS.get(index)).is_some_and(Param::is_secret)
+}
+
 /// What no single value says about itself.
 fn check(param: &Param, mut value: Value) -> Result<Value, String> {
     if param.effect == Effect::Refused && *value.text != *param.default.as_bytes() {
@@ -213,7 +218,7 @@ mod tests {
         assert_eq!(config.port(), 6379);
         assert_eq!(config.memory("maxmemory"), 2 << 30);
         assert!(config.flag("appendonly"));
-        assert_eq!(config.words("bind"), ["*", "-::*"]);
+        assert_eq!(config.words("bind"), ["127.0.0.1", "-::1"]);
         assert_eq!(config.save_points()[1], SavePoint { seconds: 300, changes: 100 });
         assert_eq!(
             config.output_limits()[1],

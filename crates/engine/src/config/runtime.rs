@@ -53,40 +53,42 @@ impl RuntimeConfig {
         let old = self.get();
         let mut new = Config::clone(&old);
         let mut names: Vec<&'static str> = Vec::new();
+        let mut given: Vec<String> = Vec::new();
         for pair in pairs.chunks_exact(2) {
             let [name, value] = pair else { continue };
             let name = String::from_utf8_lossy(name);
             let (index, param) = known(&name)?;
             let refuse = |reason: &str| failed(&name, reason);
-            if names.contains(&param.name) {
+            // As in Redis, a parameter and its older name may stand side by side; the last one counts.
+            if given.iter().any(|other| other.eq_ignore_ascii_case(&name)) {
                 return Err(refuse("duplicate parameter"));
             }
             match param.change {
-                Change::Live => {}
                 Change::AtStart => return Err(refuse("can't set immutable config")),
                 Change::Protected if !old.allows_protected() => {
                     return Err(refuse("can't set protected config"));
                 }
-                Change::Protected => {}
+                Change::Live | Change::Protected => {}
             }
             new.set_at(index, value).map_err(|reason| refuse(&reason))?;
             names.push(param.name);
+            given.push(name.into_owned());
         }
-        self.apply(settings, &old, Arc::new(new), &names)
+        self.apply(settings, &old, &Arc::new(new), &names)
     }
 
     fn apply(
         &self,
         settings: &Settings,
         old: &Arc<Config>,
-        new: Arc<Config>,
+        new: &Arc<Config>,
         names: &[&'static str],
     ) -> Result<(), CommandError> {
-        settings.apply(&new);
-        *self.current.write() = Arc::clone(&new);
+        settings.apply(new);
+        *self.current.write() = Arc::clone(new);
         let listeners = self.listeners.read().clone();
         for (told, listener) in listeners.iter().enumerate() {
-            let Err(reason) = listener.config_changed(&new, names) else { continue };
+            let Err(reason) = listener.config_changed(new, names) else { continue };
             settings.apply(old);
             *self.current.write() = Arc::clone(old);
             for earlier in listeners.iter().take(told + 1) {

@@ -221,12 +221,11 @@ fn buffer_limits(words: &[Vec<u8>], old: &Value) -> Parsed {
             }
         }
     }
-    let mut shown = String::new();
-    for (name, limit) in LIMITED.iter().zip(limits) {
-        let gap = if shown.is_empty() { "" } else { " " };
-        shown += &format!("{gap}{name} {} {} {}", limit.hard, limit.soft, limit.soft_seconds);
-    }
-    Ok(text(shown))
+    let show = |(name, limit): (&&str, &BufferLimit)| {
+        format!("{name} {} {} {}", limit.hard, limit.soft, limit.soft_seconds)
+    };
+    let shown: Vec<String> = LIMITED.iter().zip(&limits).map(show).collect();
+    Ok(text(shown.join(" ")))
 }
 
 /// How much output may wait for a client before it is disconnected.

@@ -25,7 +25,7 @@ pub(crate) use self::eviction::{
     AccessClock, EvictionPool, EvictionRules, LfuParameters, idle_millis, random, random_below,
 };
 pub(crate) use self::scan::ScanCursor;
-pub(crate) use self::shard::{Collection, EntryMut, Found, Shard, Tracked};
+pub(crate) use self::shard::{Collection, EntryMut, Found, Shard, ShardCounters, Tracked, footprint};
 
 /// Number of a database, from 0 up to the configured number less one.
 pub type DbIndex = u8;

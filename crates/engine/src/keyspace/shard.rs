@@ -54,6 +54,16 @@ pub(crate) struct ShardCounters {
     pub(crate) evicted: u64,
 }
 
+impl ShardCounters {
+    /// Adds another shard's counts.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.expired += other.expired;
+        self.evicted += other.evicted;
+    }
+}
+
 impl Shard {
     pub(crate) fn new(databases: usize, hasher: RandomState) -> Self {
         Self {
@@ -286,7 +296,7 @@ fn is_expired(entry: Option<&Entry>, now: UnixMillis) -> bool {
 }
 
 #[inline]
-fn footprint(entry: &Entry) -> usize {
+pub(crate) fn footprint(entry: &Entry) -> usize {
     entry.memory() + SLOT_OVERHEAD + if entry.expires_at().is_some() { EXPIRING_OVERHEAD } else { 0 }
 }
 

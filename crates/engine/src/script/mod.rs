@@ -96,9 +96,10 @@ impl Scripts {
         *self.interpreter.lock() = None;
     }
 
-    /// Number of scripts kept, and bytes of the interpreter.
+    /// Number of scripts kept, and bytes of the interpreter; zero while a script runs, which may be the one that asks.
     pub(crate) fn figures(&self) -> (usize, usize) {
-        let memory = self.interpreter.lock().as_ref().map_or(0, |interpreter| interpreter.lua.used_memory());
+        let interpreter = self.interpreter.try_lock();
+        let memory = interpreter.and_then(|it| it.as_ref().map(|it| it.lua.used_memory())).unwrap_or(0);
         (self.sources.lock().len(), memory)
     }
 

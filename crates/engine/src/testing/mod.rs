@@ -4,13 +4,17 @@
 //! Commands are lines as one types them into redis-cli; replies are the text of a reply as the conformance crate prints
 //! it: `+OK`, `-ERR ...`, `:1`, `"bulk"`, `(null bulk)`, `(null array)`, `[:1, "a"]`.
 
+mod inbox;
 mod pair;
 mod recorder;
 mod rig;
+mod wire;
 
+pub(crate) use self::inbox::Inbox;
 pub(crate) use self::pair::Pair;
 pub(crate) use self::recorder::{Recorder, line};
 pub(crate) use self::rig::Rig;
+pub(crate) use self::wire::Wires;
 
 /// The arguments of a line as redis-cli would split it.
 pub(crate) fn split(line: &str) -> Vec<Vec<u8>> {

@@ -9,7 +9,7 @@ use mtcache_conformance::Value;
 use mtcache_conformance::resp::read_value;
 use mtcache_protocol::Reply;
 
-use super::{Recorder, line, split};
+use super::{Inbox, Recorder, line, split};
 use crate::client::NoMailbox;
 use crate::engine::{Engine, EngineOptions};
 use crate::keyspace::DbIndex;
@@ -66,6 +66,26 @@ impl Rig {
     fn on(engine: Arc<Engine>, clock: Arc<ManualClock>, recorder: Arc<Recorder>) -> Self {
         let client = engine.connect("127.0.0.1:1".into(), "127.0.0.1:2".into(), Box::new(NoMailbox));
         Self { engine, clock, recorder, session: Session::new(client, true), reply: Reply::default() }
+    }
+
+    /// Another session of the same engine, with the mailbox it receives messages in.
+    pub(crate) fn listening(&self) -> (Self, Inbox) {
+        let inbox = Inbox::default();
+        let client = self.engine.connect("127.0.0.1:9".into(), "127.0.0.1:2".into(), Box::new(inbox.clone()));
+        let session = Session::new(client, self.engine.allows_anonymous());
+        let parts = (self.engine.clone(), self.clock.clone(), self.recorder.clone());
+        let rig =
+            Self { engine: parts.0, clock: parts.1, recorder: parts.2, session, reply: Reply::default() };
+        (rig, inbox)
+    }
+
+    /// Runs one line and gives the bytes of its reply or replies.
+    pub(crate) fn raw(&mut self, command: &str) -> Vec<u8> {
+        let args = split(command);
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        self.reply.clear();
+        self.engine.dispatch(&mut self.session, &args, self.clock.now(), &mut self.reply);
+        self.reply.as_bytes().to_vec()
     }
 
     /// Another session of the same engine.

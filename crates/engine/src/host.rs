@@ -1,0 +1,181 @@
+//! What the engine asks of whoever owns it: the node, the server.
+//!
+//! Some commands are about the process and its files (`SHUTDOWN`, `BGSAVE`, half of `INFO`), of which the engine knows
+//! nothing. Every owner registers a [`Host`]; each adds its part to a report, and the first that understands a request
+//! answers it.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::time::UnixMillis;
+
+/// An owner of the engine.
+pub trait Host: Send + Sync {
+    /// Writes what this owner knows into the report.
+    fn report(&self, _report: &mut HostReport) {}
+
+    /// Does what a client asks for; the text becomes the reply. `None` when it is no business of this owner. An error's text
+    /// starts with its code.
+    fn perform(&self, _request: HostRequest) -> Option<Result<String, String>> {
+        None
+    }
+}
+
+/// What a client may ask of the engine's owners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HostRequest {
+    /// `SAVE`: a snapshot, done when this returns.
+    Save,
+    /// `BGSAVE`: a snapshot in the background, later if a rewrite is running and `schedule` is set.
+    BackgroundSave {
+        /// The `SCHEDULE` option.
+        schedule: bool,
+    },
+    /// `BGREWRITEAOF`.
+    RewriteJournal,
+    /// `CONFIG REWRITE`.
+    RewriteConfig,
+    /// `MEMORY PURGE`: give unused memory back to the system.
+    ReleaseMemory,
+    /// `SHUTDOWN`. The reply, if any, is only seen when the server does not go down.
+    Shutdown(ShutdownMode),
+    /// `SHUTDOWN ABORT`.
+    CancelShutdown,
+}
+
+/// How to shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ShutdownMode {
+    /// `SAVE` (true), `NOSAVE` (false), or as the configuration says.
+    pub save: Option<bool>,
+    /// `NOW`: do not wait for replicas.
+    pub now: bool,
+    /// `FORCE`: go down even if saving fails.
+    pub force: bool,
+}
+
+/// What the owners know about themselves, for `INFO`. Whatever nobody fills in stays at its default.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HostReport {
+    /// Path of the binary.
+    pub executable: String,
+    /// Path of the configuration file; empty without one.
+    pub config_file: String,
+    /// Port that is listened on, when it is not the configured one.
+    pub tcp_port: Option<u16>,
+    /// Resident set of the process, in bytes.
+    pub resident_bytes: u64,
+    /// Bytes that the allocator has given out; zero when unknown.
+    pub allocated_bytes: u64,
+    /// Bytes in pages that the allocator uses.
+    pub active_bytes: u64,
+    /// Bytes that the allocator holds physically.
+    pub allocator_resident_bytes: u64,
+    /// The allocator's name.
+    pub allocator: String,
+    /// Memory of the machine, in bytes.
+    pub system_memory: u64,
+    /// Seconds of processor time in the kernel.
+    pub cpu_system: f64,
+    /// Seconds of processor time in the program.
+    pub cpu_user: f64,
+    /// Bytes that wait in clients' buffers.
+    pub client_buffer_bytes: u64,
+    /// Whether data is being loaded.
+    pub is_loading: bool,
+    /// The append-only file, when it is on.
+    pub journal: Option<JournalReport>,
+    /// Snapshots.
+    pub snapshot: SnapshotReport,
+}
+
+/// The state of the append-only file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalReport {
+    /// Bytes of all files.
+    pub current_bytes: u64,
+    /// Bytes after the last rewrite or the start.
+    pub base_bytes: u64,
+    /// Bytes not yet written.
+    pub buffered_bytes: u64,
+    /// Whether the last write succeeded.
+    pub last_write_ok: bool,
+    /// A rewrite is running.
+    pub is_rewriting: bool,
+    /// Rewrites so far.
+    pub rewrites: u64,
+    /// Whether the last rewrite succeeded.
+    pub last_rewrite_ok: bool,
+    /// Syncs that are waiting or running.
+    pub pending_syncs: u64,
+    /// Times a write had to wait for a sync.
+    pub delayed_syncs: u64,
+}
+
+impl Default for JournalReport {
+    fn default() -> Self {
+        Self {
+            current_bytes: 0,
+            base_bytes: 0,
+            buffered_bytes: 0,
+            last_write_ok: true,
+            is_rewriting: false,
+            rewrites: 0,
+            last_rewrite_ok: true,
+            pending_syncs: 0,
+            delayed_syncs: 0,
+        }
+    }
+}
+
+/// The state of snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotReport {
+    /// Changes since the last one.
+    pub changes: u64,
+    /// A snapshot is being written.
+    pub is_running: bool,
+    /// When the last good one ended; the start of the process before the first.
+    pub last_save: Option<UnixMillis>,
+    /// Whether the last one succeeded.
+    pub last_ok: bool,
+    /// Seconds the last one took.
+    pub last_seconds: Option<u64>,
+    /// Snapshots so far.
+    pub saves: u64,
+}
+
+impl Default for SnapshotReport {
+    fn default() -> Self {
+        Self { changes: 0, is_running: false, last_save: None, last_ok: true, last_seconds: None, saves: 0 }
+    }
+}
+
+/// The engine's owners.
+#[derive(Default)]
+pub(crate) struct Hosts(RwLock<Vec<Arc<dyn Host>>>);
+
+impl Hosts {
+    pub(crate) fn add(&self, host: Arc<dyn Host>) {
+        self.0.write().push(host);
+    }
+
+    pub(crate) fn report(&self) -> HostReport {
+        let mut report = HostReport::default();
+        for host in self.all() {
+            host.report(&mut report);
+        }
+        report
+    }
+
+    pub(crate) fn perform(&self, request: HostRequest) -> Option<Result<String, String>> {
+        self.all().iter().find_map(|host| host.perform(request))
+    }
+
+    /// A copy, so that a host may register another one meanwhile.
+    fn all(&self) -> Vec<Arc<dyn Host>> {
+        self.0.read().clone()
+    }
+}
