@@ -48,7 +48,7 @@ fn appends(threads: u32) -> f64 {
                 }
                 black_box(buffer.append_args(0, &[b"SET", &number.to_le_bytes(), &VALUE]));
             }
-            cpu_time() - begin
+            cpu_time().saturating_sub(begin)
         };
         let writers: Vec<_> = (0..threads).map(|_| scope.spawn(append)).collect();
         while writers.iter().any(|writer| !writer.is_finished()) {
@@ -75,7 +75,7 @@ fn groups(dir: &Path) -> Result<u64, Box<dyn Error>> {
     }
     writer.sync()?;
     let bytes = writer.current_size();
-    let each = (cpu_time() - begin).as_nanos() as f64 / f64::from(COMMANDS);
+    let each = cpu_time().saturating_sub(begin).as_nanos() as f64 / f64::from(COMMANDS);
     println!("buffer and write in groups of 1000, one sync: {each:.0} ns a command");
     Ok(bytes)
 }
@@ -89,7 +89,7 @@ fn replay(dir: &Path, bytes: u64) -> Result<(), Box<dyn Error>> {
         Ok(())
     })?;
     black_box(sum);
-    let spent = cpu_time() - begin;
+    let spent = cpu_time().saturating_sub(begin);
     let each = spent.as_nanos() as f64 / report.commands as f64;
     let speed = bytes as f64 / 1e6 / spent.as_secs_f64();
     println!("replay {} commands: {each:.0} ns each, {speed:.0} MB/s", report.commands);

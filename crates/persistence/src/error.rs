@@ -34,6 +34,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     offset: Option<u64>,
+    sound_up_to: Option<u64>,
     source: Option<io::Error>,
 }
 
@@ -57,11 +58,17 @@ impl Error {
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), offset: None, source: None }
+        Self { kind, message: message.into(), offset: None, sound_up_to: None, source: None }
     }
 
-    pub(crate) fn at(mut self, offset: u64) -> Self {
+    /// Up to where the file is sound, in bytes, for an error about damage: all before has been replayed.
+    pub fn sound_up_to(&self) -> Option<u64> {
+        self.sound_up_to
+    }
+
+    pub(crate) fn at(mut self, offset: u64, sound_up_to: u64) -> Self {
         self.offset = Some(offset);
+        self.sound_up_to = Some(sound_up_to);
         self
     }
 
@@ -69,7 +76,7 @@ impl Error {
     pub(crate) fn io(what: impl fmt::Display, source: io::Error) -> Self {
         let advice = advice_for(&source);
         let message = format!("cannot {what}: {source}{advice}");
-        Self { kind: ErrorKind::Io, message, offset: None, source: Some(source) }
+        Self { kind: ErrorKind::Io, message, offset: None, sound_up_to: None, source: Some(source) }
     }
 }
 

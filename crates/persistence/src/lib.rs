@@ -11,6 +11,7 @@
 
 mod aof;
 mod append_fsync;
+mod check;
 mod crc64;
 pub mod disk;
 mod error;
@@ -20,6 +21,7 @@ mod recover;
 
 pub use aof::{AofWriter, Command, PendingSync};
 pub use append_fsync::AppendFsync;
+pub use check::{CheckReport, CheckedFile, Fix, check};
 pub use error::{Error, ErrorKind, Result};
 pub use journal_buffer::{Batch, DEFAULT_JOURNAL_BUFFER_BYTES, JournalBuffer, Room};
 pub use mtcache_engine::Lsn;

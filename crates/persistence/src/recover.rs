@@ -195,22 +195,18 @@ impl Aof {
                      one: commands between it and the next are missing; restore the directory from a backup, or cut \
                      it off with `mtcache check-aof --fix` to go on without them"
                 );
-                return Err(Error::new(ErrorKind::Damaged, message).at(valid_up_to));
+                return Err(Error::new(ErrorKind::Damaged, message).at(valid_up_to, valid_up_to));
             }
             _ if self.options.torn_tail == TornTail::Refuse => {
                 let message = format!(
                     "the AOF file {name} is incomplete: {how}, after offset {valid_up_to}; make a backup of it, then \
                      set aof-load-truncated to yes and start again, or cut it off with `mtcache check-aof --fix`"
                 );
-                return Err(Error::new(ErrorKind::Truncated, message).at(valid_up_to));
+                return Err(Error::new(ErrorKind::Truncated, message).at(valid_up_to, valid_up_to));
             }
             _ => {}
         }
-        let cut = |error| Error::io(format_args!("cut the incomplete end off the AOF file {name}"), error);
-        let mut file = self.disk.open_append(&self.dir.join(name)).map_err(cut)?;
-        file.truncate(valid_up_to).map_err(cut)?;
-        // Before anything is appended: the bytes cut off must not come back in the middle.
-        file.sync_all().map_err(cut)?;
+        cut_off(&*self.disk, &self.dir.join(name), valid_up_to)?;
         Ok(Some(CutOff { file: name.to_owned(), offset: valid_up_to, bytes: len - valid_up_to, reason: how }))
     }
 
@@ -332,7 +328,15 @@ impl Aof {
     }
 }
 
-fn lock(disk: &dyn Disk, dir: &Path, options: &AofOptions) -> Result<Box<dyn DiskLock>> {
+/// Cuts a file off, durably: before anything is appended, so that the bytes do not come back in the middle.
+pub(crate) fn cut_off(disk: &dyn Disk, path: &Path, len: u64) -> Result<()> {
+    let cut = |error| Error::io(format_args!("cut off the end of {}", path.display()), error);
+    let mut file = disk.open_append(path).map_err(cut)?;
+    file.truncate(len).map_err(cut)?;
+    file.sync_all().map_err(cut)
+}
+
+pub(crate) fn lock(disk: &dyn Disk, dir: &Path, options: &AofOptions) -> Result<Box<dyn DiskLock>> {
     let path = dir.join(format!("{}.lock", options.file_name));
     disk.lock(&path).map_err(|error| {
         if error.kind() == std::io::ErrorKind::WouldBlock {

@@ -272,7 +272,7 @@ impl FileReplay<'_> {
 
     fn hand_on(&mut self, in_transaction: bool) -> Result<()> {
         let args = self.scanner.args();
-        let offset = self.scanner.record_offset();
+        let (offset, sound) = (self.scanner.record_offset(), self.valid_up_to);
         let command = Command { db: self.db, args: &args, file: self.name, offset, in_transaction };
         (self.on_command)(command).map_err(|reason| {
             let name: String = args.first().map(|name| name.escape_ascii().take(40).map(char::from).collect())
@@ -282,7 +282,7 @@ impl FileReplay<'_> {
                  version wrote the file, start that one; otherwise make a backup of the file and look at that place",
                 self.name
             );
-            Error::new(ErrorKind::Refused, message)
+            Error::new(ErrorKind::Refused, message).at(offset, sound)
         })?;
         self.commands += 1;
         Ok(())
@@ -301,8 +301,8 @@ impl FileReplay<'_> {
         let (name, sound) = (self.name, self.valid_up_to);
         let message = format!(
             "the AOF file {name} is damaged at offset {offset}: {what}; all before offset {sound} is sound; make a \
-             backup of the file, then cut the damage off with `mtcache check-aof --fix` (or redis-check-aof --fix)"
+             backup of the file, then cut the damage off with `mtcache check-aof --fix`"
         );
-        Error::new(ErrorKind::Damaged, message).at(offset)
+        Error::new(ErrorKind::Damaged, message).at(offset, sound)
     }
 }

@@ -1,0 +1,211 @@
+//! Looks a journal through without loading it, and cuts damage off its end where that is asked for.
+//!
+//! The invariant: nothing on disk changes except by [`Fix::CutOff`], and that changes the last file only, by
+//! making it shorter. Damage in a file before it is reported and left alone: what follows it could not be
+//! replayed on top of a gap.
+
+use std::path::Path;
+
+use crate::aof::{FileOutcome, Tail, Warnings, replay_file};
+use crate::disk::Disk;
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::Manifest;
+use crate::recover::{AofOptions, CutOff, cut_off, lock};
+
+/// Whether to repair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fix {
+    /// Only look.
+    No,
+    /// Cut the last file off where it stops to be sound.
+    CutOff,
+}
+
+/// What was found in one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckedFile {
+    /// Its name.
+    pub name: String,
+    /// Its length, in bytes, before a repair.
+    pub len: u64,
+    /// Up to where it is sound, in bytes.
+    pub sound_up_to: u64,
+    /// Its commands up to there.
+    pub commands: u64,
+    /// What is wrong after that.
+    pub problem: Option<String>,
+}
+
+/// What was found in a journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// Its files, in the order in which they are replayed.
+    pub files: Vec<CheckedFile>,
+    /// What was cut off.
+    pub cut_off: Option<CutOff>,
+    /// Oddities that do no harm, a bounded number.
+    pub warnings: Vec<String>,
+}
+
+impl CheckReport {
+    /// Whether a server would load all of it, as it is now.
+    pub fn is_sound(&self) -> bool {
+        let is_cut = |file: &CheckedFile| self.cut_off.as_ref().is_some_and(|cut| cut.file == file.name);
+        self.files.iter().all(|file| file.problem.is_none() || is_cut(file))
+    }
+}
+
+/// Looks the journal in `dir` through. Fails if there is none, if it is in use, or if it cannot be read at all; what
+/// is wrong within its files is in the report.
+pub fn check(disk: &dyn Disk, dir: &Path, options: &AofOptions, fix: Fix) -> Result<CheckReport> {
+    let aof_dir = dir.join(&options.dir_name);
+    let missing = || {
+        let message =
+            format!("there is no AOF manifest in {}: give the directory of --dir", aof_dir.display());
+        Error::new(ErrorKind::Manifest, message)
+    };
+    if !disk
+        .exists(&aof_dir)
+        .map_err(|error| Error::io(format_args!("look for {}", aof_dir.display()), error))?
+    {
+        return Err(missing());
+    }
+    let _lock = lock(disk, &aof_dir, options)?;
+    let manifest = Manifest::load(disk, &aof_dir, &options.manifest_name())?.ok_or_else(missing)?;
+    let mut report = CheckReport::default();
+    let mut warnings = Warnings::default();
+    for entry in manifest.data_files() {
+        report.files.push(check_file(disk, &aof_dir, &entry.name, options, &mut warnings)?);
+    }
+    report.warnings = warnings.into_texts();
+    if fix == Fix::CutOff {
+        report.cut_off = repair(disk, &aof_dir, &report.files)?;
+    }
+    Ok(report)
+}
+
+fn check_file(
+    disk: &dyn Disk,
+    dir: &Path,
+    name: &str,
+    options: &AofOptions,
+    warnings: &mut Warnings,
+) -> Result<CheckedFile> {
+    let io = |error| Error::io(format_args!("read the AOF file {name}"), error);
+    let file = disk.open_read(&dir.join(name)).map_err(io)?;
+    let len = file.len().map_err(io)?;
+    let mut commands = 0;
+    let outcome = replay_file(file, name, options.max_bulk_bytes, warnings, &mut |command| {
+        let is_known = command.args.first().is_some_and(|name| mtcache_protocol::lookup(name).is_some());
+        commands += 1;
+        if is_known { Ok(()) } else { Err("there is no such command".into()) }
+    });
+    let checked = CheckedFile { name: name.to_owned(), len, sound_up_to: len, commands, problem: None };
+    match outcome {
+        Ok(FileOutcome { tail: Tail::Clean, .. }) => Ok(checked),
+        Ok(FileOutcome { tail, valid_up_to, .. }) => {
+            let problem = Some(format!("{}, after offset {valid_up_to}", tail.describe()));
+            Ok(CheckedFile { sound_up_to: valid_up_to, problem, ..checked })
+        }
+        Err(error) => match error.sound_up_to() {
+            Some(sound_up_to) => Ok(CheckedFile { sound_up_to, problem: Some(error.to_string()), ..checked }),
+            // Not damage that cutting off would mend.
+            None => Err(error),
+        },
+    }
+}
+
+fn repair(disk: &dyn Disk, dir: &Path, files: &[CheckedFile]) -> Result<Option<CutOff>> {
+    let Some((last, earlier)) = files.split_last() else { return Ok(None) };
+    if let Some(broken) = earlier.iter().find(|file| file.problem.is_some()) {
+        let message = format!(
+            "the AOF file {} is not sound after offset {} and not the last one, so cutting it off would leave a gap in \
+             the middle; restore the directory from a backup",
+            broken.name, broken.sound_up_to
+        );
+        return Err(Error::new(ErrorKind::Damaged, message).at(broken.sound_up_to, broken.sound_up_to));
+    }
+    if last.problem.is_none() {
+        return Ok(None);
+    }
+    cut_off(disk, &dir.join(&last.name), last.sound_up_to)?;
+    Ok(Some(CutOff {
+        file: last.name.clone(),
+        offset: last.sound_up_to,
+        bytes: last.len.saturating_sub(last.sound_up_to),
+        reason: "it was not sound after that",
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::disk::SimDisk;
+
+    const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
+    const FIRST: &str = "appendonly.aof.1.incr.aof";
+    const LAST: &str = "appendonly.aof.2.incr.aof";
+
+    fn path(name: &str) -> PathBuf {
+        Path::new("/data/appendonlydir").join(name)
+    }
+
+    fn journal(first: &[u8], last: &[u8]) -> SimDisk {
+        let disk = SimDisk::with_dir("/data/appendonlydir");
+        let manifest = format!("file {FIRST} seq 1 type i\nfile {LAST} seq 2 type i\n");
+        disk.place(path("appendonly.aof.manifest"), manifest.as_bytes());
+        disk.place(path(FIRST), first);
+        disk.place(path(LAST), last);
+        disk
+    }
+
+    fn run(disk: &SimDisk, fix: Fix) -> Result<CheckReport> {
+        check(disk, Path::new("/data"), &AofOptions::default(), fix)
+    }
+
+    #[test]
+    fn a_sound_journal_is_sound_and_stays_as_it_is() {
+        let disk = journal(SET, SET);
+        let report = run(&disk, Fix::CutOff).unwrap();
+        assert!(report.is_sound());
+        assert_eq!(report.files.iter().map(|file| file.commands).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(report.cut_off, None);
+    }
+
+    #[test]
+    fn damage_at_the_end_is_cut_off_only_when_asked_for() {
+        let transaction = b"*1\r\n$5\r\nMULTI\r\n*1\r\n$4\r\nPING\r\n";
+        for damage in [&b"garbage"[..], b"*3\r\n$3\r\nSE", b"\0\0", b"*1\r\n$5\r\nWHAT?\r\n", transaction] {
+            let content = [SET, damage].concat();
+            let disk = journal(SET, &content);
+            let report = run(&disk, Fix::No).unwrap();
+            assert!(!report.is_sound(), "{}", damage.escape_ascii());
+            assert_eq!(disk.content(path(LAST)).unwrap(), content);
+            let report = run(&disk, Fix::CutOff).unwrap();
+            assert!(report.is_sound());
+            assert_eq!(report.cut_off.unwrap().bytes, damage.len() as u64);
+            assert_eq!(disk.content(path(LAST)).unwrap(), SET);
+            assert!(run(&disk, Fix::No).unwrap().is_sound());
+        }
+    }
+
+    #[test]
+    fn damage_before_the_last_file_is_reported_and_left_alone() {
+        let disk = journal(b"garbage", SET);
+        let report = run(&disk, Fix::No).unwrap();
+        assert_eq!(report.files.first().map(|file| file.sound_up_to), Some(0));
+        assert!(run(&disk, Fix::CutOff).unwrap_err().to_string().contains("leave a gap"));
+        assert_eq!(disk.content(path(FIRST)).unwrap(), b"garbage");
+    }
+
+    #[test]
+    fn no_journal_is_an_error_that_says_so_and_makes_none() {
+        let disk = SimDisk::with_dir("/data");
+        assert!(run(&disk, Fix::CutOff).unwrap_err().to_string().contains("no AOF manifest"));
+        assert_eq!(disk.list(Path::new("/data")).unwrap(), [""; 0]);
+    }
+}
