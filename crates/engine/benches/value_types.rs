@@ -1,4 +1,5 @@
-//! Nanoseconds per operation of the value types' hot paths: `cargo bench -p mtcache-engine --bench value_types`.
+//! Nanoseconds per operation of the value types' hot paths: `cargo bench -p mtcache-engine --bench value_types`, with
+//! the names of groups (`hashes`, `sets`, `lists`, `sorted_sets`, `longest`) to run only these.
 //!
 //! Each line is CPU time of this thread, the best of several rounds, because other work on the machine only ever adds.
 //! Making the key is part of it (some 5 ns). The last lines tell the longest single insertion.
@@ -83,11 +84,25 @@ fn longest(what: &str, mut insert: impl FnMut(usize)) {
 
 fn main() {
     let value = [b'v'; 100];
-    hashes(&value);
-    sets();
-    lists(&value);
-    sorted_sets(10_000);
-    sorted_sets(SIZE);
+    let groups: [(&str, &dyn Fn()); 5] = [
+        ("hashes", &|| hashes(&value)),
+        ("sets", &sets),
+        ("lists", &|| lists(&value)),
+        ("sorted_sets", &|| {
+            sorted_sets(10_000);
+            sorted_sets(SIZE);
+        }),
+        ("longest", &longest_insertions),
+    ];
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    for (name, run) in groups {
+        if wanted.is_empty() || wanted.iter().any(|arg| arg == name) {
+            run();
+        }
+    }
+}
+
+fn longest_insertions() {
     let mut set = Set::new();
     longest("SADD, longest of 1M", |i| {
         set.add(&name(i), &LIMITS);
