@@ -23,7 +23,7 @@
 //! Prices, sentiment, on-chain metrics, backtests, position sizes, signals and sessions have their regions ready, with their
 //! TTLs, keys and shapes:
 //!
-//! ```no_run
+//! ```
 //! use mtcache::Cache;
 //! use mtcache::trading::{Extra, Signal, SignalFilter, SignalType, Timestamp, Trading};
 //!

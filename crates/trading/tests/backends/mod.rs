@@ -10,21 +10,26 @@ use mtcache_conformance::programs::{Program, find};
 use mtcache_conformance::servers::{ServerOptions, TestServer};
 use mtcache_trading::{Clock, Timestamp, Trading};
 
-/// The servers that the trading layer is held to.
-const PROGRAMS: [Program; 2] = [Program::Redis, Program::Valkey];
-
-/// A cache over one backend, and the server behind it.
+/// A cache over one backend, and the server behind it; the engine in this process has none.
 pub(crate) struct Backend {
     pub(crate) cache: Cache,
     pub(crate) trading: Trading,
-    pub(crate) server: TestServer,
+    pub(crate) server: Option<TestServer>,
 }
 
 impl Backend {
     /// Another service's cache over the same backend.
     pub(crate) async fn another(&self) -> Trading {
-        let cache = Cache::builder(self.server.url()).prefix("test:").open().await.unwrap();
-        Trading::new(&cache).unwrap()
+        match &self.server {
+            Some(server) => Self::open(&server.url()).await.1,
+            None => Trading::new(&self.cache).unwrap(),
+        }
+    }
+
+    async fn open(url: &str) -> (Cache, Trading) {
+        let cache = Cache::builder(url).prefix("test:").open().await.unwrap();
+        let trading = Trading::new(&cache).unwrap();
+        (cache, trading)
     }
 }
 
@@ -34,22 +39,24 @@ impl Drop for Backend {
     fn drop(&mut self) {}
 }
 
-/// Runs a test body once over each backend that is installed.
+/// Runs a test body once over each backend: the engine in this process, and each server that is installed.
 pub(crate) async fn on_every_backend<F, Fut>(body: F)
 where
     F: Fn(Backend) -> Fut,
     Fut: Future<Output = ()>,
 {
-    for program in PROGRAMS {
-        if program != Program::Redis && find(program).is_err() {
-            eprintln!("not run on {program}: it is not installed");
+    eprintln!("on embedded://");
+    let (cache, trading) = Backend::open("embedded://").await;
+    body(Backend { cache, trading, server: None }).await;
+    for program in Program::ALL {
+        if program == Program::Valkey && find(program).is_err() {
+            eprintln!("not on {program}: it is not installed");
             continue;
         }
         eprintln!("on {program}");
         let server = TestServer::start(program, ServerOptions::new()).unwrap();
-        let cache = Cache::builder(server.url()).prefix("test:").open().await.unwrap();
-        let trading = Trading::new(&cache).unwrap();
-        body(Backend { cache, trading, server }).await;
+        let (cache, trading) = Backend::open(&server.url()).await;
+        body(Backend { cache, trading, server: Some(server) }).await;
     }
 }
 
