@@ -62,13 +62,21 @@ impl SplitIndex {
         let table = self.tables.get_mut(place(hash, tables))?;
         let full = table.len() == table.capacity();
         let before = if full { table.allocation_size() } else { 0 };
-        match table.entry(hash.spread(), |&entry| is_it(entry), |&entry| hash_of(entry).spread()) {
-            Slot::Occupied(slot) => return Some(*slot.get()),
-            Slot::Vacant(slot) => slot.insert(entry),
+        let found = match table.entry(hash.spread(), |&entry| is_it(entry), |&entry| hash_of(entry).spread())
+        {
+            Slot::Occupied(slot) => Some(*slot.get()),
+            Slot::Vacant(slot) => {
+                slot.insert(entry);
+                None
+            }
         };
         if full {
+            // Room is made before the entry is looked for, so a full table grows even when it is found.
             self.owned += allocation_size(table.allocation_size());
             self.owned = self.owned.saturating_sub(allocation_size(before));
+        }
+        if found.is_some() {
+            return found;
         }
         self.len += 1;
         if self.len > tables * PER_TABLE {
@@ -229,6 +237,21 @@ mod tests {
             assert!(moved.get() < 4 * PER_TABLE, "{} moved", moved.get());
         }
         assert!(index.heap_bytes() < 300_000 * 11, "{}", index.heap_bytes());
+    }
+
+    #[test]
+    fn meeting_a_known_entry_again_keeps_the_books() {
+        let mut index = SplitIndex::with_capacity(0);
+        let mut model = BTreeSet::new();
+        for entry in 0..3000 {
+            assert!(insert(&mut index, entry));
+            model.insert(entry);
+            // At some of these sizes the entry's table is full.
+            assert!(!insert(&mut index, entry));
+            let owned: usize = index.tables.iter().map(|t| allocation_size(t.allocation_size())).sum();
+            assert_eq!(index.owned, owned, "after {entry}");
+        }
+        check(&index, &model);
     }
 
     #[test]
