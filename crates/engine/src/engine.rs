@@ -17,6 +17,7 @@ use crate::journal::Journal;
 use crate::keyspace::{
     DEFAULT_DATABASES, DbIndex, EvictionPolicy, EvictionPool, EvictionRules, Keyspace, random_below,
 };
+use crate::latency::LatencyMonitor;
 use crate::monitor::Monitors;
 use crate::notify::{Class, EventClasses};
 use crate::pubsub::PubSub;
@@ -58,6 +59,7 @@ pub struct Engine {
     pub(crate) pubsub: PubSub,
     pub(crate) monitors: Monitors,
     pub(crate) slowlog: SlowLog,
+    pub(crate) latency: LatencyMonitor,
     pub(crate) stats: Stats,
     pub(crate) hosts: Hosts,
     started: UnixMillis,
@@ -79,6 +81,7 @@ impl Engine {
             pubsub: PubSub::new(),
             monitors: Monitors::default(),
             slowlog: SlowLog::default(),
+            latency: LatencyMonitor::default(),
             stats: Stats::new(),
             hosts: Hosts::default(),
             started: clock.now(),

@@ -3,6 +3,8 @@
 //! Everything here is off the fast path: the dispatcher asks one cheap question first ([`Engine::is_observed`], the session's
 //! restriction, its reply mode). Deliberately absent: the commands that switch these things on.
 
+use std::time::Duration;
+
 use mtcache_protocol::{CommandFlags, CommandId, CommandSpec, Reply, lookup, lookup_sub};
 
 use crate::context::Origin;
@@ -26,14 +28,23 @@ pub(crate) struct Observed<'a> {
 }
 
 impl Engine {
-    /// Whether the slow log or `MONITOR` wants the command: two relaxed loads in the usual case.
+    /// Whether the slow log, the latency monitor or `MONITOR` wants the command: two relaxed loads.
     #[inline]
     pub(crate) fn is_observed(&self, nanos: u64) -> bool {
-        let threshold = self.settings.slowlog_micros();
-        (threshold >= 0 && nanos / 1000 >= threshold as u64) || self.monitors.any()
+        nanos >= self.settings.observe_nanos() || self.monitors.any()
     }
 
-    /// Tells the slow log and `MONITOR`.
+    /// Records that an event took long, for `LATENCY`, if it did. Commands record themselves; this is for what the owner of
+    /// the engine does besides, under Redis' names: `aof-write`, `aof-fsync-always`, `expire-cycle`, ...
+    pub fn record_latency(&self, event: &'static str, took: Duration) {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let threshold = self.settings.latency_millis();
+        if threshold > 0 && millis >= threshold {
+            self.latency.record(event, self.now().as_seconds(), millis);
+        }
+    }
+
+    /// Tells the slow log, the latency monitor and `MONITOR`.
     #[cold]
     pub(crate) fn observe(&self, session: &Session, observed: &Observed<'_>) {
         let &Observed { spec, args, nanos, now, db, origin } = observed;
@@ -53,6 +64,10 @@ impl Engine {
                 name: if from_script { Box::default() } else { session.client.labels.lock().name.clone() },
             };
             self.slowlog.add(entry, self.settings.slowlog_len());
+        }
+        if origin != Origin::Script {
+            let event = if spec.flags.contains(CommandFlags::FAST) { "fast-command" } else { "command" };
+            self.record_latency(event, Duration::from_nanos(nanos));
         }
         if self.monitors.any() {
             let source = Source { db, client: &session.client, from_script };

@@ -22,6 +22,9 @@ pub struct Settings {
     lfu_log_factor: AtomicU32,
     lfu_decay_minutes: AtomicU32,
     slowlog_micros: AtomicI64,
+    latency_millis: AtomicU64,
+    /// Nanoseconds from which on somebody wants to know of a command: the lower one of the two above.
+    observe_nanos: AtomicU64,
     slowlog_len: AtomicUsize,
     event_classes: AtomicU16,
     busy_reply_millis: AtomicU64,
@@ -51,6 +54,12 @@ impl Settings {
         self.lfu_log_factor.store(number("lfu-log-factor"), Ordering::Relaxed);
         self.lfu_decay_minutes.store(number("lfu-decay-time"), Ordering::Relaxed);
         self.slowlog_micros.store(config.int("slowlog-log-slower-than"), Ordering::Relaxed);
+        let latency = config.memory("latency-monitor-threshold");
+        self.latency_millis.store(latency, Ordering::Relaxed);
+        let slow =
+            u64::try_from(self.slowlog_micros()).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
+        let late = if latency == 0 { u64::MAX } else { latency.saturating_mul(1_000_000) };
+        self.observe_nanos.store(slow.min(late), Ordering::Relaxed);
         self.slowlog_len.store(size("slowlog-max-len"), Ordering::Relaxed);
         self.event_classes.store(config.int("notify-keyspace-events") as u16, Ordering::Relaxed);
         self.busy_reply_millis.store(config.memory("busy-reply-threshold"), Ordering::Relaxed);
@@ -110,9 +119,19 @@ impl Settings {
     }
 
     /// Microseconds from which on a command is logged as slow; below zero for never.
-    #[inline]
     pub fn slowlog_micros(&self) -> i64 {
         self.slowlog_micros.load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds from which on the latency monitor records an event; zero for never.
+    pub fn latency_millis(&self) -> u64 {
+        self.latency_millis.load(Ordering::Relaxed)
+    }
+
+    /// Nanoseconds from which on a command is logged or recorded as slow.
+    #[inline]
+    pub(crate) fn observe_nanos(&self) -> u64 {
+        self.observe_nanos.load(Ordering::Relaxed)
     }
 
     /// Entries that the slow log keeps.

@@ -6,11 +6,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 use mtcache_protocol::{COMMAND_COUNT, COMMANDS, CommandId, CommandSpec};
 use parking_lot::Mutex;
+
+use crate::histogram::{BUCKETS, Histogram, bucket};
 
 /// What is counted for a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,6 +68,23 @@ struct CommandLane {
     nanos: Counter,
     rejected: Counter,
     failed: Counter,
+    /// Made with the first call, for most commands are never called.
+    durations: OnceLock<Box<[Counter; BUCKETS]>>,
+}
+
+impl CommandLane {
+    #[inline]
+    fn ran(&self, nanos: u64, failed: bool) {
+        self.calls.add(1);
+        self.nanos.add(nanos);
+        if failed {
+            self.failed.add(1);
+        }
+        let durations = self.durations.get_or_init(|| Box::new(std::array::from_fn(|_| Counter::default())));
+        if let Some(counter) = durations.get(bucket(nanos)) {
+            counter.add(1);
+        }
+    }
 }
 
 /// One thread's counters.
@@ -117,6 +136,8 @@ pub(crate) struct Stats {
 struct Sums {
     totals: Totals,
     commands: Vec<CommandStats>,
+    /// By a command's position in the table; only in the baseline.
+    histograms: Vec<(usize, Histogram)>,
 }
 
 impl Stats {
@@ -138,11 +159,7 @@ impl Stats {
     pub(crate) fn ran(&self, command: CommandId, nanos: u64, failed: bool) {
         self.with_lane(|lane| {
             if let Some(counters) = lane.commands.get(command.index()) {
-                counters.calls.add(1);
-                counters.nanos.add(nanos);
-                if failed {
-                    counters.failed.add(1);
-                }
+                counters.ran(nanos, failed);
             }
         });
     }
@@ -227,6 +244,41 @@ impl Stats {
         used
     }
 
+    /// How long the commands took that were called since the last reset.
+    pub(crate) fn histograms(&self) -> Vec<(&'static CommandSpec, Histogram)> {
+        let baseline = self.baseline.lock();
+        let mut found = Vec::new();
+        for (index, mut histogram) in self.sum_histograms() {
+            if let Some((_, then)) = baseline.histograms.iter().find(|(other, _)| *other == index) {
+                for (count, then) in histogram.counts.iter_mut().zip(then.counts) {
+                    *count = count.wrapping_sub(then);
+                }
+            }
+            if let Some(spec) = COMMANDS.get(index).filter(|_| histogram.count() > 0) {
+                found.push((spec, histogram));
+            }
+        }
+        found
+    }
+
+    fn sum_histograms(&self) -> Vec<(usize, Histogram)> {
+        let mut sums: Vec<(usize, Histogram)> = Vec::new();
+        let lanes = self.lanes.lock();
+        for index in 0..COMMAND_COUNT {
+            let mut sum: Option<Histogram> = None;
+            for lane in lanes.iter() {
+                let durations = lane.commands.get(index).and_then(|command| command.durations.get());
+                let Some(durations) = durations else { continue };
+                let sum = sum.get_or_insert_default();
+                for (count, counter) in sum.counts.iter_mut().zip(durations.iter()) {
+                    *count += counter.get();
+                }
+            }
+            sums.extend(sum.map(|sum| (index, sum)));
+        }
+        sums
+    }
+
     /// Error replies by code.
     pub(crate) fn errors(&self) -> Vec<(Box<str>, u64)> {
         self.errors.lock().iter().map(|(code, count)| (code.clone(), *count)).collect()
@@ -234,7 +286,7 @@ impl Stats {
 
     /// Starts counting from zero.
     pub(crate) fn reset(&self) {
-        let sums = self.sums();
+        let sums = Sums { histograms: self.sum_histograms(), ..self.sums() };
         self.rates.lock().clear();
         *self.baseline.lock() = sums;
         self.errors.lock().clear();
@@ -276,7 +328,7 @@ impl Stats {
             totals.writes += lane.writes.get();
         }
         totals.commands = commands.iter().map(|command| command.calls).sum();
-        Sums { totals, commands }
+        Sums { totals, commands, histograms: Vec::new() }
     }
 
     #[inline]

@@ -32,7 +32,7 @@ const SECTIONS: &[(&str, bool, Section)] = &[
     ("Modules", true, |_, _| Ok(())),
     ("Commandstats", false, command_stats),
     ("Errorstats", true, error_stats),
-    ("Latencystats", false, |_, _| Ok(())),
+    ("Latencystats", false, latency_stats),
     ("Cluster", true, |_, out| writeln!(out, "cluster_enabled:0\r")),
     ("Keyspace", true, keyspace),
 ];
@@ -352,6 +352,20 @@ fn command_stats(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
 fn error_stats(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
     for (code, count) in view.ctx.engine.stats.errors() {
         write!(out, "errorstat_{code}:count={count}\r\n")?;
+    }
+    Ok(())
+}
+
+fn latency_stats(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
+    let percentiles = view.ctx.engine.config().words("latency-tracking-info-percentiles");
+    for (spec, histogram) in view.ctx.engine.stats.histograms() {
+        write!(out, "latency_percentiles_usec_{}:", spec.full_name())?;
+        for (place, percentile) in percentiles.iter().enumerate() {
+            let gap = if place == 0 { "" } else { "," };
+            let nanos = histogram.percentile(percentile.parse().unwrap_or_default());
+            write!(out, "{gap}p{percentile}={:.3}", nanos as f64 / 1000.0)?;
+        }
+        out.push_str("\r\n");
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod expire;
 mod generic;
 mod hashes;
 mod info;
+mod latency;
 mod lcs;
 mod lists;
 mod memory;
@@ -91,6 +92,7 @@ const GROUPS: &[&[Row]] = &[
     pubsub::TABLE,
     server::TABLE,
     slowlog::TABLE,
+    latency::TABLE,
     memory::TABLE,
     command::TABLE,
     info::TABLE,

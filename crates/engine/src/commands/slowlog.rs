@@ -1,4 +1,4 @@
-//! SLOWLOG and LATENCY.
+//! SLOWLOG: the commands that took long.
 
 use mtcache_protocol::{Reply, parse_i64};
 
