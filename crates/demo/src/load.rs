@@ -81,7 +81,7 @@ impl Counters {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    fn count<T>(&self, result: Result<T, impl Into<Error>>) -> Option<T> {
+    pub(crate) fn count<T>(&self, result: Result<T, impl Into<Error>>) -> Option<T> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         match result {
             Ok(value) => Some(value),
@@ -163,8 +163,10 @@ impl Load {
             if number % LATE_EVERY == 0
                 && let Some(late) = &before
             {
-                add(&self.counters.late_sent);
-                self.send(late).await;
+                // One that failed is counted as an error; whether it would have been refused nobody knows.
+                if self.send(late).await.is_some() {
+                    add(&self.counters.late_sent);
+                }
             }
             before = Some(tick);
         }
@@ -285,6 +287,8 @@ impl Load {
         let mut random = StdRng::seed_from_u64(4000 + user);
         let name = user_name(user);
         while self.counters.goes_on() {
+            // Also when nothing can be created: a cache that is down is not to be hammered.
+            tokio::time::sleep(THINK * 5).await;
             let mut tokens = Vec::new();
             for _ in 0..random.random_range(1..4) {
                 if let Some((token, _)) =

@@ -149,10 +149,13 @@ impl Demo {
         self.run_load(options, progress, started).await;
         let took = started.elapsed();
         checks.extend(self.checks());
-        let report = self.report(options, took, checks).await?;
+        // A cache that went away during the load is something to report, not a reason to report nothing.
+        let counters = Arc::clone(&self.load.counters);
+        let buffered = counters.count(self.load.signals.signals().len().await).unwrap_or_default();
         if !options.keeps_keys {
-            clear(&self.caches[0]).await?;
+            counters.count(clear(&self.caches[0]).await);
         }
+        let report = self.report(options, took, checks, buffered);
         self.database.close().await;
         Ok(report)
     }
@@ -226,12 +229,13 @@ impl Demo {
         ]
     }
 
-    async fn report(
+    fn report(
         &self,
         options: &DemoOptions,
         took: Duration,
         checks: Vec<Check>,
-    ) -> Result<DemoReport, Error> {
+        signals_buffered: u64,
+    ) -> DemoReport {
         let counters = &self.load.counters;
         let mut stats = self.stats();
         let regions = REGIONS.iter().filter_map(|spec| {
@@ -239,7 +243,7 @@ impl Demo {
             Some(RegionReport::new(spec.name.to_owned(), stats, &self.latencies))
         });
         let regions = regions.collect();
-        Ok(DemoReport {
+        DemoReport {
             cache: without_credentials(&options.url),
             database: self.described_database.clone(),
             took,
@@ -251,7 +255,7 @@ impl Demo {
                 ticks_stored: read(&counters.ticks_stored),
                 ticks_late: read(&counters.ticks_late),
                 signals_pushed: read(&counters.signals_pushed),
-                signals_buffered: self.load.signals.signals().len().await?,
+                signals_buffered,
                 signal_reads: read(&counters.signal_reads),
                 sessions_created: read(&counters.sessions_created),
                 sessions_used: read(&counters.sessions_used),
@@ -265,7 +269,7 @@ impl Demo {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
                 .clone(),
-        })
+        }
     }
 }
 

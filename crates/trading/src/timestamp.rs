@@ -251,4 +251,26 @@ mod tests {
         assert_eq!(early.age(&late), Duration::from_millis(2500));
         assert_eq!(late.age(&early), Duration::ZERO);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_written_is_a_moment_in_range_or_a_typed_error(text in ".{0,40}", number: f64, whole: i64) {
+            for value in [json!(text), json!(number), json!(whole), json!(number.to_string())] {
+                match Timestamp::from_json(&value) {
+                    Ok(moment) => {
+                        proptest::prop_assert!((0.0..TOO_LATE).contains(&moment.epoch_seconds()));
+                        proptest::prop_assert_eq!(serde_json::to_value(moment).unwrap(), value);
+                    }
+                    Err(error) => proptest::prop_assert_eq!(error.kind(), ErrorKind::InvalidTimestamp),
+                }
+            }
+        }
+
+        #[test]
+        fn forms_of_one_moment_are_equal_to_the_microsecond(micros in 0i64..4_000_000_000_000_000) {
+            let moment = Timestamp::from_epoch_seconds(micros as f64 / 1e6).unwrap();
+            let read = Timestamp::parse(&moment.to_iso().to_string()).unwrap();
+            proptest::prop_assert!((read.epoch_seconds() - moment.epoch_seconds()).abs() < 1.5e-6);
+        }
+    }
 }

@@ -9,6 +9,7 @@ use backends::{ManualClock, on_every_backend};
 use mtcache_cache::collections::ZaddOptions;
 use mtcache_cache::{Order, TimeLeft};
 use mtcache_trading::{ErrorKind, Extra, Signal, SignalFilter, SignalType, Timestamp};
+use proptest::prelude::{Strategy as _, any};
 use serde_json::{Value, json};
 
 fn signal(symbol: &str, strength: f64, at: f64) -> Signal {
@@ -321,6 +322,25 @@ async fn buffer_key_of_another_type_is_an_error_not_an_empty_buffer() {
         }
     })
     .await;
+}
+
+#[test]
+fn any_json_object_comes_back_as_it_was_pushed() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let buffer = runtime.block_on(async {
+        let cache = mtcache_cache::Cache::connect("embedded://").await.unwrap();
+        mtcache_trading::Trading::new(&cache).unwrap().signals().clone()
+    });
+    let value = || proptest::prop_oneof![".{0,8}".prop_map(Value::from), any::<i64>().prop_map(Value::from)];
+    let object = proptest::collection::vec(("[a-z\"\\\\ ]{0,4}", value()), 0..5);
+    proptest::proptest!(|(fields in object)| {
+        let signal: Value = fields.into_iter().collect::<serde_json::Map<_, _>>().into();
+        let read = runtime.block_on(async {
+            buffer.push(&signal).await.unwrap();
+            buffer.recent(1).await.unwrap()
+        });
+        proptest::prop_assert_eq!(&read[0].signal, &signal);
+    });
 }
 
 fn at(seconds: f64) -> Timestamp {

@@ -274,4 +274,51 @@ mod tests {
         bad.volatility = Some(f64::NAN);
         assert_eq!(bad.hash().unwrap_err().kind(), ErrorKind::InvalidValue);
     }
+
+    fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
+        use proptest::prelude::*;
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_filter("finite", |number| number.is_finite()).prop_map(Value::from),
+            ".{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec((".{0,4}", inner), 0..4)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// The same JSON with the fields of every object in the opposite order.
+    fn reversed(value: &Value) -> Value {
+        match value {
+            Value::Object(fields) => Value::Object(
+                fields.iter().rev().map(|(name, value)| (name.clone(), reversed(value))).collect(),
+            ),
+            Value::Array(items) => items.iter().map(reversed).collect(),
+            other => other.clone(),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn canonical_form_reads_back_as_the_same_json_whatever_the_order(value in any_json()) {
+            let canonical = canonical_json(&value);
+            proptest::prop_assert_eq!(&canonical, &canonical_json(&reversed(&value)));
+            let again: Value = serde_json::from_str(&canonical).unwrap();
+            proptest::prop_assert_eq!(canonical_json(&again), canonical);
+        }
+
+        #[test]
+        fn rounding_twice_is_rounding_once(value in -1e12f64..1e12, digits in 0u8..12) {
+            for rounding in [Rounding::Decimals(digits), Rounding::Significant(digits)] {
+                let once = rounding.apply(value);
+                proptest::prop_assert_eq!(rounding.apply(once).to_bits(), once.to_bits());
+            }
+        }
+    }
 }
