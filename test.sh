@@ -64,9 +64,10 @@ skipped=0
 summary=()
 running=
 
-# Ctrl-C: what runs in the background ignores it, so it is passed on.
+# Each stage is a process group of its own, so that Ctrl-C can end all of it: what runs in the background ignores it.
+set -m
 stop() {
-  [ -n "$running" ] && kill -TERM "$running" 2>/dev/null
+  [ -n "$running" ] && kill -TERM -- "-$running" 2>/dev/null
   echo "stopped" >&2
   exit 130
 }

@@ -147,8 +147,11 @@ impl Stage {
     }
 
     fn bash(&self, command: &str) -> Command {
-        let mut bash = Command::new("bash");
-        bash.args(["-euo", "pipefail", "-c", command]).current_dir(&self.folder).env("PATH", &self.path);
+        // Should this process be ended in the middle, what it has started ends too.
+        let mut bash = Command::new("setpriv");
+        bash.args(["--pdeathsig", "TERM", "bash", "-euo", "pipefail", "-c", command])
+            .current_dir(&self.folder)
+            .env("PATH", &self.path);
         // Replies as redis-cli shows them at a terminal.
         bash.env("FAKETTY", "1");
         // A group of its own, so that Ctrl-C at the terminal reaches the runner first.

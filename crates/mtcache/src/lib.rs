@@ -63,3 +63,8 @@ pub use mtcache_cache::{
     Age, Cache, CacheBuilder, Condition, Error, ErrorKind, Event, KeyParts, Outcome, Read, ReadOptions,
     Region, RegionPolicy, RegionStats, Result, SetOptions, Source, Staleness, TimeLeft,
 };
+
+/// The examples of the project's README, run as tests of this crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

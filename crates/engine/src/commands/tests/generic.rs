@@ -1,3 +1,5 @@
+//! The generic commands, alone and beside redis-server.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The string commands, alone and beside redis-server.
+
 use std::time::Duration;
 
 use crate::testing::{Pair, Rig};

@@ -1,3 +1,5 @@
+//! Transactions: MULTI, EXEC, WATCH and what aborts them.
+
 use std::time::Duration;
 
 use crate::testing::{Pair, Rig};
