@@ -144,6 +144,22 @@ impl CommandError {
         ))
     }
 
+    /// The text of a subcommand that is known but was given something else than it takes.
+    pub fn wrong_arguments(args: &[&[u8]]) -> Self {
+        let word = |index: usize| args.get(index).copied().unwrap_or_default();
+        let container = word(0).to_ascii_uppercase();
+        Self(Cow::Owned(
+            [
+                b"ERR unknown subcommand or wrong number of arguments for '",
+                clip(word(1), SHOWN),
+                b"'. Try ",
+                &container,
+                b" HELP.",
+            ]
+            .concat(),
+        ))
+    }
+
     /// The whole text: bytes, because it may quote what was sent.
     pub fn text(&self) -> &[u8] {
         &self.0

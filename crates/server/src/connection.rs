@@ -1,6 +1,6 @@
 //! One connection: read what has come, run every complete command, answer all of them with one write.
 //!
-//! Invariants: replies leave in the order of the commands; with `appendfsync always` none leaves before what it saw is
+//! Invariants: replies leave in the order of the commands, and messages before the replies to later commands; with `appendfsync always` none leaves before what it saw is
 //! durable; a connection that sends bytes which are no commands gets an error and is closed. Deliberately absent: what a
 //! command is, and which stream this is (TCP, Unix, in memory).
 
@@ -136,6 +136,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(Progress::Command { consumed }) => {
                     let mut args = Args::new();
                     self.decoder.args(rest, &mut args);
+                    // What reached this client before its command leaves before the command's reply: who has seen a reply
+                    // has seen every message and invalidation that is older.
+                    self.outbox.drain_into(self.output.buffer_mut());
                     engine.dispatch(&mut self.session, &args, now, &mut self.output);
                     *start += consumed;
                     if self.session.wants_close() || self.outbox.is_closed() {

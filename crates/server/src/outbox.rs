@@ -17,6 +17,8 @@ pub const MAX_OUTBOX_BYTES: usize = 32 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     waiting: Mutex<Vec<u8>>,
+    /// Whether `waiting` may hold something, to be asked before each command without taking the lock.
+    filled: AtomicBool,
     closed: AtomicBool,
     wake: Notify,
 }
@@ -24,7 +26,11 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Moves what is waiting to the end of `into`.
     pub(crate) fn drain_into(&self, into: &mut Vec<u8>) {
+        if !self.filled.load(Ordering::Acquire) {
+            return;
+        }
         let mut waiting = self.waiting.lock();
+        self.filled.store(false, Ordering::Release);
         if into.is_empty() {
             std::mem::swap(&mut *waiting, into);
         } else {
@@ -64,8 +70,13 @@ impl Mailbox for OutboxHandle {
                 return;
             }
             waiting.extend_from_slice(bytes);
+            self.0.filled.store(true, Ordering::Release);
         }
         self.0.wake.notify_one();
+    }
+
+    fn drain_into(&self, replies: &mut Vec<u8>) {
+        self.0.drain_into(replies);
     }
 
     fn close(&self) {

@@ -120,7 +120,7 @@ fn own_messages_first(ctx: &mut Ctx<'_, '_>, out: &mut Reply) {
 
 fn channels(ctx: &mut Ctx<'_, '_>, kind: Kind, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     if args.len() > 3 {
-        return Err(wrong_arguments(args));
+        return Err(CommandError::wrong_arguments(args));
     }
     let names = ctx.engine.pubsub.names(kind, args.get(2).copied());
     out.array(names.len());
@@ -163,13 +163,6 @@ fn pubsub_help(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResu
         out,
     );
     Ok(())
-}
-
-fn wrong_arguments(args: &[&[u8]]) -> CommandError {
-    let sub = String::from_utf8_lossy(args.get(1).copied().unwrap_or_default()).into_owned();
-    CommandError::new(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{sub}'. Try PUBSUB HELP."
-    ))
 }
 
 #[cfg(test)]

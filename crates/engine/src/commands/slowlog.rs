@@ -18,6 +18,9 @@ pub(super) const TABLE: &[Row] = &[
 const DEFAULT_COUNT: usize = 10;
 
 fn get(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
+    if args.len() > 3 {
+        return Err(CommandError::wrong_arguments(args));
+    }
     let count = match args.get(2) {
         None => DEFAULT_COUNT,
         Some(count) => {
