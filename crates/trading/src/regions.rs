@@ -128,6 +128,9 @@ impl RegionSpec {
     }
 }
 
+/// What the environment's variables about regions begin with.
+const ENVIRONMENT_PREFIX: &str = "MTCACHE_REGION_";
+
 /// What configuration may change of a region. What is absent stays as shipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -157,6 +160,37 @@ impl RegionTable {
     pub fn with(mut self, id: RegionId, change: RegionChange) -> Self {
         self.0.insert(id, change);
         self
+    }
+
+    /// The same table with what the environment changes: `MTCACHE_REGION_MARKET_DATA_TTL_SECONDS=20`, and `..._STALE_SECONDS`. Other
+    /// variables are passed over; one that names no region, or no number, is an error.
+    ///
+    /// ```
+    /// # use mtcache_trading::RegionTable;
+    /// let table = RegionTable::default().with_environment(std::env::vars())?;
+    /// # Ok::<(), mtcache_trading::Error>(())
+    /// ```
+    pub fn with_environment(
+        mut self,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        for (variable, value) in variables {
+            let Some(rest) = variable.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
+            let wrong = |what: &str| Error::new(ErrorKind::Config, format!("{variable}={value} {what}"));
+            let rest = rest.to_ascii_lowercase();
+            let (name, is_ttl) =
+                match (rest.strip_suffix("_ttl_seconds"), rest.strip_suffix("_stale_seconds")) {
+                    (Some(name), _) => (name, true),
+                    (None, Some(name)) => (name, false),
+                    (None, None) => return Err(wrong("must end in _TTL_SECONDS or _STALE_SECONDS")),
+                };
+            let spec =
+                REGIONS.iter().find(|spec| spec.name == name).ok_or_else(|| wrong("names no region"))?;
+            let seconds = value.trim().parse().map_err(|_| wrong("is no number of seconds"))?;
+            let change = self.0.entry(spec.id).or_default();
+            *if is_ttl { &mut change.ttl_seconds } else { &mut change.stale_seconds } = Some(seconds);
+        }
+        Ok(self)
     }
 
     /// A region's line, as configured; fails if the configuration makes no sense.
@@ -225,6 +259,26 @@ mod tests {
         assert_eq!(line(RegionId::HistoricalKlines), ("historical_klines", 300, 3600));
         assert_eq!(line(RegionId::CircuitBreaker), ("circuit_breaker", 86_400, 0));
         assert_eq!(line(RegionId::RateLimiter), ("rate_limiter", 3600, 0));
+    }
+
+    #[test]
+    fn environment_changes_what_it_names_and_nothing_else() {
+        let with = |variable: &str, value: &str| {
+            RegionTable::default().with_environment([(variable.to_owned(), value.to_owned())])
+        };
+        let table = with("MTCACHE_REGION_MARKET_DATA_TTL_SECONDS", "20").unwrap();
+        assert_eq!(table.spec(RegionId::MarketData).unwrap().ttl, Duration::from_secs(20));
+        assert_eq!(table.spec(RegionId::MarketDataSeries).unwrap().ttl, Duration::from_mins(5));
+        let table = with("MTCACHE_REGION_BACKTEST_STALE_SECONDS", "0.5").unwrap();
+        assert_eq!(table.spec(RegionId::Backtest).unwrap().stale, Stale::For(Duration::from_millis(500)));
+        assert_eq!(with("HOME", "/").unwrap(), RegionTable::default());
+        for (variable, value) in [
+            ("MTCACHE_REGION_MARKET_DATA_TTL", "20"),
+            ("MTCACHE_REGION_NONE_TTL_SECONDS", "20"),
+            ("MTCACHE_REGION_MARKET_DATA_TTL_SECONDS", "soon"),
+        ] {
+            assert_eq!(with(variable, value).unwrap_err().kind(), ErrorKind::Config, "{variable}");
+        }
     }
 
     #[test]

@@ -198,14 +198,20 @@ impl SessionStore {
         let now = self.clock.now();
         let left = stored.ends_at.left_at(&now);
         if left.is_zero() || self.index(&index)?.score(&id).await?.is_none() {
-            self.region.invalidate(&id).await?;
+            // It does not open, whether or not what is left of it can be removed now.
+            if let Err(error) = self.region.invalidate(&id).await {
+                tracing::debug!(%error, "a dead session's key stays until it expires");
+            }
             return Ok(None);
         }
-        self.extend(&index, &id, &now, age, left).await?;
+        // A cache that takes no writes now must not log everybody out; the next use tries again.
+        if let Err(error) = self.extend(&index, &id, &now, age, left).await {
+            tracing::debug!(%error, "a session was not extended");
+        }
         Ok(Some(stored.into_session(id)))
     }
 
-    /// Replaces what the service keeps in a session; false if the session is gone. Its life is not extended.
+    /// Replaces what the service keeps in a session; false if the session is gone. Counts as a use.
     pub async fn update(&self, token: &SessionToken, data: Extra) -> Result<bool, Error> {
         let Some(session) = self.get(token).await? else { return Ok(false) };
         let Session { id, user_id, created_at, ends_at, .. } = session;

@@ -222,6 +222,23 @@ async fn update_replaces_the_data_and_keeps_the_life() {
 }
 
 #[tokio::test]
+async fn cache_without_memory_for_writes_logs_nobody_out() {
+    on_every_backend(|backend| async move {
+        let Some(server) = &backend.server else { return };
+        let sessions = backend.trading.sessions();
+        let (token, session) = sessions.create("ada", Extra::new()).await.unwrap();
+        // Due for re-arming, so that the use wants to write.
+        backend.cache.expire(&format!("session:{}", session.id), Duration::from_secs(100)).await.unwrap();
+        let mut client = server.client().unwrap();
+        client.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).unwrap();
+        client.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+        assert_eq!(sessions.get(&token).await.unwrap(), Some(session));
+        assert!(sessions.create("bob", Extra::new()).await.is_err(), "what cannot be stored is an error");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn dead_server_is_an_error_not_a_logged_out_user() {
     on_every_backend(|mut backend| async move {
         let (token, _) = backend.trading.sessions().create("ada", Extra::new()).await.unwrap();
