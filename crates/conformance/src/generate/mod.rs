@@ -256,7 +256,7 @@ fn spoil(draw: &mut Draw, args: &mut Args) {
         }
         5 => args.truncate(1),
         6 => args[0].make_ascii_lowercase(),
-        7 => args[0] = [b"X".as_slice(), &args[0]].concat(),
+        7 => args[0] = [b"NO".as_slice(), &args[0]].concat(),
         _ => {
             let position = draw.below(args.len());
             // A sort by nothing leaves a set's order open. Never a valid positive number: as a time to live it would end during the test.

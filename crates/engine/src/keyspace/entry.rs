@@ -378,7 +378,12 @@ impl Entry {
                 copy.value_mut();
                 copy
             }
-            ValueRef::String(bytes, _) => Self::string(key, bytes, None, access),
+            ValueRef::String(bytes, _) => {
+                let mut copy = Self::string(key, bytes, None, access);
+                // A text that looks like an integer stays a text.
+                copy.set_kind(self.kind());
+                copy
+            }
             ValueRef::Hash(v) => Self::new(key, Value::Hash(Box::new(v.clone())), None, access),
             ValueRef::List(v) => Self::new(key, Value::List(Box::new(v.clone())), None, access),
             ValueRef::Set(v) => Self::new(key, Value::Set(Box::new(v.clone())), None, access),
@@ -391,7 +396,9 @@ impl Entry {
     pub fn into_renamed(mut self, key: &[u8]) -> Self {
         let expires_at = self.expires_at();
         if matches!(self.kind(), Kind::Inline | Kind::Int) {
-            return Self::string(key, self.inline(), expires_at, self.access());
+            let mut renamed = Self::string(key, self.inline(), expires_at, self.access());
+            renamed.set_kind(self.kind());
+            return renamed;
         }
         let mut renamed = Self::allocate(key, self.kind(), 0, expires_at, self.access());
         renamed.set_address(self.address());
