@@ -6,11 +6,8 @@
 //! transactions of its watchers, notifies, and makes the command appear in the journal. By default the command is journalled
 //! as it came; one whose effect depends on time or chance gives its effect with [`Ctx::journal_as`].
 
-use std::time::Duration;
-
 use crate::engine::Engine;
 use crate::error::CommandError;
-use crate::journal::Effects;
 use crate::keyspace::{
     AccessClock, Collection, DbIndex, Entry, EntryMut, Found, KeyHash, Locked, Shard, Slot, Tracked, Value,
 };
@@ -56,7 +53,6 @@ pub(crate) struct Ctx<'a, 'e> {
     pub(crate) session: &'a mut Session,
     pub(crate) now: UnixMillis,
     pub(crate) origin: Origin,
-    pub(crate) effects: Effects,
     access: AccessClock,
     /// The key that was hashed to find the locks, and its place: most commands have no other.
     known: Option<(*const [u8], Place)>,
@@ -88,14 +84,12 @@ impl<'a, 'e> Ctx<'a, 'e> {
         now: UnixMillis,
         origin: Origin,
     ) -> Self {
-        let effects = std::mem::take(&mut session.effects);
         Self {
             engine,
             locked,
             session,
             now,
             origin,
-            effects,
             access: engine.settings.access_clock(now),
             known: None,
             garbage: Vec::new(),
@@ -326,7 +320,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
 
     /// Number of keys of a database, expired ones included. Every shard has to be locked.
     pub(crate) fn database_len(&mut self, db: DbIndex) -> usize {
-        self.locked.shards().map(|shard| shard.db(db).map_or(0, |db| db.len())).sum()
+        self.locked.shards().map(|shard| shard.len(db)).sum()
     }
 
     /// Empties a database and tells the watchers of the keys that were there. Every shard has to be locked.
@@ -382,14 +376,6 @@ impl<'a, 'e> Ctx<'a, 'e> {
         self.modified(key, Class::Generic, "del");
     }
 
-    /// Tells the watchers of a key, without counting a change.
-    #[inline]
-    pub(crate) fn signal(&mut self, key: &[u8]) {
-        let place = self.place(key);
-        let db = self.db();
-        self.locked.shard(place.shard).signal(db, key);
-    }
-
     /// Publishes a keyspace notification, if that class is switched on.
     #[inline]
     pub(crate) fn notify(&mut self, class: Class, event: &'static str, key: &[u8]) {
@@ -401,16 +387,12 @@ impl<'a, 'e> Ctx<'a, 'e> {
         self.dirty += 1;
     }
 
-    /// Whether the running command has changed anything so far.
-    pub(crate) fn is_dirty(&self) -> bool {
-        self.dirty > 0
-    }
-
     /// Gives the effect of the running command to the journal in place of the command itself; may be called repeatedly.
     pub(crate) fn journal_as(&mut self, args: &[&[u8]]) {
         self.journalled = Journalled::AsGiven;
         if self.is_journalled() {
-            self.effects.push(self.session.db, args);
+            let db = self.session.db;
+            self.session.effects.push(db, args);
         }
     }
 
@@ -452,9 +434,8 @@ impl<'a, 'e> Ctx<'a, 'e> {
         self.dirty > 0 && self.journalled == Journalled::AsItCame
     }
 
-    /// Gives the effects' buffer back to the session and hands out what is to be dropped without locks.
+    /// Hands out what is to be dropped without locks.
     pub(crate) fn finish(mut self) -> Vec<Garbage> {
-        self.session.effects = std::mem::take(&mut self.effects);
         std::mem::take(&mut self.garbage)
     }
 
@@ -511,7 +492,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
         shard.counters.expired += 1;
         shard.signal(db, entry.key());
         if self.is_journalled() {
-            self.effects.push(db, &[b"DEL", entry.key()]);
+            self.session.effects.push(db, &[b"DEL", entry.key()]);
         }
         self.engine.notify(db, Class::Expired, "expired", entry.key());
         self.discard(entry);
@@ -526,10 +507,5 @@ impl<'a, 'e> Ctx<'a, 'e> {
         } else {
             with(self.engine, &mut self.engine.keyspace.lock_all())
         }
-    }
-
-    /// The moment `ttl` from now.
-    pub(crate) fn after(&self, ttl: Duration) -> UnixMillis {
-        self.now.plus(ttl)
     }
 }

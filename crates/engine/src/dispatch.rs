@@ -104,20 +104,20 @@ impl Engine {
         let result = (handler.run)(&mut ctx, args, out);
         if let Some(journal) = self.journal.get() {
             // The usual case, one plain write, goes to the journal without a detour.
-            let lsn = if ctx.effects.is_empty() {
+            let lsn = if ctx.session.effects.is_empty() {
                 ctx.journals_itself().then(|| journal.append(ctx.session.db, Commands::Args(args)))
             } else {
                 if ctx.journals_itself() {
                     let db = ctx.session.db;
-                    ctx.effects.push(db, args);
+                    ctx.session.effects.push(db, args);
                 }
-                ctx.effects.flush(&**journal)
+                ctx.session.effects.flush(&**journal)
             };
             if let Some(lsn) = lsn {
                 ctx.session.last_write = lsn;
             }
         } else {
-            ctx.effects.clear();
+            ctx.session.effects.clear();
         }
         let garbage = ctx.finish();
         drop(locked);
@@ -148,7 +148,7 @@ impl Engine {
             out.truncate(mark);
         }
         if ctx.journals_itself() && ctx.is_journalled() {
-            ctx.effects.push(db, args);
+            ctx.session.effects.push(db, args);
         }
         ctx.begin_command();
         result
@@ -218,17 +218,15 @@ impl Engine {
         match handler.locks {
             Locks::None | Locks::Later | Locks::Exec => (Locked::none(&self.keyspace), None),
             Locks::All => (self.keyspace.lock_all(), None),
-            Locks::Keys => match (spec.key_shape, args) {
-                (KeyShape::First, [_, key, ..]) => {
+            Locks::Keys => {
+                if let (KeyShape::First, [_, key, ..]) = (spec.key_shape, args) {
                     let hash = self.keyspace.hash(key);
-                    (self.keyspace.lock_one(self.keyspace.shard_of(hash)), Some((*key, hash)))
+                    return (self.keyspace.lock_one(self.keyspace.shard_of(hash)), Some((*key, hash)));
                 }
-                _ => {
-                    let mut shards = SmallVec::new();
-                    self.shards_of(spec, args, &mut shards);
-                    (self.keyspace.lock_shards(&mut shards), None)
-                }
-            },
+                let mut shards = SmallVec::new();
+                self.shards_of(spec, args, &mut shards);
+                (self.keyspace.lock_shards(&mut shards), None)
+            }
         }
     }
 
@@ -281,11 +279,11 @@ impl Engine {
         }
         match self.journal.get() {
             Some(journal) => {
-                if let Some(lsn) = ctx.effects.flush(&**journal) {
+                if let Some(lsn) = ctx.session.effects.flush(&**journal) {
                     ctx.session.last_write = lsn;
                 }
             }
-            None => ctx.effects.clear(),
+            None => ctx.session.effects.clear(),
         }
         let garbage = ctx.finish();
         drop(locked);

@@ -253,12 +253,20 @@ impl Engine {
         }
     }
 
+    /// Whether there is surely room below `limit`, told at a glance.
+    #[inline]
+    fn has_room(&self, limit: u64) -> bool {
+        let external = self.external_memory.load(Ordering::Relaxed);
+        usize::try_from(limit)
+            .is_ok_and(|limit| self.keyspace.is_surely_within(limit.saturating_sub(external)))
+    }
+
     /// Whether a write that takes memory may go on: evicts until the use is below `maxmemory`. Called without locks.
     pub(crate) fn make_room(&self, now: UnixMillis) -> bool {
         /// Evictions for one command; a write that needs more leaves the rest to the next.
         const MAX_PER_COMMAND: usize = 10_000;
         let limit = self.settings.maxmemory();
-        if limit == 0 || self.used_memory() as u64 <= limit {
+        if limit == 0 || self.has_room(limit) || self.used_memory() as u64 <= limit {
             return true;
         }
         let mut pool = self.pool.lock();

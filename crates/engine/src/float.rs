@@ -4,6 +4,8 @@
 //! gives the same digits, so that 0.1 plus 0.2 is 0.3 here and 0.30000000000000004 nowhere. Deliberately absent: any
 //! other operation.
 
+use std::fmt::Write;
+
 use rustc_apfloat::ieee::X87DoubleExtended;
 use rustc_apfloat::{Float, Round, Status};
 
@@ -132,7 +134,8 @@ fn whole_digits(significand: u64, shift: u32) -> String {
     let mut limbs = limbs.iter().rev();
     let mut text = limbs.next().map_or_else(String::new, u64::to_string);
     for limb in limbs {
-        text.push_str(&format!("{limb:09}"));
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{limb:09}");
     }
     text
 }

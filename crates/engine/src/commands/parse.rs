@@ -226,8 +226,7 @@ pub(crate) fn cursor(arg: &[u8]) -> Result<u64, CommandError> {
     }
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] => (false, digits),
-        digits => (false, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
     };
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(CommandError::INVALID_CURSOR);

@@ -23,7 +23,7 @@ fn scan(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
     let mut keys = Reply::new(out.version());
     let (mut found, mut left) = (0, filter.count);
     while cursor.shard < shards {
-        let len = ctx.locked.shard(cursor.shard).db(db).map_or(0, |db| db.len() as u64);
+        let len = ctx.locked.shard(cursor.shard).len(db) as u64;
         let mut below = cursor.below.min(len);
         while below > 0 && left > 0 {
             below -= 1;
@@ -107,7 +107,7 @@ fn randomkey(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResu
         let mut pick = random_below(ctx.database_len(db));
         let mut place = None;
         for (number, shard) in ctx.locked.shards().enumerate() {
-            let len = shard.db(db).map_or(0, |db| db.len());
+            let len = shard.len(db);
             if pick < len {
                 place = Some((number, pick as u32));
                 break;

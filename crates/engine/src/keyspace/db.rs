@@ -149,3 +149,7 @@ impl Db {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "db_tests.rs"]
+mod tests;

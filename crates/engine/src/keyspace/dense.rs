@@ -26,7 +26,7 @@ impl<T> Dense<T> {
         self.len
     }
 
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -79,11 +79,9 @@ pub enum StringEncoding {
     Grown,
 }
 
-/// A value on its way into the keyspace or out of it.
+/// A collection on its way into the keyspace.
 #[derive(Debug)]
 pub enum Value {
-    /// A string.
-    String(Vec<u8>),
     /// A hash.
     Hash(Box<Hash>),
     /// A list.
@@ -145,11 +143,10 @@ impl Entry {
         entry
     }
 
-    /// Makes an entry that holds `value`.
+    /// Makes an entry that holds a collection.
     #[must_use]
     pub fn new(key: &[u8], value: Value, expires_at: Option<UnixMillis>, access: u32) -> Self {
         let (kind, address) = match value {
-            Value::String(bytes) => return Self::string(key, &bytes, expires_at, access),
             Value::Hash(v) => (Kind::Hash, Box::into_raw(v) as usize),
             Value::List(v) => (Kind::List, Box::into_raw(v) as usize),
             Value::Set(v) => (Kind::Set, Box::into_raw(v) as usize),
@@ -425,7 +422,8 @@ impl Entry {
         let ttl_part = if expires_at.is_some() { TTL_PART_LEN } else { 0 };
         let payload = if matches!(kind, Kind::Inline | Kind::Int) { value_len } else { POINTER_LEN };
         let layout = block_layout(HEADER_LEN + ttl_part + key.len() + payload);
-        // SAFETY: the layout's size is at least the header's, so not zero.
+        // SAFETY: the layout's size is at least the header's, so not zero; its alignment is the header's.
+        #[allow(clippy::cast_ptr_alignment)]
         let Some(block) = NonNull::new(unsafe { alloc(layout) }.cast::<Header>()) else {
             handle_alloc_error(layout)
         };
@@ -608,3 +606,7 @@ pub fn is_canonical_integer(bytes: &[u8]) -> bool {
 fn parse_fits(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| text.parse::<i64>().is_ok())
 }
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

@@ -42,7 +42,13 @@ pub(crate) struct Keyspace {
     cells: Box<[Cell]>,
     hasher: RandomState,
     databases: usize,
+    /// Bytes in use, behind by less than [`GRAIN`] per shard: so that a write need not add all shards up to see that it
+    /// is far from `maxmemory`, and two threads in different shards seldom write here.
+    coarse_used: AtomicUsize,
 }
+
+/// How far a shard's use may differ from what it has last reported.
+const GRAIN: usize = 16 * 1024;
 
 /// A shard, its lock, and the figures of it that are read without the lock. Alone on its cache lines, so that two
 /// threads in neighbouring shards do not slow each other down.
@@ -68,7 +74,7 @@ impl Keyspace {
                 used: AtomicUsize::new(0),
             })
             .collect();
-        Self { cells, hasher, databases }
+        Self { cells, hasher, databases, coarse_used: AtomicUsize::new(0) }
     }
 
     pub(crate) fn databases(&self) -> usize {
@@ -93,6 +99,26 @@ impl Keyspace {
     /// Bytes in use by all entries and the structures around them, by our own accounting.
     pub(crate) fn used_memory(&self) -> usize {
         self.cells.iter().map(|cell| cell.used.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether the bytes in use are surely no more than `limit`; a false may be wrong.
+    #[inline]
+    pub(crate) fn is_surely_within(&self, limit: usize) -> bool {
+        self.coarse_used.load(Ordering::Relaxed).saturating_add(self.cells.len() * GRAIN) <= limit
+    }
+
+    /// Takes over what a shard uses now. Called under its lock.
+    #[inline]
+    fn publish(&self, cell: &Cell, shard: &mut Shard) {
+        let used = shard.used();
+        if cell.used.load(Ordering::Relaxed) == used {
+            return;
+        }
+        cell.used.store(used, Ordering::Relaxed);
+        if used.abs_diff(shard.reported) >= GRAIN {
+            self.coarse_used.fetch_add(used.wrapping_sub(shard.reported), Ordering::Relaxed);
+            shard.reported = used;
+        }
     }
 
     /// Locks one shard.
@@ -185,9 +211,9 @@ impl<'e> Locked<'e> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        for (index, shard) in &self.guards {
+        for (index, shard) in &mut self.guards {
             if let Some(cell) = self.keyspace.cells.get(*index) {
-                cell.used.store(shard.used(), Ordering::Relaxed);
+                self.keyspace.publish(cell, shard);
             }
         }
     }

@@ -34,15 +34,44 @@ pub(crate) enum Found {
     Expired(Slot),
 }
 
+/// Watchers by database and key; the flag tells the watching client that its transaction is void.
+type Watchers = HashMap<(DbIndex, Box<[u8]>), Vec<Arc<AtomicBool>>, RandomState>;
+
 /// One of the keyspace's shards.
 pub(crate) struct Shard {
     dbs: Vec<Db>,
     hasher: RandomState,
-    /// Bytes in use, by database.
-    used: Box<[usize]>,
-    /// Watchers by database and key; the flag tells the watching client that its transaction is void.
-    watchers: HashMap<(DbIndex, Box<[u8]>), Vec<Arc<AtomicBool>>, RandomState>,
+    account: Account,
+    /// What of it the keyspace has been told; see [`Keyspace`](super::Keyspace).
+    pub(super) reported: usize,
+    watchers: Watchers,
     pub(crate) counters: ShardCounters,
+}
+
+/// Bytes in use: in all, and by database.
+#[derive(Debug)]
+struct Account {
+    total: usize,
+    by_db: Box<[usize]>,
+}
+
+impl Account {
+    /// Something in `db` that took `before` bytes takes `after` now.
+    #[inline]
+    fn settle(&mut self, db: DbIndex, before: usize, after: usize) {
+        if before != after
+            && let Some(part) = self.by_db.get_mut(usize::from(db))
+        {
+            *part = part.wrapping_add(after).wrapping_sub(before);
+            self.total = self.total.wrapping_add(after).wrapping_sub(before);
+        }
+    }
+
+    fn clear(&mut self, db: DbIndex) {
+        if let Some(part) = self.by_db.get(usize::from(db)).copied() {
+            self.settle(db, part, 0);
+        }
+    }
 }
 
 /// Counts kept under the shard's lock and added up for `INFO`.
@@ -70,18 +99,24 @@ impl Shard {
             dbs: (0..databases).map(|_| Db::default()).collect(),
             watchers: HashMap::with_hasher(hasher.clone()),
             hasher,
-            used: vec![0; databases].into_boxed_slice(),
+            account: Account { total: 0, by_db: vec![0; databases].into_boxed_slice() },
+            reported: 0,
             counters: ShardCounters::default(),
         }
     }
 
     #[inline]
     pub(crate) fn used(&self) -> usize {
-        self.used.iter().sum()
+        self.account.total
     }
 
     pub(crate) fn db(&self, db: DbIndex) -> Option<&Db> {
         self.dbs.get(usize::from(db))
+    }
+
+    /// Number of entries of a database, expired ones included.
+    pub(crate) fn len(&self, db: DbIndex) -> usize {
+        self.db(db).map_or(0, Db::len)
     }
 
     fn db_mut(&mut self, db: DbIndex) -> Option<&mut Db> {
@@ -132,47 +167,41 @@ impl Shard {
 
     /// The entry in `slot`, for change in place; the account is settled when the borrow ends.
     pub(crate) fn entry_mut(&mut self, db: DbIndex, slot: Slot) -> Option<EntryMut<'_>> {
-        let used = self.used.get_mut(usize::from(db))?;
         let entry = self.dbs.get_mut(usize::from(db))?.get_mut(slot)?;
         let before = entry.memory();
-        Some(EntryMut { entry, used, before })
+        Some(EntryMut { entry, account: &mut self.account, db, before })
     }
 
     /// Adds or replaces an entry. The replaced one comes back, for the caller to drop after the lock.
     pub(crate) fn put(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) -> Option<Entry> {
-        let Self { dbs, hasher, used, .. } = self;
-        let used = used.get_mut(usize::from(db))?;
-        let db = dbs.get_mut(usize::from(db))?;
-        *used += footprint(&entry);
-        match db.find(hash.0, entry.key()) {
-            Some(slot) => {
-                let old = db.replace(slot, entry);
-                *used = used.saturating_sub(old.as_ref().map_or(0, footprint));
-                old
-            }
-            None => {
-                db.insert(hash.0, entry, hasher);
-                None
-            }
-        }
+        let Self { dbs, hasher, account, .. } = self;
+        let entries = dbs.get_mut(usize::from(db))?;
+        let after = footprint(&entry);
+        let old = if let Some(slot) = entries.find(hash.0, entry.key()) {
+            entries.replace(slot, entry)
+        } else {
+            entries.insert(hash.0, entry, hasher);
+            None
+        };
+        account.settle(db, old.as_ref().map_or(0, footprint), after);
+        old
     }
 
     /// Takes an entry out.
     pub(crate) fn take(&mut self, db: DbIndex, slot: Slot) -> Option<Entry> {
-        let Self { dbs, hasher, used, .. } = self;
-        let used = used.get_mut(usize::from(db))?;
+        let Self { dbs, hasher, account, .. } = self;
         let entry = dbs.get_mut(usize::from(db))?.remove(slot, hasher)?;
-        *used = used.saturating_sub(footprint(&entry));
+        account.settle(db, footprint(&entry), 0);
         Some(entry)
     }
 
     /// Adds an entry whose key is not there.
     #[inline]
     pub(crate) fn insert(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) {
-        let Self { dbs, hasher, used, .. } = self;
-        if let (Some(used), Some(db)) = (used.get_mut(usize::from(db)), dbs.get_mut(usize::from(db))) {
-            *used += footprint(&entry);
-            db.insert(hash.0, entry, hasher);
+        let Self { dbs, hasher, account, .. } = self;
+        if let Some(entries) = dbs.get_mut(usize::from(db)) {
+            account.settle(db, 0, footprint(&entry));
+            entries.insert(hash.0, entry, hasher);
         }
     }
 
@@ -187,9 +216,8 @@ impl Shard {
         expires_at: Option<UnixMillis>,
         clock: AccessClock,
     ) -> Option<Entry> {
-        let used = self.used.get_mut(usize::from(db))?;
-        let db = self.dbs.get_mut(usize::from(db))?;
-        let entry = db.get_mut(slot)?;
+        let entries = self.dbs.get_mut(usize::from(db))?;
+        let entry = entries.get_mut(slot)?;
         let access = clock.touch(entry.access());
         if entry.overwrite_same_size(value, expires_at) {
             entry.set_access(access);
@@ -200,38 +228,37 @@ impl Shard {
             entry.set_string(value);
             entry.set_access(access);
             if entry.expires_at() != expires_at {
-                db.set_expires_at(slot, expires_at);
+                entries.set_expires_at(slot, expires_at);
             }
             None
         } else {
             let new = Entry::string(entry.key(), value, expires_at, access);
-            db.replace(slot, new)
+            entries.replace(slot, new)
         };
-        *used = (*used + db.get(slot).map_or(0, footprint)).saturating_sub(before);
+        let after = entries.get(slot).map_or(0, footprint);
+        self.account.settle(db, before, after);
         old
     }
 
     /// Sets or clears an entry's expiry.
     pub(crate) fn set_expires_at(&mut self, db: DbIndex, slot: Slot, expires_at: Option<UnixMillis>) {
-        let Some(used) = self.used.get_mut(usize::from(db)) else { return };
-        let Some(db) = self.dbs.get_mut(usize::from(db)) else { return };
-        let before = db.get(slot).map_or(0, footprint);
-        db.set_expires_at(slot, expires_at);
-        *used = (*used + db.get(slot).map_or(0, footprint)).saturating_sub(before);
+        let Some(entries) = self.dbs.get_mut(usize::from(db)) else { return };
+        let before = entries.get(slot).map_or(0, footprint);
+        entries.set_expires_at(slot, expires_at);
+        let after = entries.get(slot).map_or(0, footprint);
+        self.account.settle(db, before, after);
     }
 
     /// Empties a database; what it held comes back, to be dropped after the lock.
     pub(crate) fn clear(&mut self, db: DbIndex) -> Db {
-        if let Some(used) = self.used.get_mut(usize::from(db)) {
-            *used = 0;
-        }
+        self.account.clear(db);
         self.db_mut(db).map(std::mem::take).unwrap_or_default()
     }
 
     /// Exchanges two databases.
     pub(crate) fn swap(&mut self, a: DbIndex, b: DbIndex) {
         self.dbs.swap(usize::from(a), usize::from(b));
-        self.used.swap(usize::from(a), usize::from(b));
+        self.account.by_db.swap(usize::from(a), usize::from(b));
     }
 
     /// Makes `flag` go up when the key is next changed.
@@ -295,6 +322,7 @@ fn is_expired(entry: Option<&Entry>, now: UnixMillis) -> bool {
     entry.and_then(Entry::expires_at).is_some_and(|at| at <= now)
 }
 
+/// What an entry takes, with its share of the structures around it.
 #[inline]
 pub(crate) fn footprint(entry: &Entry) -> usize {
     entry.memory() + SLOT_OVERHEAD + if entry.expires_at().is_some() { EXPIRING_OVERHEAD } else { 0 }
@@ -303,7 +331,8 @@ pub(crate) fn footprint(entry: &Entry) -> usize {
 /// An entry borrowed for change; settles the shard's memory account when dropped.
 pub(crate) struct EntryMut<'a> {
     entry: &'a mut Entry,
-    used: &'a mut usize,
+    account: &'a mut Account,
+    db: DbIndex,
     before: usize,
 }
 
@@ -323,7 +352,7 @@ impl DerefMut for EntryMut<'_> {
 
 impl Drop for EntryMut<'_> {
     fn drop(&mut self) {
-        *self.used = (*self.used + self.entry.memory()).saturating_sub(self.before);
+        self.account.settle(self.db, self.before, self.entry.memory());
     }
 }
 
@@ -344,9 +373,8 @@ macro_rules! collections {
             }
 
             fn of(entry: &mut Entry) -> Option<&mut Self> {
-                if Self::of_ref(entry).is_none() {
-                    return None;
-                }
+                // Not `value_mut` at once, which would turn a string into one that grows.
+                Self::of_ref(entry)?;
                 match entry.value_mut() {
                     super::ValueMut::$type(value) => Some(value),
                     _ => None,
@@ -375,7 +403,8 @@ collections!(Hash, List, Set, SortedSet);
 /// A collection borrowed for change; settles the shard's memory account when dropped.
 pub(crate) struct Tracked<'a, T: Collection> {
     value: &'a mut T,
-    used: &'a mut usize,
+    account: &'a mut Account,
+    db: DbIndex,
     before: usize,
 }
 
@@ -386,11 +415,10 @@ impl Shard {
         db: DbIndex,
         slot: Slot,
     ) -> Option<Tracked<'_, T>> {
-        let used = self.used.get_mut(usize::from(db))?;
         let entry = self.dbs.get_mut(usize::from(db))?.get_mut(slot)?;
         let value = T::of(entry)?;
         let before = value.heap_bytes();
-        Some(Tracked { value, used, before })
+        Some(Tracked { value, account: &mut self.account, db, before })
     }
 }
 
@@ -410,6 +438,6 @@ impl<T: Collection> DerefMut for Tracked<'_, T> {
 
 impl<T: Collection> Drop for Tracked<'_, T> {
     fn drop(&mut self) {
-        *self.used = (*self.used + self.value.heap_bytes()).saturating_sub(self.before);
+        self.account.settle(self.db, self.before, self.value.heap_bytes());
     }
 }

@@ -16,6 +16,11 @@ pub(crate) use self::recorder::{Recorder, line};
 pub(crate) use self::rig::Rig;
 pub(crate) use self::wire::Wires;
 
+/// Cases of a property test: `usual`, or what `PROPTEST_CASES` says.
+pub(crate) fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
+}
+
 /// The arguments of a line as redis-cli would split it.
 pub(crate) fn split(line: &str) -> Vec<Vec<u8>> {
     mtcache_protocol::split_args(line.as_bytes()).unwrap_or_else(|| panic!("unbalanced quotes: {line}"))

@@ -1,5 +1,8 @@
 //! The commands against a real redis-server, and what they journal.
 
+mod concurrency;
+mod eviction;
 mod generic;
+mod scan;
 mod strings;
 mod transactions;
