@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::backend::{Backend, Bytes, CachedKey, When};
+use crate::backend::{Backend, Bytes, CachedKey, Entry, When};
 use crate::builder::CacheBuilder;
 use crate::codec;
 use crate::collections::{HashView, SortedSetView};
@@ -162,9 +162,12 @@ impl Cache {
         let ttl = Ttl::new(ttl)?;
         let entries = entries
             .iter()
-            .map(|(key, value)| Ok((CachedKey::new(&self.full_key(key.as_ref())?), codec::encode(value)?)))
+            .map(|(key, value)| {
+                let key = CachedKey::new(&self.full_key(key.as_ref())?);
+                Ok(Entry { key, value: codec::encode(value)?, ttl: Some(ttl) })
+            })
             .collect::<Result<Vec<_>>>()?;
-        self.set_many_full(entries, Some(ttl), &self.0.no_region).await
+        self.set_many_full(&entries, &self.0.no_region).await
     }
 
     /// Deletes keys; no load of them that began before can store again. Says how many there were.
@@ -273,7 +276,10 @@ impl Cache {
 
     /// A key as the backend has it.
     pub fn full_key(&self, key: &str) -> Result<String> {
-        keys::checked(format!("{}{key}", self.0.prefix))
+        let mut full = String::with_capacity(self.0.prefix.len() + key.len());
+        full.push_str(&self.0.prefix);
+        full.push_str(key);
+        keys::checked(full)
     }
 
     fn full_keys<K: AsRef<str>>(&self, keys: &[K]) -> Result<Vec<Bytes>> {
@@ -341,18 +347,13 @@ impl Cache {
         result
     }
 
-    pub(crate) async fn set_many_full(
-        &self,
-        entries: Vec<(CachedKey, Bytes)>,
-        ttl: Option<Ttl>,
-        region: &RegionState,
-    ) -> Result<()> {
+    pub(crate) async fn set_many_full(&self, entries: &[Entry], region: &RegionState) -> Result<()> {
         let mut done = 0;
         let mut result = Ok(());
         for step in entries.chunks(BULK_STEP) {
             result = match self.backend().await {
                 Err(error) => Err(error),
-                Ok(backend) => backend.set_many(step, ttl).await,
+                Ok(backend) => backend.set_many(step).await,
             };
             if result.is_err() {
                 break;
@@ -361,11 +362,11 @@ impl Cache {
         }
         stats::add(&region.counters.sets, done as u64);
         if let Err(error) = &result {
-            let rest: Vec<_> = entries[done..].iter().map(|(key, _)| key.clone()).collect();
+            let rest: Vec<_> = entries[done..].iter().map(|entry| entry.key.clone()).collect();
             self.write_failed(error, &rest, region);
         }
-        for (key, _) in &entries {
-            self.detach(key);
+        for entry in entries {
+            self.detach(&entry.key);
         }
         result
     }
@@ -400,7 +401,7 @@ impl Cache {
     }
 
     pub(crate) async fn invalidate_region(&self, region: &RegionState) -> Result<u64> {
-        let prefix = region.key_prefix();
+        let Some(prefix) = region.key_prefix() else { return Ok(0) };
         let result = match self.backend().await {
             Err(error) => Err(error),
             Ok(backend) => pending::invalidate_prefix(backend, &prefix).await,
@@ -433,7 +434,8 @@ impl Cache {
         stats::count(&region.counters.backend_errors);
         stats::add(&region.counters.invalidations_queued, keys.len() as u64);
         tracing::debug!(region = %region.policy.name, %error, keys = keys.len(), "a write failed; its keys wait to be invalidated");
-        self.0.pending.push(keys, &region.key_prefix());
+        let lost = self.0.pending.push(keys, region.key_prefix().as_deref());
+        stats::add(&region.counters.invalidations_lost, lost);
     }
 
     fn detach(&self, key: &CachedKey) {

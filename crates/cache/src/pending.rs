@@ -5,7 +5,7 @@
 //! kept as whole regions (or everything), which are then invalidated by walking their keys. Deliberately absent: the writes
 //! themselves: they failed, and their callers know.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -27,40 +27,67 @@ pub(crate) struct Pending {
     replaying: tokio::sync::Mutex<()>,
 }
 
+/// Each entry with the number of the failure that put it here last: one that failed again while it was being replayed stays.
 #[derive(Default)]
 struct Queue {
-    keys: HashSet<CachedKey>,
+    keys: HashMap<CachedKey, u64>,
     /// Key prefixes of whole regions.
-    regions: BTreeSet<String>,
+    regions: BTreeMap<String, u64>,
+    failures: u64,
 }
 
 impl Pending {
-    /// Queues the invalidation of keys that all begin with this prefix.
-    pub(crate) fn push<'a>(&self, keys: impl IntoIterator<Item = &'a CachedKey>, region_prefix: &str) {
+    /// Queues the invalidation of keys, which all begin with the prefix of their region if they have one.
+    ///
+    /// When the queue is full the whole region stands in for its keys. Keys of no region have nothing that could: what shares their
+    /// prefix may be anything. Those are given up, loudly; what was stored under them lives until its TTL. Says how many were.
+    pub(crate) fn push<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a CachedKey>,
+        region: Option<&str>,
+    ) -> u64 {
+        let mut lost = 0;
         let mut queue = self.queue.lock();
+        queue.failures += 1;
+        let failure = queue.failures;
         for key in keys {
-            if queue.regions.contains(region_prefix) {
+            if let Some(waiting) = region.and_then(|prefix| queue.regions.get_mut(prefix)) {
+                *waiting = failure;
                 break;
             }
-            if queue.keys.len() >= MAX_KEYS && !queue.keys.contains(key) {
-                tracing::warn!(
-                    region = region_prefix,
-                    "too many invalidations wait; the whole region will be invalidated"
-                );
-                queue.keys.retain(|k| !k.key.starts_with(region_prefix.as_bytes()));
-                queue.regions.insert(region_prefix.to_owned());
-                break;
+            if queue.keys.len() < MAX_KEYS || queue.keys.contains_key(key) {
+                queue.keys.insert(key.clone(), failure);
+                continue;
             }
-            queue.keys.insert(key.clone());
+            let Some(prefix) = region else {
+                lost += 1;
+                continue;
+            };
+            tracing::warn!(
+                region = prefix,
+                "too many invalidations wait; the whole region will be invalidated"
+            );
+            queue.keys.retain(|k, _| !k.key.starts_with(prefix.as_bytes()));
+            queue.regions.insert(prefix.to_owned(), failure);
+            break;
         }
         self.waiting.store(true, Ordering::Release);
+        if lost > 0 {
+            tracing::error!(
+                keys = lost,
+                "too many invalidations wait; these keys keep their old values until their TTL"
+            );
+        }
+        lost
     }
 
     /// Queues the invalidation of everything with this prefix.
     pub(crate) fn push_region(&self, prefix: &str) {
         let mut queue = self.queue.lock();
-        queue.keys.retain(|key| !key.key.starts_with(prefix.as_bytes()));
-        queue.regions.insert(prefix.to_owned());
+        queue.failures += 1;
+        let failure = queue.failures;
+        queue.keys.retain(|key, _| !key.key.starts_with(prefix.as_bytes()));
+        queue.regions.insert(prefix.to_owned(), failure);
         self.waiting.store(true, Ordering::Release);
     }
 
@@ -83,24 +110,31 @@ impl Pending {
         // One at a time; the others wait, since none may read before it is done.
         let _turn = self.replaying.lock().await;
         loop {
-            let batch: Vec<CachedKey> = {
+            let (batch, region) = {
                 let queue = self.queue.lock();
                 if queue.keys.is_empty() && queue.regions.is_empty() {
                     self.waiting.store(false, Ordering::Release);
                     return Ok(());
                 }
-                queue.keys.iter().take(BATCH).cloned().collect()
+                let batch: Vec<_> = queue.keys.iter().take(BATCH).map(|(key, n)| (key.clone(), *n)).collect();
+                (batch, queue.regions.first_key_value().map(|(prefix, n)| (prefix.clone(), *n)))
             };
             if batch.is_empty() {
-                let Some(prefix) = self.queue.lock().regions.first().cloned() else { continue };
+                let Some((prefix, failure)) = region else { continue };
                 invalidate_prefix(backend, &prefix).await?;
-                self.queue.lock().regions.remove(&prefix);
+                let mut queue = self.queue.lock();
+                if queue.regions.get(&prefix) == Some(&failure) {
+                    queue.regions.remove(&prefix);
+                }
                 continue;
             }
-            backend.delete(&batch).await?;
+            let keys: Vec<CachedKey> = batch.iter().map(|(key, _)| key.clone()).collect();
+            backend.delete(&keys).await?;
             let mut queue = self.queue.lock();
-            for key in &batch {
-                queue.keys.remove(key);
+            for (key, failure) in &batch {
+                if queue.keys.get(key) == Some(failure) {
+                    queue.keys.remove(key);
+                }
             }
             tracing::info!(keys = batch.len(), "invalidations that had waited were replayed");
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::backend::CachedKey;
+use crate::backend::{CachedKey, Entry};
 use crate::cache::Cache;
 use crate::codec::{self, Codec};
 use crate::error::{Error, ErrorKind, Result};
@@ -200,9 +200,9 @@ impl RegionState {
         Age::from_ttl(whole, left)
     }
 
-    /// What every key of the region begins with.
-    pub(crate) fn key_prefix(&self) -> String {
-        if self.policy.key_base.is_empty() { self.base.clone() } else { format!("{}:", self.base) }
+    /// What every key of the region begins with; none for the keys that are of no region.
+    pub(crate) fn key_prefix(&self) -> Option<String> {
+        (!self.policy.key_base.is_empty()).then(|| format!("{}:", self.base))
     }
 }
 
@@ -256,12 +256,14 @@ impl<T> Region<T> {
         self.cache.invalidate_region(&self.state).await
     }
 
-    /// Gives an entry the region's whole TTL again; false if it is not there.
+    /// Gives an entry the region's whole TTL again; false if it is not there. Its age counts from here on: this is for what lives by
+    /// being used, such as sessions, not for answers that grow old.
     pub async fn touch(&self, id: impl KeyParts) -> Result<bool> {
         self.expire(id, self.state.policy.ttl).await
     }
 
-    /// Gives an entry a new time to live; false if it is not there.
+    /// Gives an entry a new time to live; false if it is not there. Its age is then told by what is left of that, see
+    /// [`touch`](Self::touch).
     pub async fn expire(&self, id: impl KeyParts, ttl: Duration) -> Result<bool> {
         let key = self.key(id)?;
         self.cache.expire_full(&key, ttl).await
@@ -330,11 +332,22 @@ impl<T: Serialize> Region<T> {
 
     /// Sets several entries with the region's TTL, at most a thousand in one atomic step.
     pub async fn set_many<K: KeyParts>(&self, entries: &[(K, T)]) -> Result<()> {
-        let mut encoded = Vec::with_capacity(entries.len());
+        let mut stored = Vec::with_capacity(entries.len());
+        let mut removed = Vec::new();
         for (id, value) in entries {
-            encoded.push((CachedKey::new(&self.key(id)?), codec::encode(value)?));
+            let key = self.key(id)?;
+            let value = codec::encode(value)?;
+            match self.state.ttl_for(&value) {
+                Some(ttl) => stored.push(Entry { key: CachedKey::new(&key), value, ttl: Some(ttl) }),
+                // As in `set`: "none" that is not kept still ends what was there.
+                None => removed.push(key),
+            }
         }
-        self.cache.set_many_full(encoded, Some(Ttl::new(self.state.policy.ttl)?), &self.state).await
+        self.cache.set_many_full(&stored, &self.state).await?;
+        if !removed.is_empty() {
+            self.cache.delete_full(&removed, &self.state).await?;
+        }
+        Ok(())
     }
 }
 

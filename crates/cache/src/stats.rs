@@ -109,6 +109,8 @@ counters! {
     undecodable,
     /// Invalidations that wait for the backend, counted as they are queued.
     invalidations_queued,
+    /// Invalidations of keys of no region that found the queue full; their old values live until their TTL.
+    invalidations_lost,
 }
 
 impl RegionStats {

@@ -5,7 +5,7 @@
 
 use mtcache_link::{Command, Reply, Script};
 
-use super::{Bytes, CachedKey, Order, When};
+use super::{Bytes, CachedKey, Entry, Order, When};
 use crate::collections::{ScoreRange, ZaddOptions};
 use crate::error::{Error, Result};
 use crate::ttl::{TimeLeft, Ttl};
@@ -65,9 +65,9 @@ pub(super) trait Speaks {
         Ok(stored.into_bytes()?.is_some())
     }
 
-    async fn set_many(&self, entries: &[(CachedKey, Bytes)], ttl: Option<Ttl>) -> Result<()> {
-        let mut commands = vec![Command::new("DEL").args(entries.iter().map(|(key, _)| &key.token))];
-        commands.extend(entries.iter().map(|(key, value)| set_command(key, value, ttl)));
+    async fn set_many(&self, entries: &[Entry]) -> Result<()> {
+        let mut commands = vec![Command::new("DEL").args(entries.iter().map(|entry| &entry.key.token))];
+        commands.extend(entries.iter().map(|entry| set_command(&entry.key, &entry.value, entry.ttl)));
         for reply in self.atomic(commands).await? {
             reply.ok()?;
         }

@@ -32,6 +32,15 @@ impl CachedKey {
     }
 }
 
+/// A value to store.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: CachedKey,
+    pub(crate) value: Bytes,
+    /// None: it does not expire.
+    pub(crate) ttl: Option<Ttl>,
+}
+
 /// When a plain SET stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
@@ -74,7 +83,7 @@ operations! {
     /// Stores and deletes the token; says whether it stored. Without a TTL the key does not expire.
     fn set(&self, key: &CachedKey, value: &[u8], ttl: Option<Ttl>, when: When) -> bool;
     /// Stores all and deletes their tokens in one atomic step.
-    fn set_many(&self, entries: &[(CachedKey, Bytes)], ttl: Option<Ttl>) -> ();
+    fn set_many(&self, entries: &[Entry]) -> ();
     /// Deletes keys and tokens in one atomic step; says how many keys there were.
     fn delete(&self, keys: &[CachedKey]) -> u64;
     fn exists(&self, keys: &[Bytes]) -> u64;

@@ -105,6 +105,9 @@ async fn an_absence_is_cached_for_its_own_time(rig: Rig) {
     let forgetful: Region<Option<u32>> = region(&rig, policy.none_ttl(None)).await;
     forgetful.set("k", &None).await.unwrap();
     assert_eq!(rig.raw_keys().await, Vec::<String>::new());
+    forgetful.set("k", &Some(1)).await.unwrap();
+    forgetful.set_many(&[("j", Some(2)), ("k", None)]).await.unwrap();
+    assert_eq!(rig.raw_keys().await, ["r:j"]);
 }
 
 async fn unreadable_bytes_are_what_the_policy_says(rig: Rig) {

@@ -1,10 +1,12 @@
 //! One backend under test, empty, with what a test needs around it.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use mtcache_cache::{Cache, CacheBuilder, Reply, Script};
+use mtcache_conformance::Program;
 use mtcache_conformance::servers::{ServerOptions, TestServer};
+use mtcache_node::{Answer, Local, Node, NodeOptions};
 
 /// The backends of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,13 +14,19 @@ pub(crate) enum Under {
     Redis,
     RedisOverUnixSocket,
     Valkey,
+    Mtcache,
+    Embedded,
 }
 
 pub(crate) struct Rig {
-    pub(crate) server: TestServer,
-    url: String,
+    backend: Behind,
     /// Without a prefix: what a foreign writer does.
     foreign: Cache,
+}
+
+enum Behind {
+    Server { server: TestServer, url: String },
+    Engine(Arc<Node>),
 }
 
 /// Any command, through whatever backend there is.
@@ -26,15 +34,20 @@ static ANY: LazyLock<Script> = LazyLock::new(|| Script::new("return redis.call(u
 
 impl Rig {
     pub(crate) async fn start(under: Under) -> Self {
-        let options = ServerOptions::new();
-        let server = match under {
-            Under::Redis | Under::RedisOverUnixSocket => TestServer::redis(options),
-            Under::Valkey => TestServer::valkey(options),
+        let started = |program| TestServer::start(program, ServerOptions::new()).unwrap();
+        let over_tcp = |server: TestServer| Behind::Server { url: server.url(), server };
+        let backend = match under {
+            Under::Redis => over_tcp(started(Program::Redis)),
+            Under::RedisOverUnixSocket => {
+                let server = started(Program::Redis);
+                Behind::Server { url: server.unix_url(), server }
+            }
+            Under::Valkey => over_tcp(started(Program::Valkey)),
+            Under::Mtcache => over_tcp(started(Program::Mtcache)),
+            Under::Embedded => Behind::Engine(Arc::new(Node::open(&NodeOptions::default()).unwrap())),
         };
-        let server = server.unwrap();
-        let url = if under == Under::RedisOverUnixSocket { server.unix_url() } else { server.url() };
-        let foreign = Cache::connect(&url).await.unwrap();
-        Self { server, url, foreign }
+        let foreign = builder(&backend).open().await.unwrap();
+        Self { backend, foreign }
     }
 
     /// Another client of the same backend: another process, as far as the cache can tell.
@@ -43,7 +56,20 @@ impl Rig {
     }
 
     pub(crate) fn builder(&self) -> CacheBuilder {
-        Cache::builder(&self.url)
+        builder(&self.backend)
+    }
+
+    /// Has the backend forget all scripts, as a restart would.
+    pub(crate) async fn forget_scripts(&self) {
+        match &self.backend {
+            Behind::Server { server, .. } => {
+                server.client().unwrap().command(&["SCRIPT", "FLUSH"]).unwrap();
+            }
+            Behind::Engine(node) => {
+                let answer = Local::new(Arc::clone(node), 0).unwrap().command(&[b"SCRIPT", b"FLUSH"]).await;
+                assert_eq!(answer, Answer::Bytes(b"OK".to_vec()));
+            }
+        }
     }
 
     /// Does as a foreign writer does.
@@ -65,6 +91,13 @@ impl Rig {
             keys.into_iter().map(|k| String::from_utf8(k.into_bytes().unwrap().unwrap()).unwrap()).collect();
         keys.sort();
         keys
+    }
+}
+
+fn builder(backend: &Behind) -> CacheBuilder {
+    match backend {
+        Behind::Server { url, .. } => Cache::builder(url),
+        Behind::Engine(node) => Cache::builder("embedded://").on_node(Arc::clone(node), 0),
     }
 }
 
@@ -96,6 +129,16 @@ macro_rules! on_every_backend {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn valkey() {
                 super::$name(Rig::start(Under::Valkey).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn our_server() {
+                super::$name(Rig::start(Under::Mtcache).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn embedded() {
+                super::$name(Rig::start(Under::Embedded).await).await;
             }
         })*
     };

@@ -250,6 +250,6 @@ async fn a_server_that_forgot_its_scripts_is_no_trouble(rig: Rig) {
     let options = || minute().if_newer("timestamp");
     for time in 1..4 {
         assert!(cache.set("k", &json!({"timestamp": time}), options()).await.unwrap());
-        rig.server.client().unwrap().command(&["SCRIPT", "FLUSH"]).unwrap();
+        rig.forget_scripts().await;
     }
 }
