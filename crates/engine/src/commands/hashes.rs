@@ -58,7 +58,6 @@ fn hset(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
 fn hsetnx(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     let limits = ctx.engine.settings.encoding_limits();
     let mut hash = ctx.write_or_create::<Hash>(args[1])?;
-    hash.prepare(args[2].len().max(args[3].len()), &limits);
     if hash.contains(args[2]) {
         out.integer(0);
         return Ok(());

@@ -225,10 +225,15 @@ impl Interpreter {
                         Err(error) => error_table(lua, &error),
                     }
                 })?;
-                let setresp = scope.create_function(|_, number: Value| match number.as_i64() {
-                    Some(2) => Ok(version.set(Version::Resp2)),
-                    Some(3) => Ok(version.set(Version::Resp3)),
-                    _ => Err(mlua::Error::runtime("RESP version must be 2 or 3.")),
+                let setresp = scope.create_function(|_, args: MultiValue| {
+                    if args.len() != 1 {
+                        return Err(mlua::Error::runtime("redis.setresp() requires one argument."));
+                    }
+                    match args.front().and_then(Value::as_i64) {
+                        Some(2) => Ok(version.set(Version::Resp2)),
+                        Some(3) => Ok(version.set(Version::Resp3)),
+                        _ => Err(mlua::Error::runtime("RESP version must be 2 or 3.")),
+                    }
                 })?;
                 self.redis.raw_set("call", call_or_raise)?;
                 self.redis.raw_set("pcall", call_or_return)?;

@@ -102,9 +102,7 @@ impl Hash {
     }
 
     /// Leaves the `listpack` encoding if a field or value of `longest` bytes may not be stored in it.
-    ///
-    /// HSETNX does this even when the field exists; [`Hash::set`] does it by itself.
-    pub fn prepare(&mut self, longest: usize, limits: &EncodingLimits) {
+    fn prepare(&mut self, longest: usize, limits: &EncodingLimits) {
         if longest > limits.hash_max_listpack_value {
             self.convert();
         }

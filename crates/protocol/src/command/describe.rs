@@ -31,7 +31,12 @@ impl CommandSpec {
         for spec in self.key_specs {
             write_key_spec(spec, reply);
         }
-        reply.array(self.subcommands.len());
+        // None at all is an empty set, as Redis has it.
+        if self.subcommands.is_empty() {
+            reply.set(0);
+        } else {
+            reply.array(self.subcommands.len());
+        }
         for sub in self.subcommands {
             sub.write_info(reply);
         }
