@@ -20,8 +20,8 @@ pub enum Comparison {
     Unordered,
     /// They have the same pairs of elements in any order.
     UnorderedPairs,
-    /// As `Unordered`, at every depth.
-    DeeplyUnordered,
+    /// As `Unordered`, at every depth, without the notes that are prose for people.
+    CommandInfo,
     /// Times in seconds, equal but for the time between the servers.
     NearSeconds,
     /// Times in milliseconds, likewise.
@@ -48,7 +48,7 @@ pub fn comparison(args: &[Vec<u8>]) -> Comparison {
         (b"HGETALL", _) | (b"CONFIG", b"GET") => Comparison::UnorderedPairs,
         // All of them are too many to compare here, and not the same ones.
         (b"COMMAND", b"INFO") if args.len() == 2 => Comparison::Shape,
-        (b"COMMAND", b"INFO") => Comparison::DeeplyUnordered,
+        (b"COMMAND", b"INFO") => Comparison::CommandInfo,
         (b"TTL" | b"EXPIRETIME", _) => Comparison::NearSeconds,
         (b"PTTL" | b"PEXPIRETIME", _) => Comparison::NearMilliseconds,
         (b"HELLO", _) => Comparison::Hello,
@@ -73,7 +73,7 @@ pub fn equal(args: &[Vec<u8>], ours: &Value, theirs: &Value) -> bool {
         Comparison::Exact | Comparison::Random | Comparison::CompleteScan => false,
         Comparison::Unordered => sorted(ours.clone()) == sorted(theirs.clone()),
         Comparison::UnorderedPairs => sorted_pairs(ours.clone()) == sorted_pairs(theirs.clone()),
-        Comparison::DeeplyUnordered => deeply_sorted(ours.clone()) == deeply_sorted(theirs.clone()),
+        Comparison::CommandInfo => deeply_sorted(ours.clone()) == deeply_sorted(theirs.clone()),
         Comparison::NearSeconds => near(ours, theirs, APART / 1_000),
         Comparison::NearMilliseconds => near(ours, theirs, APART),
         Comparison::Hello => without_id(ours.clone()) == without_id(theirs.clone()),
@@ -129,7 +129,14 @@ pub fn sorted_pairs(value: Value) -> Value {
 }
 
 fn deeply_sorted(value: Value) -> Value {
+    let is_note = |key: &Value| key.bytes() == Some(b"notes");
     sorted(match value {
+        Value::Array(items) if items.first().is_some_and(is_note) => {
+            Value::Array(items.into_iter().skip(2).map(deeply_sorted).collect())
+        }
+        Value::Map(pairs) if pairs.first().is_some_and(|(key, _)| is_note(key)) => {
+            return deeply_sorted(Value::Map(pairs.into_iter().skip(1).collect()));
+        }
         Value::Array(items) => Value::Array(items.into_iter().map(deeply_sorted).collect()),
         Value::Set(items) => Value::Set(items.into_iter().map(deeply_sorted).collect()),
         Value::Map(pairs) => sorted_pairs(Value::Map(

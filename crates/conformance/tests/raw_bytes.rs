@@ -117,7 +117,6 @@ fn inline_commands_are_understood_alike() {
         "$4\r\n",
         "+OK\r\n",
         ":1\r\n",
-        "get\0k\r\n",
         "PING\r\nPING\nPING\r\n",
     ] {
         pair.assert_same(&[&with_mark(line.as_bytes())]);

@@ -51,6 +51,10 @@ impl Engine {
     ) -> Result<(), CommandError> {
         let spec = match resolve(args) {
             Ok(spec) => spec,
+            Err(_) if is_http(args) => {
+                session.close = true;
+                return Ok(());
+            }
             Err(error) => return Err(self.refuse(session, args, error)),
         };
         session.client.touch(spec.id, now);
@@ -321,6 +325,12 @@ impl Engine {
             self.keyspace.lock_one(number).shard(number).unwatch(*db, key, &flag);
         }
     }
+}
+
+/// Whether this is a line of an HTTP request. A browser that was tricked into sending one here could smuggle commands in
+/// what follows, so the connection ends at once and without an answer.
+fn is_http(args: &[&[u8]]) -> bool {
+    args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:"))
 }
 
 /// Finds the command, or the subcommand, and checks the number of arguments.

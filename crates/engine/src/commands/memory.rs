@@ -20,15 +20,16 @@ pub(super) const TABLE: &[Row] = &[
 ];
 
 fn usage(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
-    match args.get(3..).unwrap_or_default() {
-        [] => {}
-        // Our account of a value is exact and kept all the time: nothing has to be sampled.
-        [word, count] if word.eq_ignore_ascii_case(b"samples") => match parse_i64(count) {
-            None => return Err(CommandError::NOT_INTEGER),
-            Some(count) if count < 0 => return Err(CommandError::SYNTAX),
-            Some(_) => {}
-        },
-        _ => return Err(CommandError::SYNTAX),
+    // Our account of a value is exact and kept all the time: nothing has to be sampled.
+    for option in args.get(3..).unwrap_or_default().chunks(2) {
+        match option {
+            [word, count] if word.eq_ignore_ascii_case(b"samples") => match parse_i64(count) {
+                None => return Err(CommandError::NOT_INTEGER),
+                Some(count) if count < 0 => return Err(CommandError::SYNTAX),
+                Some(_) => {}
+            },
+            _ => return Err(CommandError::SYNTAX),
+        }
     }
     match ctx.peek(args[2]) {
         Some(entry) => {

@@ -292,7 +292,19 @@ fn difference(ctx: &mut Ctx<'_, '_>, keys: &[&[u8]]) -> Result<Set, CommandError
     let mut result = Set::new();
     let Some((first, others)) = keys.split_first() else { return Ok(result) };
     let others: Vec<&Set> = others.iter().filter_map(|key| ctx.view_as::<Set>(key)).collect();
-    if let Some(first) = ctx.view_as::<Set>(first) {
+    let Some(first) = ctx.view_as::<Set>(first) else { return Ok(result) };
+    // Redis chooses between asking the others for each member and taking theirs out of a copy; the copy's encoding, which
+    // OBJECT shows, is the one that all members of the first set ask for.
+    let asked = first.len().saturating_mul(others.len() + 1) / 2;
+    let taken_out = others.iter().map(|set| set.len()).fold(first.len(), usize::saturating_add);
+    if asked > taken_out {
+        for member in first {
+            result.add(member.as_bytes(), &limits);
+        }
+        for member in others.into_iter().flatten() {
+            result.remove(member.as_bytes());
+        }
+    } else {
         for member in first.difference(&others) {
             result.add(member.as_bytes(), &limits);
         }

@@ -16,7 +16,7 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 use mlua::chunk::ChunkMode;
 use mlua::{Function, Lua, LuaOptions, MultiValue, StdLib, Table, Value, Variadic};
-use mtcache_protocol::{CommandFlags, Reply, Version, lookup};
+use mtcache_protocol::{CommandFlags, Reply, Version, lookup, lookup_sub};
 use parking_lot::Mutex;
 
 use self::convert::{lua_to_reply, reply_to_lua};
@@ -325,6 +325,14 @@ fn error_table(lua: &Lua, error: &CommandError) -> mlua::Result<Value> {
     Ok(Value::Table(table))
 }
 
+/// Whether the command is there, and the subcommand where it takes one.
+fn is_known(args: &[&[u8]]) -> bool {
+    let spec = args.first().and_then(|name| lookup(name));
+    spec.is_some_and(|spec| {
+        spec.subcommands.is_empty() || args.get(1).is_none_or(|sub| lookup_sub(spec, sub).is_some())
+    })
+}
+
 /// Runs one command for a script: its reply as a Lua value, or its error. The outer error is Lua running out of memory.
 fn call(
     lua: &Lua,
@@ -353,7 +361,7 @@ fn call(
     let args: Args<'_> = owned.iter().map(Vec::as_slice).collect();
     let spec = match resolve(&args) {
         Ok(spec) => spec,
-        Err(_) if lookup(&args[0]).is_none() => {
+        Err(_) if !is_known(&args) => {
             return fail("ERR Unknown Redis command called from script");
         }
         Err(_) => return fail("ERR Wrong number of args calling Redis command from script"),
