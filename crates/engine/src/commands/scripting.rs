@@ -20,28 +20,38 @@ pub(super) const TABLE: &[Row] = &[
 ];
 
 fn eval(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, writes: Writes) -> CommandResult {
-    run(ctx, args[1], args, out, writes)
+    let (keys, rest) = split(args)?;
+    run(ctx, args[1], keys, rest, out, writes)
 }
 
 fn evalsha(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, writes: Writes) -> CommandResult {
+    // Wrong arguments come before a script that is not there.
+    let (keys, rest) = split(args)?;
     let source = ctx.engine.scripts.source(args[1]).ok_or(CommandError::NO_SCRIPT)?;
-    run(ctx, &source, args, out, writes)
+    run(ctx, &source, keys, rest, out, writes)
 }
 
-fn run(
-    ctx: &mut Ctx<'_, '_>,
-    source: &[u8],
-    args: &[&[u8]],
-    out: &mut Reply,
-    writes: Writes,
-) -> CommandResult {
+/// The keys and the other arguments of `EVAL script numkeys key ... arg ...`.
+fn split<'a, 'b>(args: &'a [&'b [u8]]) -> Result<Split<'a, 'b>, CommandError> {
     let numkeys = parse::integer(args[2])?;
     if numkeys < 0 {
         return Err(CommandError::new("ERR Number of keys can't be negative"));
     }
-    let split = args[3..].split_at_checked(usize::try_from(numkeys).unwrap_or(usize::MAX));
-    let (keys, rest) =
-        split.ok_or(CommandError::new("ERR Number of keys can't be greater than number of args"))?;
+    args[3..]
+        .split_at_checked(usize::try_from(numkeys).unwrap_or(usize::MAX))
+        .ok_or(CommandError::new("ERR Number of keys can't be greater than number of args"))
+}
+
+type Split<'a, 'b> = (&'a [&'b [u8]], &'a [&'b [u8]]);
+
+fn run(
+    ctx: &mut Ctx<'_, '_>,
+    source: &[u8],
+    keys: &[&[u8]],
+    rest: &[&[u8]],
+    out: &mut Reply,
+    writes: Writes,
+) -> CommandResult {
     // Writes of the script are journalled by the commands that make them, never by the script.
     ctx.journal_nothing();
     script::run(ctx, source, keys, rest, writes, out)

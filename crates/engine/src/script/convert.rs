@@ -8,15 +8,15 @@ use crate::error::{CommandError, CommandResult};
 /// Tables in tables that a script may return, as deep. Default: 128, as replies may nest.
 const MAX_DEPTH: usize = 128;
 
-/// A reply as the script sees it.
-pub(super) fn reply_to_lua(lua: &Lua, reply: &[u8]) -> mlua::Result<Value> {
+/// A reply of this version as the script sees it.
+pub(super) fn reply_to_lua(lua: &Lua, reply: &[u8], version: Version) -> mlua::Result<Value> {
     match decode_frame(reply) {
-        Ok(Some((frame, _))) => frame_to_lua(lua, &frame),
+        Ok(Some((frame, _))) => frame_to_lua(lua, &frame, version),
         _ => Err(mlua::Error::runtime("a command gave an incomplete reply")),
     }
 }
 
-fn frame_to_lua(lua: &Lua, frame: &Frame) -> mlua::Result<Value> {
+fn frame_to_lua(lua: &Lua, frame: &Frame, version: Version) -> mlua::Result<Value> {
     let text = |bytes: &[u8]| lua.create_string(bytes).map(Value::String);
     let single = |field: &str, value: Value| -> mlua::Result<Value> {
         let table = lua.create_table_with_capacity(0, 1)?;
@@ -28,6 +28,8 @@ fn frame_to_lua(lua: &Lua, frame: &Frame) -> mlua::Result<Value> {
         Frame::Error(error) => single("err", text(error)?)?,
         Frame::Integer(number) => Value::Number(*number as f64),
         Frame::Bulk(bytes) => text(bytes)?,
+        // Only RESP3 has a null of its own, and it is Lua's.
+        Frame::Null | Frame::NullArray if version == Version::Resp3 => Value::Nil,
         Frame::Null | Frame::NullArray => Value::Boolean(false),
         Frame::Boolean(value) => Value::Boolean(*value),
         Frame::Double(number) => single("double", Value::Number(*number))?,
@@ -35,25 +37,25 @@ fn frame_to_lua(lua: &Lua, frame: &Frame) -> mlua::Result<Value> {
         Frame::Array(items) | Frame::Push(items) => {
             let table = lua.create_table_with_capacity(items.len(), 0)?;
             for (index, item) in items.iter().enumerate() {
-                table.raw_set(index + 1, frame_to_lua(lua, item)?)?;
+                table.raw_set(index + 1, frame_to_lua(lua, item, version)?)?;
             }
             Value::Table(table)
         }
         Frame::Map(pairs) => {
             let map = lua.create_table_with_capacity(0, pairs.len())?;
             for (key, value) in pairs {
-                map.raw_set(frame_to_lua(lua, key)?, frame_to_lua(lua, value)?)?;
+                map.raw_set(frame_to_lua(lua, key, version)?, frame_to_lua(lua, value, version)?)?;
             }
             single("map", Value::Table(map))?
         }
         Frame::Set(items) => {
             let set = lua.create_table_with_capacity(0, items.len())?;
             for item in items {
-                set.raw_set(frame_to_lua(lua, item)?, true)?;
+                set.raw_set(frame_to_lua(lua, item, version)?, true)?;
             }
             single("set", Value::Table(set))?
         }
-        Frame::Attributed { reply, .. } => frame_to_lua(lua, reply)?,
+        Frame::Attributed { reply, .. } => frame_to_lua(lua, reply, version)?,
         Frame::Verbatim { format, data } => {
             let inner = lua.create_table_with_capacity(0, 2)?;
             inner.raw_set("format", text(format)?)?;

@@ -383,7 +383,7 @@ fn call(
     let mut reply = Reply::new(version);
     match Engine::run_nested(ctx, spec, runnable, &args, &mut reply) {
         Ok(()) => {
-            let value = reply_to_lua(lua, reply.as_bytes())?;
+            let value = reply_to_lua(lua, reply.as_bytes(), version)?;
             match &value {
                 Value::Table(table) => match table.raw_get::<Value>("err")? {
                     Value::String(text) => Ok(Err(CommandError::new(text.to_string_lossy()))),
