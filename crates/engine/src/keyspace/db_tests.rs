@@ -1,3 +1,5 @@
+//! A database's part of a shard, against a model.
+
 use std::collections::BTreeMap;
 
 use ahash::RandomState;

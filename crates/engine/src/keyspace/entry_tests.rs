@@ -1,3 +1,5 @@
+//! Entries: what was put in comes out, in every form and size.
+
 use proptest::prelude::*;
 
 use super::*;

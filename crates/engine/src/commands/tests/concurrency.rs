@@ -1,3 +1,5 @@
+//! Many threads on one engine: what they do adds up, and none waits for ever.
+
 use std::thread;
 
 use crate::testing::Rig;

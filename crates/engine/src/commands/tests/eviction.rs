@@ -1,3 +1,5 @@
+//! `maxmemory` as clients meet it: what goes, what stays, when writes are refused.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! SCAN and its family: nothing that stays is missed, however the keyspace changes meanwhile.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
