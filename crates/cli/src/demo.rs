@@ -15,7 +15,7 @@ use crate::launch::{Running, wait_for_stop};
 /// `DATABASE_URL` names another.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// Run against this cache instead: redis://host:port/db, unix:///path.
+    /// Run against this cache instead: `redis://host:port/db`, `unix:///path`.
     #[arg(long, env = "MTCACHE_URL")]
     url: Option<String>,
     /// Seconds of load, 5 to 110.

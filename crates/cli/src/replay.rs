@@ -50,9 +50,9 @@ impl Replay {
         let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
         let report = runtime.block_on(self.replay())?;
         if self.json {
-            println!("{}", report.to_json())
+            println!("{}", report.to_json());
         } else {
-            println!("{report}")
+            println!("{report}");
         }
         Ok(())
     }

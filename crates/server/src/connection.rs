@@ -153,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     return Pause::NeedMore(hint);
                 }
                 Err(error) => {
-                    self.output.error(&format!("ERR {error}"));
+                    error.write_to(&mut self.output);
                     return Pause::Close;
                 }
             }

@@ -41,7 +41,7 @@ pub struct Bind {
 pub struct ServerOptions {
     /// TCP port; `Some(0)` lets the system choose, `None` means no TCP. Default: 6379.
     pub port: Option<u16>,
-    /// Addresses to listen on. Default: 127.0.0.1 and, where there is one, ::1.
+    /// Addresses to listen on. Default: 127.0.0.1 and, where there is one, `::1`.
     pub bind: Vec<Bind>,
     /// Length of the queue of connections to be accepted. Default: 511.
     pub tcp_backlog: i32,

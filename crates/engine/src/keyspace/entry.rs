@@ -8,6 +8,8 @@
 //! is the only one in the crate that may use `unsafe`, each use with its reason. Deliberately absent: any notion of
 //! shards, clocks or policies.
 #![allow(unsafe_code)]
+// Blocks are allocated with the header's alignment.
+#![allow(clippy::cast_ptr_alignment)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
@@ -70,7 +72,7 @@ impl Kind {
 
 /// How the bytes of a string came to be, which `OBJECT ENCODING` shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StringEncoding {
+pub(crate) enum StringEncoding {
     /// The canonical decimal text of a 64-bit integer.
     Int,
     /// Any other string that was stored whole.
@@ -81,7 +83,7 @@ pub enum StringEncoding {
 
 /// A collection on its way into the keyspace.
 #[derive(Debug)]
-pub enum Value {
+pub(crate) enum Value {
     /// A hash.
     Hash(Box<Hash>),
     /// A list.
@@ -94,7 +96,7 @@ pub enum Value {
 
 /// A stored value, borrowed.
 #[derive(Debug, Clone, Copy)]
-pub enum ValueRef<'a> {
+pub(crate) enum ValueRef<'a> {
     /// A string's bytes and encoding.
     String(&'a [u8], StringEncoding),
     /// A hash.
@@ -109,7 +111,7 @@ pub enum ValueRef<'a> {
 
 /// A stored collection, or a string that grows, borrowed for change.
 #[derive(Debug)]
-pub enum ValueMut<'a> {
+pub(crate) enum ValueMut<'a> {
     /// A string that grows in place.
     String(&'a mut Vec<u8>),
     /// A hash.
@@ -123,7 +125,7 @@ pub enum ValueMut<'a> {
 }
 
 /// A key, its value, its expiry and its access record. Owns its block.
-pub struct Entry(NonNull<Header>);
+pub(crate) struct Entry(NonNull<Header>);
 
 // SAFETY: an entry owns its block and everything the block points to, all of which is `Send`.
 unsafe impl Send for Entry {}
@@ -134,7 +136,7 @@ impl Entry {
     /// Makes an entry that holds a string. `key` is at most [`MAX_KEY_LEN`] bytes, `value` below 2 GB; the command
     /// layer has refused anything longer, and a longer one is cut here rather than trusted.
     #[must_use]
-    pub fn string(key: &[u8], value: &[u8], expires_at: Option<UnixMillis>, access: u32) -> Self {
+    pub(crate) fn string(key: &[u8], value: &[u8], expires_at: Option<UnixMillis>, access: u32) -> Self {
         let kind = if is_canonical_integer(value) { Kind::Int } else { Kind::Inline };
         let value = value.get(..VALUE_LEN_MASK as usize).unwrap_or(value);
         let entry = Self::allocate(key, kind, value.len(), expires_at, access);
@@ -145,7 +147,7 @@ impl Entry {
 
     /// Makes an entry that holds a collection.
     #[must_use]
-    pub fn new(key: &[u8], value: Value, expires_at: Option<UnixMillis>, access: u32) -> Self {
+    pub(crate) fn new(key: &[u8], value: Value, expires_at: Option<UnixMillis>, access: u32) -> Self {
         let (kind, address) = match value {
             Value::Hash(v) => (Kind::Hash, Box::into_raw(v) as usize),
             Value::List(v) => (Kind::List, Box::into_raw(v) as usize),
@@ -158,13 +160,13 @@ impl Entry {
     }
 
     /// The key.
-    pub fn key(&self) -> &[u8] {
+    pub(crate) fn key(&self) -> &[u8] {
         // SAFETY: the block holds `key_len` initialised bytes at this offset for as long as `self` lives.
         unsafe { slice::from_raw_parts(self.byte(HEADER_LEN + self.ttl_part_len()), self.key_len()) }
     }
 
     /// The value.
-    pub fn value(&self) -> ValueRef<'_> {
+    pub(crate) fn value(&self) -> ValueRef<'_> {
         match self.kind() {
             Kind::Inline => ValueRef::String(self.inline(), StringEncoding::Whole),
             Kind::Int => ValueRef::String(self.inline(), StringEncoding::Int),
@@ -179,7 +181,7 @@ impl Entry {
 
     /// The bytes, if the value is a string.
     #[inline]
-    pub fn string_bytes(&self) -> Option<&[u8]> {
+    pub(crate) fn string_bytes(&self) -> Option<&[u8]> {
         match self.kind() {
             Kind::Inline | Kind::Int => Some(self.inline()),
             // SAFETY: as in `value`.
@@ -189,7 +191,7 @@ impl Entry {
     }
 
     /// The value, for change in place. A string becomes one that can grow.
-    pub fn value_mut(&mut self) -> ValueMut<'_> {
+    pub(crate) fn value_mut(&mut self) -> ValueMut<'_> {
         match self.kind() {
             Kind::Inline | Kind::Int => {
                 let bytes = self.inline().to_vec();
@@ -211,12 +213,12 @@ impl Entry {
     }
 
     /// Replaces whatever the value was by a string, keeping the key, the expiry and the access record.
-    pub fn set_string(&mut self, value: &[u8]) {
+    pub(crate) fn set_string(&mut self, value: &[u8]) {
         self.store(value, if is_canonical_integer(value) { Kind::Int } else { Kind::Inline });
     }
 
     /// As [`set_string`](Self::set_string), but never with the integer encoding: what `INCRBYFLOAT` stores.
-    pub fn set_text(&mut self, value: &[u8]) {
+    pub(crate) fn set_text(&mut self, value: &[u8]) {
         self.store(value, Kind::Inline);
     }
 
@@ -261,7 +263,7 @@ impl Entry {
 
     /// When the entry expires, if it does.
     #[inline]
-    pub fn expires_at(&self) -> Option<UnixMillis> {
+    pub(crate) fn expires_at(&self) -> Option<UnixMillis> {
         if !self.has_ttl() {
             return None;
         }
@@ -271,7 +273,7 @@ impl Entry {
 
     /// Sets or clears the expiry. The position in the list of expiring keys is undefined until
     /// [`set_ttl_index`](Self::set_ttl_index).
-    pub fn set_expires_at(&mut self, expires_at: Option<UnixMillis>) {
+    pub(crate) fn set_expires_at(&mut self, expires_at: Option<UnixMillis>) {
         let old = self.layout();
         let payload_len = old.size() - HEADER_LEN - self.ttl_part_len();
         match (expires_at, self.has_ttl()) {
@@ -305,7 +307,7 @@ impl Entry {
     }
 
     /// Position in the shard's list of expiring keys; zero without an expiry.
-    pub fn ttl_index(&self) -> u32 {
+    pub(crate) fn ttl_index(&self) -> u32 {
         if !self.has_ttl() {
             return 0;
         }
@@ -314,7 +316,7 @@ impl Entry {
     }
 
     /// Records the position in the shard's list of expiring keys; does nothing without an expiry.
-    pub fn set_ttl_index(&mut self, index: u32) {
+    pub(crate) fn set_ttl_index(&mut self, index: u32) {
         if self.has_ttl() {
             // SAFETY: as in `expires_at`, and `&mut self` is unique.
             unsafe { self.byte_mut(HEADER_LEN + 8).cast::<u32>().write_unaligned(index) };
@@ -323,19 +325,19 @@ impl Entry {
 
     /// The eviction policy's record.
     #[inline]
-    pub fn access(&self) -> u32 {
+    pub(crate) fn access(&self) -> u32 {
         self.header().access
     }
 
     /// Replaces the eviction policy's record.
     #[inline]
-    pub fn set_access(&mut self, access: u32) {
+    pub(crate) fn set_access(&mut self, access: u32) {
         // SAFETY: the header is initialised and `&mut self` is unique.
         unsafe { (*self.0.as_ptr()).access = access };
     }
 
     /// Bytes that the allocator has given for this entry and all it holds.
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         let heap = match self.kind() {
             Kind::Inline | Kind::Int => 0,
             // SAFETY: as in `value`.
@@ -355,7 +357,7 @@ impl Entry {
     }
 
     /// The name that `TYPE` gives.
-    pub fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         match self.kind() {
             Kind::Inline | Kind::Int | Kind::Heap => "string",
             Kind::Hash => "hash",
@@ -367,7 +369,7 @@ impl Entry {
 
     /// A copy of the value under another key, without expiry.
     #[must_use]
-    pub fn copy_as(&self, key: &[u8]) -> Self {
+    pub(crate) fn copy_as(&self, key: &[u8]) -> Self {
         let access = self.access();
         match self.value() {
             ValueRef::String(bytes, StringEncoding::Grown) => {
@@ -390,7 +392,7 @@ impl Entry {
 
     /// The same value under another key, with the same expiry and access record.
     #[must_use]
-    pub fn into_renamed(mut self, key: &[u8]) -> Self {
+    pub(crate) fn into_renamed(mut self, key: &[u8]) -> Self {
         let expires_at = self.expires_at();
         if matches!(self.kind(), Kind::Inline | Kind::Int) {
             let mut renamed = Self::string(key, self.inline(), expires_at, self.access());
@@ -589,7 +591,7 @@ fn block_layout(size: usize) -> Layout {
 }
 
 /// Whether `bytes` is the one decimal text of a 64-bit signed integer, which Redis stores as a number.
-pub fn is_canonical_integer(bytes: &[u8]) -> bool {
+pub(crate) fn is_canonical_integer(bytes: &[u8]) -> bool {
     let (negative, digits) = match bytes {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, bytes),

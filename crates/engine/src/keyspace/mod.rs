@@ -19,7 +19,8 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 pub(crate) use self::db::Slot;
-pub use self::entry::{Entry, MAX_KEY_LEN, StringEncoding, Value, ValueMut, ValueRef};
+pub use self::entry::MAX_KEY_LEN;
+pub(crate) use self::entry::{Entry, StringEncoding, Value, ValueMut, ValueRef};
 pub use self::eviction::EvictionPolicy;
 pub(crate) use self::eviction::{
     AccessClock, EvictionPool, EvictionRules, LfuParameters, idle_millis, random, random_below,

@@ -96,7 +96,7 @@ fn whole_part(number: f64) -> i64 {
 fn write_table(table: &Table, version: Version, out: &mut Reply, depth: usize) -> CommandResult {
     let field = |name: &str| table.raw_get::<Value>(name).unwrap_or(Value::Nil);
     if let Value::String(text) = field("err") {
-        out.error(&text.to_string_lossy());
+        out.error(text.to_string_lossy());
         return Ok(());
     }
     if let Value::String(text) = field("ok") {

@@ -36,7 +36,7 @@ const PRELUDE: &str = include_str!("prelude.lua");
 pub(crate) enum Writes {
     /// It may.
     Allowed,
-    /// It may not: EVAL_RO, EVALSHA_RO, a `no-writes` flag.
+    /// It may not: `EVAL_RO`, `EVALSHA_RO`, a `no-writes` flag.
     Refused,
 }
 
@@ -230,10 +230,11 @@ impl Interpreter {
                         return Err(mlua::Error::runtime("redis.setresp() requires one argument."));
                     }
                     match args.front().and_then(Value::as_i64) {
-                        Some(2) => Ok(version.set(Version::Resp2)),
-                        Some(3) => Ok(version.set(Version::Resp3)),
-                        _ => Err(mlua::Error::runtime("RESP version must be 2 or 3.")),
+                        Some(2) => version.set(Version::Resp2),
+                        Some(3) => version.set(Version::Resp3),
+                        _ => return Err(mlua::Error::runtime("RESP version must be 2 or 3.")),
                     }
+                    Ok(())
                 })?;
                 self.redis.raw_set("call", call_or_raise)?;
                 self.redis.raw_set("pcall", call_or_return)?;

@@ -31,9 +31,9 @@ fn eval_with(script: &str, rest: &[&[u8]]) -> String {
     out.clear();
     let mut args: Vec<&[u8]> = vec![b"EVAL", script.as_bytes()];
     if rest.is_empty() {
-        args.push(b"0")
+        args.push(b"0");
     } else {
-        args.extend(rest)
+        args.extend(rest);
     }
     engine.dispatch(&mut session, &args, engine.now(), &mut out);
     String::from_utf8_lossy(out.as_bytes()).into_owned()
