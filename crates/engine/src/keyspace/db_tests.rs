@@ -115,6 +115,7 @@ impl Tested {
         ttl.map(|ttl| UnixMillis(self.now.0 + u64::from(ttl)))
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "a step is done once")]
     fn apply(&mut self, step: Step) {
         match step {
             Step::Put { db, key, len, ttl } => {

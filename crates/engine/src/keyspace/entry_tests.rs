@@ -55,6 +55,7 @@ enum Stored {
     Hash(usize),
 }
 
+#[allow(clippy::unnecessary_box_returns, reason = "an entry takes its collection in a box")]
 fn hash_of(len: usize) -> Box<Hash> {
     let mut hash = Hash::default();
     for i in 0..len {

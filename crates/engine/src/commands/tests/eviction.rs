@@ -128,11 +128,11 @@ fn lfu_forgets_with_time() {
     }
     let freq = |rig: &mut Rig| rig.run("OBJECT FREQ k1")[1..].parse::<i32>().unwrap();
     let hot = freq(&mut rig);
-    rig.advance(Duration::from_secs(5 * 60));
+    rig.advance(Duration::from_mins(5));
     assert_eq!(freq(&mut rig), hot - 5, "one less per minute");
     configure(&rig, &[("lfu-decay-time", "0")]);
     assert_eq!(freq(&mut rig), hot, "zero turns the decay off");
-    rig.advance(Duration::from_secs(24 * 3600));
+    rig.advance(Duration::from_hours(24));
     configure(&rig, &[("lfu-decay-time", "1")]);
     assert_eq!(freq(&mut rig), 0);
 }
@@ -172,7 +172,7 @@ fn expired_keys_go_without_being_asked_for() {
         other.run(&format!("SET forever{i} v"));
     }
     rig.journal();
-    rig.advance(Duration::from_millis(3000));
+    rig.advance(Duration::from_secs(3));
     let mut cycles = 0;
     while rig.engine.expire_cycle(200) {
         cycles += 1;
