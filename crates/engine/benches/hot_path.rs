@@ -1,5 +1,5 @@
 //! What GET, SET and their like cost inside the engine, in nanoseconds of this thread's CPU time: 100,000 keys, values of
-//! 200 bytes, random order, a journal that copies. `cargo bench -p mtcache-engine --bench hot_path [-- NAME [KEYS]]`; with 1,000 keys
+//! 200 bytes, random order, a journal that copies. `cargo bench -p mtcache-engine --bench hot_path [-- NAME [KEYS [ROUNDS]]]`; with 1,000 keys
 //! everything is in the processor's cache, and what remains is instructions. `map` is a bare `HashMap` behind one lock, for
 //! comparison.
 
@@ -12,8 +12,6 @@ use mtcache_engine::{
     Clock, Commands, DbIndex, Engine, EngineOptions, Journal, Lsn, NoMailbox, Session, UnixMillis,
 };
 use mtcache_protocol::Reply;
-
-const ROUNDS: usize = 2_000_000;
 
 struct StandingClock;
 
@@ -60,6 +58,7 @@ fn main() {
     let mut words = std::env::args().skip(1).filter(|arg| !arg.starts_with('-'));
     let wanted = words.next().filter(|name| name != "all");
     let count: usize = words.next().and_then(|count| count.parse().ok()).unwrap_or(100_000);
+    let rounds: usize = words.next().and_then(|count| count.parse().ok()).unwrap_or(2_000_000);
     let engine = Engine::new(&EngineOptions::default(), Arc::new(StandingClock));
     engine.attach_journal(Arc::new(Copying::default()));
     let client = engine.connect(String::new(), String::new(), Box::new(NoMailbox));
@@ -83,7 +82,7 @@ fn main() {
         let mut best = u64::MAX;
         for _ in 0..3 {
             let start = cpu_nanos();
-            for round in 0..ROUNDS {
+            for round in 0..rounds {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
@@ -97,7 +96,7 @@ fn main() {
             }
             best = best.min(cpu_nanos() - start);
         }
-        println!("{name:<16} {:>7.1} ns", best as f64 / ROUNDS as f64);
+        println!("{name:<16} {:>7.1} ns", best as f64 / rounds as f64);
     };
 
     measure("nothing", &|at, _| {

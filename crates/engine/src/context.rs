@@ -55,9 +55,7 @@ pub(crate) struct Ctx<'a, 'e> {
     pub(crate) origin: Origin,
     access: AccessClock,
     /// The key that was hashed to find the locks, and its place: most commands have no other.
-    known: Option<(*const [u8], Place)>,
-    /// Values to drop once the locks are released.
-    garbage: Vec<Garbage>,
+    known: (*const [u8], Place),
     dirty: usize,
     journalled: Journalled,
 }
@@ -76,6 +74,10 @@ struct Place {
     shard: usize,
 }
 
+/// No key is at the null address.
+const NOTHING_KNOWN: (*const [u8], Place) =
+    (std::ptr::slice_from_raw_parts(std::ptr::null(), 0), Place { hash: KeyHash(0), shard: 0 });
+
 impl<'a, 'e> Ctx<'a, 'e> {
     pub(crate) fn new(
         engine: &'e Engine,
@@ -91,8 +93,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
             now,
             origin,
             access: engine.settings.access_clock(now),
-            known: None,
-            garbage: Vec::new(),
+            known: NOTHING_KNOWN,
             dirty: 0,
             journalled: Journalled::AsItCame,
         }
@@ -111,29 +112,17 @@ impl<'a, 'e> Ctx<'a, 'e> {
     pub(crate) fn read(&mut self, key: &[u8]) -> Option<&Entry> {
         let place = self.place(key);
         let db = self.db();
-        let slot = self.live(place, db, key);
+        let slot = self.live_counted(place, db, key)?;
         let access = self.access;
-        let shard = self.locked.shard(place.shard);
-        let Some(slot) = slot else {
-            shard.counters.misses += 1;
-            return None;
-        };
-        shard.counters.hits += 1;
-        shard.accessed(db, slot, access)
+        self.locked.shard(place.shard).accessed(db, slot, access)
     }
 
     /// The entry for a read that is no use of the value: counts a hit or a miss, records no access.
     pub(crate) fn look(&mut self, key: &[u8]) -> Option<&Entry> {
         let place = self.place(key);
         let db = self.db();
-        let slot = self.live(place, db, key);
-        let shard = self.locked.shard(place.shard);
-        let Some(slot) = slot else {
-            shard.counters.misses += 1;
-            return None;
-        };
-        shard.counters.hits += 1;
-        shard.entry(db, slot)
+        let slot = self.live_counted(place, db, key)?;
+        self.locked.shard(place.shard).entry(db, slot)
     }
 
     /// The entry, without any trace of the look-up but the removal of an expired one.
@@ -410,13 +399,13 @@ impl<'a, 'e> Ctx<'a, 'e> {
     /// Lets a value be dropped after the locks are released.
     pub(crate) fn discard(&mut self, entry: Entry) {
         if entry.string_bytes().is_none() {
-            self.garbage.push(Garbage::Entry(entry));
+            self.session.garbage.push(Garbage::Entry(entry));
         }
     }
 
     /// As [`discard`](Self::discard), for anything else.
     pub(crate) fn discard_other(&mut self, value: impl Send + 'static) {
-        self.garbage.push(Garbage::Other(Box::new(value)));
+        self.session.garbage.push(Garbage::Other(Box::new(value)));
     }
 
     // ---- for the dispatcher ----------------------------------------------------------------------------------------
@@ -425,18 +414,13 @@ impl<'a, 'e> Ctx<'a, 'e> {
     pub(crate) fn begin_command(&mut self) {
         self.dirty = 0;
         self.journalled = Journalled::AsItCame;
-        self.known = None;
+        self.known = NOTHING_KNOWN;
     }
 
     /// Whether the command that has just run is to be journalled as it came.
     #[inline]
     pub(crate) fn journals_itself(&self) -> bool {
         self.dirty > 0 && self.journalled == Journalled::AsItCame
-    }
-
-    /// Hands out what is to be dropped without locks.
-    pub(crate) fn finish(mut self) -> Vec<Garbage> {
-        std::mem::take(&mut self.garbage)
     }
 
     /// The shard of a key, for the few commands that walk or sample slots.
@@ -449,15 +433,14 @@ impl<'a, 'e> Ctx<'a, 'e> {
     #[inline]
     pub(crate) fn remember(&mut self, key: &[u8], hash: KeyHash) {
         let shard = self.locked.keyspace().shard_of(hash);
-        self.known = Some((std::ptr::from_ref(key), Place { hash, shard }));
+        self.known = (std::ptr::from_ref(key), Place { hash, shard });
     }
 
     #[inline]
     fn place(&self, key: &[u8]) -> Place {
         // Arguments live as long as the command runs, so that nothing else can be at the same address.
-        if let Some((known, place)) = self.known
-            && std::ptr::eq(known, key)
-        {
+        let (known, place) = self.known;
+        if std::ptr::eq(known, key) {
             return place;
         }
         let keyspace = self.locked.keyspace();
@@ -477,6 +460,23 @@ impl<'a, 'e> Ctx<'a, 'e> {
                 None
             }
         }
+    }
+
+    /// As [`live`](Self::live), counting a hit or a miss.
+    #[inline]
+    fn live_counted(&mut self, place: Place, db: DbIndex, key: &[u8]) -> Option<Slot> {
+        let now = self.expiry_now();
+        let shard = self.locked.shard(place.shard);
+        let found = shard.find_live(db, place.hash, key, now);
+        if let Found::Live(slot) = found {
+            shard.counters.hits += 1;
+            return Some(slot);
+        }
+        shard.counters.misses += 1;
+        if let Found::Expired(slot) = found {
+            self.remove_expired(place.shard, db, slot);
+        }
+        None
     }
 
     /// The time that expiries are held against. While a journal is replayed nothing expires: its own deletions say what did.

@@ -123,9 +123,8 @@ impl Engine {
         } else {
             ctx.session.effects.clear();
         }
-        let garbage = ctx.finish();
         drop(locked);
-        drop(garbage);
+        session.drop_garbage();
         result
     }
 
@@ -289,9 +288,8 @@ impl Engine {
             }
             None => ctx.session.effects.clear(),
         }
-        let garbage = ctx.finish();
         drop(locked);
-        drop(garbage);
+        session.drop_garbage();
         Ok(())
     }
 
@@ -334,6 +332,7 @@ fn is_http(args: &[&[u8]]) -> bool {
 }
 
 /// Finds the command, or the subcommand, and checks the number of arguments.
+#[inline]
 pub(crate) fn resolve(args: &[&[u8]]) -> Result<&'static CommandSpec, CommandError> {
     let name = args.first().copied().unwrap_or_default();
     let Some(mut spec) = lookup(name) else { return Err(CommandError::unknown_command(args)) };

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use mtcache_protocol::{CommandFlags, CommandSpec, Version};
 
 use crate::client::{Client, ClientFlag};
+use crate::context::Garbage;
 use crate::journal::{Effects, Lsn};
 use crate::keyspace::DbIndex;
 use crate::pubsub::Subscriptions;
@@ -26,6 +27,8 @@ pub struct Session {
     pub(crate) watch_flag: Arc<AtomicBool>,
     pub(crate) client: Arc<Client>,
     pub(crate) effects: Effects,
+    /// Values that the running command has replaced or removed.
+    pub(crate) garbage: Vec<Garbage>,
     pub(crate) close: bool,
     pub(crate) last_write: Lsn,
     /// The replay of a journal: trusted, not expired, not journalled, not evicted for.
@@ -106,6 +109,7 @@ impl Session {
             watch_flag: Arc::new(AtomicBool::new(false)),
             client,
             effects: Effects::default(),
+            garbage: Vec::new(),
             close: false,
             last_write: Lsn::default(),
             replay: false,
@@ -226,6 +230,14 @@ impl Session {
     /// Whether the session may run commands.
     pub fn is_authenticated(&self) -> bool {
         self.authenticated
+    }
+
+    /// Drops the values that a command has left behind, which may take long: called without locks.
+    #[inline]
+    pub(crate) fn drop_garbage(&mut self) {
+        if !self.garbage.is_empty() {
+            self.garbage = Vec::new();
+        }
     }
 
     /// Takes what is watched, and the flag that goes up when it changes; from here on nothing is watched.

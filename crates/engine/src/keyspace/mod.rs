@@ -123,50 +123,50 @@ impl Keyspace {
     }
 
     /// Locks one shard.
+    #[inline]
     pub(crate) fn lock_one(&self, index: usize) -> Locked<'_> {
-        let mut locked = Locked::none(self);
-        locked.add(index);
-        locked
+        let guard = self.cells.get(index).map(|cell| (index, cell.shard.lock()));
+        Locked { keyspace: self, only: guard, several: Vec::new() }
     }
 
     /// Locks every shard.
     pub(crate) fn lock_all(&self) -> Locked<'_> {
-        let mut locked = Locked::none(self);
-        for index in 0..self.cells.len() {
-            locked.add(index);
-        }
-        locked
+        let several = self.cells.iter().map(|cell| cell.shard.lock()).enumerate().collect();
+        Locked { keyspace: self, only: None, several }
     }
 
     /// Locks the given shards; the order and repetitions do not matter.
     pub(crate) fn lock_shards(&self, shards: &mut SmallVec<[usize; 8]>) -> Locked<'_> {
         shards.sort_unstable();
         shards.dedup();
-        let mut locked = Locked::none(self);
-        for &index in shards.iter() {
-            locked.add(index);
+        if let [only] = shards.as_slice() {
+            return self.lock_one(*only);
         }
-        locked
+        let cells = shards.iter().filter_map(|&index| Some((index, self.cells.get(index)?)));
+        Locked {
+            keyspace: self,
+            only: None,
+            several: cells.map(|(index, cell)| (index, cell.shard.lock())).collect(),
+        }
     }
 }
 
 /// The shards that a command has locked. Releasing publishes their memory figures.
 pub(crate) struct Locked<'e> {
     keyspace: &'e Keyspace,
-    guards: SmallVec<[(usize, MutexGuard<'e, Shard>); 2]>,
+    /// The shard, where there is one: the usual case, kept apart so that it costs no loop.
+    only: Option<Guard<'e>>,
+    /// The shards in order, where there are several.
+    several: Vec<Guard<'e>>,
 }
+
+type Guard<'e> = (usize, MutexGuard<'e, Shard>);
 
 impl<'e> Locked<'e> {
     /// No shard at all, for commands without keys.
     #[inline]
     pub(crate) fn none(keyspace: &'e Keyspace) -> Self {
-        Self { keyspace, guards: SmallVec::new() }
-    }
-
-    fn add(&mut self, index: usize) {
-        if let Some(cell) = self.keyspace.cells.get(index) {
-            self.guards.push((index, cell.shard.lock()));
-        }
+        Self { keyspace, only: None, several: Vec::new() }
     }
 
     /// The shard with this number.
@@ -175,32 +175,27 @@ impl<'e> Locked<'e> {
     /// When the shard is not locked. Which shards a command locks follows from its keys in the command table, and the
     /// commands touch no other keys, whatever a client sends.
     #[inline]
-    #[allow(clippy::panic)]
     pub(crate) fn shard(&mut self, index: usize) -> &mut Shard {
-        let place = if self.guards.len() == self.keyspace.cells.len() {
-            Some(index)
-        } else {
-            self.guards.iter().position(|(i, _)| *i == index)
-        };
-        match place.and_then(|place| self.guards.get_mut(place)) {
-            Some((_, shard)) => shard,
-            None => panic!("shard {index} is not locked: a command touches a key that it does not declare"),
+        match &mut self.only {
+            Some((number, shard)) if *number == index => shard,
+            _ => one_of_several(&mut self.several, index),
         }
     }
 
     /// As [`shard`](Self::shard), to look only; `None` if it is not locked.
     pub(crate) fn shard_ref(&self, index: usize) -> Option<&Shard> {
-        self.guards.iter().find(|(i, _)| *i == index).map(|(_, shard)| &**shard)
+        let mut guards = self.only.iter().chain(&self.several);
+        guards.find(|(number, _)| *number == index).map(|(_, shard)| &**shard)
     }
 
     /// The locked shards, in order.
     pub(crate) fn shards(&mut self) -> impl Iterator<Item = &mut Shard> {
-        self.guards.iter_mut().map(|(_, shard)| &mut **shard)
+        self.only.iter_mut().chain(&mut self.several).map(|(_, shard)| &mut **shard)
     }
 
     /// Whether every shard is locked.
     pub(crate) fn is_all(&self) -> bool {
-        self.guards.len() == self.keyspace.cells.len()
+        self.only.iter().len() + self.several.len() == self.keyspace.cells.len()
     }
 
     #[inline]
@@ -212,10 +207,28 @@ impl<'e> Locked<'e> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        for (index, shard) in &mut self.guards {
-            if let Some(cell) = self.keyspace.cells.get(*index) {
-                self.keyspace.publish(cell, shard);
+        let keyspace = self.keyspace;
+        let publish = |(index, shard): &mut Guard<'_>| {
+            if let Some(cell) = keyspace.cells.get(*index) {
+                keyspace.publish(cell, shard);
             }
+        };
+        match &mut self.only {
+            Some(guard) => publish(guard),
+            None => self.several.iter_mut().for_each(publish),
         }
+    }
+}
+
+#[allow(clippy::panic, reason = "see `Locked::shard`")]
+fn one_of_several<'g>(several: &'g mut [Guard<'_>], index: usize) -> &'g mut Shard {
+    // With every shard locked, the place is the number.
+    let place = match several.get(index) {
+        Some((number, _)) if *number == index => Some(index),
+        _ => several.iter().position(|(number, _)| *number == index),
+    };
+    match place.and_then(|place| several.get_mut(place)) {
+        Some((_, shard)) => shard,
+        None => panic!("shard {index} is not locked: a command touches a key that it does not declare"),
     }
 }
