@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn every_command_of_the_families_is_generated() {
-        let history = Generator::new(5, &Family::IMPLEMENTED).history(30_000);
+        let history = Generator::new(5, &Family::IMPLEMENTED).history(200_000);
         let names: HashSet<String> =
             history.iter().map(|step| String::from_utf8_lossy(&step.args[0]).to_ascii_uppercase()).collect();
         let expected = "APPEND DECR DECRBY GET GETDEL GETEX GETRANGE GETSET INCR INCRBY INCRBYFLOAT LCS MGET MSET MSETNX PSETEX \

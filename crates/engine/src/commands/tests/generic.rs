@@ -163,7 +163,14 @@ fn expiry_conditions_answer_as_redis_does() {
         ] {
             for value in [near, far, "-1", "x"] {
                 for setup in ["SET k v", "SET k v EX 1000", "SET k v PXAT 33177117420000", "DEL k"] {
-                    pair.same(&[setup, &format!("{command} k {value} {options}"), "TTL k", "EXISTS k"]);
+                    // Two servers are asked one after the other: what is left of a relative time may only be asked
+                    // roughly, and an absolute one as it is.
+                    let check = if setup.contains("EX 1000") || command.len() < 8 {
+                        "EXPIRE k 2000000 GT"
+                    } else {
+                        "PEXPIRETIME k"
+                    };
+                    pair.same(&[setup, &format!("{command} k {value} {options}"), check, "EXISTS k"]);
                 }
             }
         }
