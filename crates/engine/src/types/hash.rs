@@ -173,7 +173,7 @@ impl<'a> IntoIterator for &'a Hash {
     }
 }
 
-/// Iterator over the fields and values of a [`Hash`].
+/// Iterator over the fields and values of a [`Hash`](struct@Hash).
 #[derive(Debug, Clone)]
 pub struct HashIter<'a>(Source<'a>);
 

@@ -15,7 +15,7 @@ pub enum Crash {
     Holes(u64),
 }
 
-/// Something that goes wrong from now on, until [`SimDisk::heal`].
+/// Something that goes wrong from now on, until `SimDisk::heal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
