@@ -51,6 +51,11 @@ impl Running {
         self.server.stop();
         self.node.close().map_err(|error| error.to_string())
     }
+
+    /// Waits for SIGTERM, SIGINT, or a client's `SHUTDOWN`.
+    pub(crate) fn wait(&self) -> Result<&'static str, String> {
+        wait_for(self.server.stop_requested())
+    }
 }
 
 fn node_options(config: &Config) -> Result<NodeOptions, String> {
@@ -132,6 +137,10 @@ fn parse_bind(word: &str) -> Result<Vec<Bind>, String> {
 
 /// Waits for SIGTERM or SIGINT. A second one while the first is being obeyed ends the process at once.
 pub(crate) fn wait_for_stop() -> Result<&'static str, String> {
+    wait_for(std::future::pending())
+}
+
+fn wait_for(requested: impl Future<Output = ()>) -> Result<&'static str, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -143,6 +152,7 @@ pub(crate) fn wait_for_stop() -> Result<&'static str, String> {
         Ok(tokio::select! {
             _ = terminate.recv() => "received SIGTERM",
             _ = interrupt.recv() => "received SIGINT",
+            () = requested => "asked to shut down by a client",
         })
     })
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use clap::Args;
 use mtcache_engine::{Config, ConfigText};
 
-use crate::launch::{Running, wait_for_stop};
+use crate::launch::Running;
 use crate::logging;
 
 /// Serve the embedded engine over the Redis protocol.
@@ -36,7 +36,7 @@ impl Serve {
         for address in running.server.addresses() {
             tracing::info!("ready to accept connections on {address}");
         }
-        let why = wait_for_stop()?;
+        let why = running.wait()?;
         tracing::info!("{why}: stopping");
         running.stop()?;
         tracing::info!("stopped; everything is saved");

@@ -222,6 +222,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
         let Some(slot) = slot else {
             let expires_at = if let Expiry::At(at) = expiry { Some(at) } else { None };
             shard.insert(db, place.hash, Entry::string(key, value, expires_at, access.initial()));
+            self.engine.notify(db, Class::New, "new", key);
             return;
         };
         let expires_at = match expiry {
@@ -243,6 +244,11 @@ impl<'a, 'e> Ctx<'a, 'e> {
     /// Stores an entry under its key in `db`, whatever was there.
     pub(crate) fn put_entry(&mut self, db: DbIndex, entry: Entry) {
         let place = self.place(entry.key());
+        if self.engine.settings.event_classes().wants(Class::New)
+            && self.live(place, db, entry.key()).is_none()
+        {
+            self.engine.notify(db, Class::New, "new", entry.key());
+        }
         if let Some(old) = self.locked.shard(place.shard).put(db, place.hash, entry) {
             self.discard(old);
         }
@@ -476,6 +482,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
         if let Found::Expired(slot) = found {
             self.remove_expired(place.shard, db, slot);
         }
+        self.engine.notify(db, Class::Miss, "keymiss", key);
         None
     }
 

@@ -118,6 +118,8 @@ thread_local! {
 const MAX_ERROR_CODES: usize = 128;
 /// Samples that a rate is averaged over: at ten a second, the last 1.6 seconds.
 const RATE_SAMPLES: usize = 16;
+/// Samples closer to each other than this many nanoseconds are left out: 50 ms.
+const MIN_PERIOD: u64 = 50_000_000;
 
 /// See the module.
 pub(crate) struct Stats {
@@ -379,9 +381,10 @@ struct Rates {
 
 impl Rates {
     fn sample(&mut self, nanos: u64, totals: Totals) {
-        if let Some((then, before)) = self.last
-            && nanos > then
-        {
+        if let Some((then, before)) = self.last {
+            if nanos.saturating_sub(then) < MIN_PERIOD {
+                return;
+            }
             let seconds = (nanos - then) as f64 / 1e9;
             let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
             let sample = Sample {

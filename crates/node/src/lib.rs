@@ -8,6 +8,7 @@
 
 mod clock;
 mod error;
+mod host;
 mod journal;
 mod local;
 mod replay;
@@ -23,6 +24,7 @@ use mtcache_persistence::{Aof, AofOptions, AppendFsync, ReplayReport};
 
 pub use self::clock::SystemClock;
 pub use self::error::NodeError;
+use self::host::NodeHost;
 use self::journal::JournalThread;
 pub use self::journal::{JournalStatus, NotDurable, Reached};
 pub use self::local::{Answer, Local};
@@ -83,6 +85,12 @@ impl Node {
             journal = Some(thread);
             replayed = Some(report);
         }
+        let host = Arc::new(NodeHost {
+            journal: journal.as_ref().map(|thread| Arc::clone(thread.journal())),
+            opened: engine.now(),
+        });
+        engine.add_host(Arc::clone(&host) as _);
+        engine.on_config_change(host);
         let timers = Timers::start(&engine)?;
         Ok(Self { engine, timers, journal, replayed })
     }

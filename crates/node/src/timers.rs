@@ -38,6 +38,7 @@ impl Timers {
                 let mut pause = PERIOD;
                 while in_thread.sleep(pause) {
                     let Some(engine) = engine.upgrade() else { return };
+                    engine.sample_rates();
                     pause = if engine.expire_cycle(EXPIRE_BUDGET) { BUSY_PERIOD } else { PERIOD };
                 }
             })

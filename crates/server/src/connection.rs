@@ -7,7 +7,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use mtcache_engine::{Engine, Session};
+use mtcache_engine::{ClientBuffers, Engine, Session};
 use mtcache_node::Node;
 use mtcache_protocol::{Args, Limits, Progress, Reply, RequestDecoder};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -89,9 +89,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             tokio::select! {
                 biased;
                 read = self.stream.read_buf(&mut self.input) => {
-                    if read? == 0 {
+                    let received = read?;
+                    if received == 0 {
                         return Ok(());
                     }
+                    self.node.engine().count_network(received as u64, 0);
                     if self.run_batch().await? == Next::Close {
                         return self.stream.shutdown().await;
                     }
@@ -112,7 +114,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run_batch(&mut self) -> std::io::Result<Next> {
         let mut start = 0;
         loop {
+            self.session.begin_batch();
             let pause = self.run_commands(&mut start);
+            self.session.end_batch();
             if let Pause::NeedMore(hint) = pause {
                 self.consume(start, hint);
             }
@@ -178,6 +182,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// Shows others what is held for this connection, for `CLIENT LIST`. What is being written counts until it is gone.
+    fn show_buffers(&self) {
+        self.session.client().set_buffers(ClientBuffers {
+            input: self.input.len() as u64,
+            input_free: (self.input.capacity() - self.input.len()) as u64,
+            output: self.output.len() as u64,
+        });
+    }
+
     /// Writes all replies, once what they saw is as durable as the configuration promises.
     async fn flush(&mut self) -> std::io::Result<()> {
         if self.output.is_empty() {
@@ -187,8 +200,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // A write whose fate is unknown is answered by a closed connection, never by a reply.
             reached.await.map_err(|_| std::io::Error::other("the journal failed"))?;
         }
+        self.show_buffers();
         self.stream.write_all(self.output.as_bytes()).await?;
+        self.node.engine().count_network(0, self.output.len() as u64);
         self.output.clear();
+        self.show_buffers();
         if self.output.buffer_mut().capacity() > KEEP_BUFFER {
             drop(self.output.take());
         }

@@ -10,6 +10,7 @@
 
 mod connection;
 mod error;
+mod host;
 mod listener;
 mod outbox;
 mod worker;
@@ -23,6 +24,7 @@ use mtcache_node::Node;
 use tokio::sync::watch;
 
 pub use self::error::ServerError;
+use self::host::ServerHost;
 use self::listener::Listeners;
 pub use self::outbox::MAX_OUTBOX_BYTES;
 use self::worker::{Shared, Worker};
@@ -82,6 +84,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     addresses: Vec<SocketAddr>,
     unix_path: Option<PathBuf>,
+    requested: watch::Receiver<bool>,
 }
 
 /// A server whose sockets are open and which accepts nothing yet: a busy port is found before a long load begins.
@@ -109,8 +112,14 @@ impl BoundServer {
             maxclients: AtomicUsize::new(options.maxclients),
             tcp_keepalive: options.tcp_keepalive,
         });
+        let (stop_requested, requested) = watch::channel(false);
+        let port = addresses.first().map(SocketAddr::port);
+        let host = Arc::new(ServerHost { shared: Arc::clone(&shared), port, stop_requested });
+        let engine = Arc::clone(shared.node.engine());
         let workers = worker::start(&shared, listeners, options.workers.max(1), &stopped)?;
-        Ok(Server { workers, stop, addresses, unix_path })
+        engine.add_host(Arc::clone(&host) as _);
+        engine.on_config_change(host);
+        Ok(Server { workers, stop, addresses, unix_path, requested })
     }
 }
 
@@ -123,6 +132,15 @@ impl Server {
     /// The TCP addresses listened on.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Waits until a client has asked the server to stop, with `SHUTDOWN`. Stopping is the caller's business.
+    pub async fn stop_requested(&self) {
+        let mut requested = self.requested.clone();
+        if requested.wait_for(|requested| *requested).await.is_err() {
+            // Nobody is left who could ask.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Stops accepting, ends the connections and waits for the workers. What was executed stays with the node, which the

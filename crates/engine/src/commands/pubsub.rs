@@ -285,6 +285,22 @@ mod tests {
                 r#"["pmessage", "__key*", "__keyevent@2__:del", "k"]"#,
             ]
         );
+        rig.set_up(&[
+            "config set notify-keyspace-events Enm",
+            "set new v",
+            "set new v",
+            "rpush l a",
+            "rpush l b",
+        ]);
+        rig.run("get none");
+        assert_eq!(
+            inbox.take(),
+            [
+                r#"["pmessage", "__key*", "__keyevent@2__:new", "new"]"#,
+                r#"["pmessage", "__key*", "__keyevent@2__:new", "l"]"#,
+                r#"["pmessage", "__key*", "__keyevent@2__:keymiss", "none"]"#,
+            ]
+        );
         rig.set_up(&["config set notify-keyspace-events Eg", "set k v", "del k"]);
         assert_eq!(inbox.take(), [r#"["pmessage", "__key*", "__keyevent@2__:del", "k"]"#]);
     }

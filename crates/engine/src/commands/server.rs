@@ -102,7 +102,12 @@ fn shutdown(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandRe
             _ => return Err(CommandError::SYNTAX),
         }
     }
-    perform(ctx, HostRequest::Shutdown(mode), "SHUTDOWN", out)
+    let len = out.len();
+    perform(ctx, HostRequest::Shutdown(mode), "SHUTDOWN", out)?;
+    // Whoever shuts the server down hears nothing but the end of the connection.
+    out.truncate(len);
+    ctx.session.close = true;
+    Ok(())
 }
 
 fn monitor(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {

@@ -1,0 +1,102 @@
+//! What the node tells clients about the process and the journal, and which settings it acts on.
+//!
+//! Figures of the process come from `/proc`; where there is none they stay at zero. Deliberately absent: sockets, which the
+//! server knows about.
+
+use std::sync::Arc;
+
+use mtcache_engine::{
+    Config, ConfigListener, Host, HostReport, HostRequest, JournalReport, SnapshotReport, UnixMillis,
+};
+
+use crate::journal::NodeJournal;
+
+/// A node's part in what a client may ask of the engine's owners.
+pub(crate) struct NodeHost {
+    pub(crate) journal: Option<Arc<NodeJournal>>,
+    pub(crate) opened: UnixMillis,
+}
+
+impl Host for NodeHost {
+    fn report(&self, report: &mut HostReport) {
+        report.executable =
+            std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+        report.resident_bytes = resident_bytes().unwrap_or_default();
+        report.system_memory = system_memory().unwrap_or_default();
+        (report.cpu_user, report.cpu_system) = cpu_seconds().unwrap_or_default();
+        report.snapshot = SnapshotReport { last_save: Some(self.opened), ..SnapshotReport::default() };
+        report.journal = self.journal.as_ref().map(|journal| {
+            let status = journal.status();
+            JournalReport {
+                current_bytes: status.current_size,
+                base_bytes: status.base_size,
+                buffered_bytes: status.buffer_length,
+                last_write_ok: status.failure.is_none(),
+                pending_syncs: u64::from(status.unsynced > 0),
+                ..JournalReport::default()
+            }
+        });
+    }
+
+    fn perform(&self, request: HostRequest) -> Option<Result<String, String>> {
+        let refused = match request {
+            HostRequest::Save | HostRequest::BackgroundSave { .. } => {
+                "ERR snapshots come with the next release; until then the append-only file keeps the data"
+            }
+            HostRequest::RewriteJournal => "ERR rewriting the append-only file comes with the next release",
+            _ => return None,
+        };
+        Some(Err(refused.to_owned()))
+    }
+}
+
+impl ConfigListener for NodeHost {
+    fn config_changed(&self, config: &Config, names: &[&'static str]) -> Result<(), String> {
+        if names.contains(&"appendonly") && config.flag("appendonly") != self.journal.is_some() {
+            return Err("the append-only file cannot be switched while the server runs yet".to_owned());
+        }
+        if names.contains(&"appendfsync")
+            && let Some(journal) = &self.journal
+        {
+            journal.set_policy(config.text("appendfsync").parse()?);
+        }
+        Ok(())
+    }
+}
+
+/// Bytes per page and ticks per second as Linux shows them to programs on every platform that we build for.
+const PAGE_BYTES: u64 = 4096;
+const TICKS_PER_SECOND: f64 = 100.0;
+
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(statm.split(' ').nth(1)?.parse::<u64>().ok()? * PAGE_BYTES)
+}
+
+fn system_memory() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+/// Seconds of processor time in the program and in the kernel.
+fn cpu_seconds() -> Option<(f64, f64)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The program's name, in parentheses, may hold spaces; the fields are counted from behind it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / TICKS_PER_SECOND);
+    Some((seconds()?, seconds()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_knows_what_it_takes() {
+        let (user, system) = cpu_seconds().unwrap();
+        assert!(user >= 0.0 && system >= 0.0);
+        assert!(resident_bytes().unwrap() > 100_000);
+        assert!(system_memory().unwrap() > resident_bytes().unwrap());
+    }
+}
