@@ -1,7 +1,7 @@
 //! One database's part of one shard: entries in a dense vector, a hash index over it, and a second dense vector that
 //! lists the entries with an expiry.
 //!
-//! Invariants: `index` holds each slot of `entries` once; `expiring` holds the slot of each entry with an expiry once,
+//! Invariants: `index` holds each slot of `entries` once, under the bits that `hashes` has for it; `expiring` holds the slot of each entry with an expiry once,
 //! and that entry knows its place in it. Sampling and walking by slot are O(1) for that reason. Deliberately absent:
 //! whether an entry is expired, which `Keyspace` decides, and any accounting, which the shard does.
 
@@ -18,13 +18,11 @@ pub(crate) type Slot = u32;
 #[derive(Default)]
 pub(crate) struct Db {
     entries: Dense<Entry>,
+    /// Half of each entry's hash: a growing or shrinking index finds its way without reading, let alone hashing, a key
+    /// that lies somewhere in memory. That is what makes growth short.
+    hashes: Dense<u32>,
     index: HashTable<Slot>,
     expiring: Dense<Slot>,
-}
-
-/// Computes the hash of a key, always the same within one engine.
-pub(crate) trait KeyHasher {
-    fn hash(&self, key: &[u8]) -> u64;
 }
 
 impl Db {
@@ -39,7 +37,9 @@ impl Db {
     #[inline]
     pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<Slot> {
         self.index
-            .find(hash, |&slot| self.entries.get(slot as usize).is_some_and(|e| e.key() == key))
+            .find(spread(hash as u32), |&slot| {
+                self.entries.get(slot as usize).is_some_and(|e| e.key() == key)
+            })
             .copied()
     }
 
@@ -65,17 +65,16 @@ impl Db {
     }
 
     /// Adds an entry whose key is not there yet.
-    pub(crate) fn insert(&mut self, hash: u64, mut entry: Entry, hasher: &impl KeyHasher) -> Slot {
+    pub(crate) fn insert(&mut self, hash: u64, mut entry: Entry) -> Slot {
         let slot = self.entries.len() as Slot;
         if entry.expires_at().is_some() {
             entry.set_ttl_index(self.expiring.len() as u32);
             self.expiring.push(slot);
         }
         self.entries.push(entry);
-        let entries = &self.entries;
-        self.index.insert_unique(hash, slot, |&slot| {
-            entries.get(slot as usize).map_or(0, |entry| hasher.hash(entry.key()))
-        });
+        self.hashes.push(hash as u32);
+        let hashes = &self.hashes;
+        self.index.insert_unique(spread(hash as u32), slot, |&slot| hash_of(hashes, slot));
         slot
     }
 
@@ -90,24 +89,23 @@ impl Db {
     }
 
     /// Takes an entry out. The last entry moves into its slot.
-    pub(crate) fn remove(&mut self, slot: Slot, hasher: &impl KeyHasher) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Entry> {
         self.unlist(slot);
-        let hash = hasher.hash(self.get(slot)?.key());
-        if let Ok(found) = self.index.find_entry(hash, |&s| s == slot) {
+        if let Ok(found) = self.index.find_entry(hash_of(&self.hashes, slot), |&s| s == slot) {
             found.remove();
         }
         let removed = self.entries.swap_remove(slot as usize)?;
+        self.hashes.swap_remove(slot as usize);
         let moved_from = self.entries.len() as Slot;
         if moved_from != slot
             && let Some(moved) = self.entries.get(slot as usize)
         {
-            let hash = hasher.hash(moved.key());
             if moved.expires_at().is_some()
                 && let Some(place) = self.expiring.get_mut(moved.ttl_index() as usize)
             {
                 *place = slot;
             }
-            if let Some(place) = self.index.find_mut(hash, |&s| s == moved_from) {
+            if let Some(place) = self.index.find_mut(hash_of(&self.hashes, slot), |&s| s == moved_from) {
                 *place = slot;
             }
         }
@@ -131,7 +129,7 @@ impl Db {
 
     /// Bytes of the vectors and the index, without the entries.
     pub(crate) fn memory(&self) -> usize {
-        self.entries.memory() + self.expiring.memory() + self.index.allocation_size()
+        self.entries.memory() + self.hashes.memory() + self.expiring.memory() + self.index.allocation_size()
     }
 
     /// Takes the entry in `slot` off the list of expiring entries, if it is on it.
@@ -148,6 +146,19 @@ impl Db {
             entry.set_ttl_index(place);
         }
     }
+}
+
+/// What the index hashes a slot to.
+#[inline]
+fn hash_of(hashes: &Dense<u32>, slot: Slot) -> u64 {
+    spread(hashes.get(slot as usize).copied().unwrap_or_default())
+}
+
+/// The index uses the lowest bits for the place and the highest for the tag: half a hash has enough of both, up to 2^25
+/// entries without any bit in common.
+#[inline]
+fn spread(half: u32) -> u64 {
+    u64::from(half) << 32 | u64::from(half)
 }
 
 #[cfg(test)]

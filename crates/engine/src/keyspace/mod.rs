@@ -59,12 +59,6 @@ struct Cell {
     used: AtomicUsize,
 }
 
-impl db::KeyHasher for RandomState {
-    fn hash(&self, key: &[u8]) -> u64 {
-        self.hash_one(key)
-    }
-}
-
 impl Keyspace {
     /// Makes an empty keyspace. `shards` is rounded up to a power of two.
     pub(crate) fn new(shards: usize, databases: usize) -> Self {
@@ -91,7 +85,7 @@ impl Keyspace {
         KeyHash(self.hasher.hash_one(key))
     }
 
-    /// The shard of a key. Bits from the middle of the hash: the index inside a shard uses both ends.
+    /// The shard of a key, by bits from the upper half of the hash: the index inside a shard has the lower.
     #[inline]
     pub(crate) fn shard_of(&self, hash: KeyHash) -> usize {
         (hash.0 >> 32) as usize & (self.cells.len() - 1)

@@ -18,9 +18,9 @@ use super::{DbIndex, KeyHash};
 use crate::time::UnixMillis;
 use crate::types::{Hash, List, Set, SortedSet};
 
-/// Memory that the vectors and the index take per entry, on average over their growth: an address, a hash slot of five
-/// bytes at two thirds load. An entry with an expiry takes [`EXPIRING_OVERHEAD`] more.
-const SLOT_OVERHEAD: usize = 16;
+/// Memory that the vectors and the index take per entry, on average over their growth: an address, half a hash, an
+/// index slot of five bytes at two thirds load. An entry with an expiry takes [`EXPIRING_OVERHEAD`] more.
+const SLOT_OVERHEAD: usize = 20;
 const EXPIRING_OVERHEAD: usize = 4;
 
 /// What a look-up found.
@@ -174,13 +174,13 @@ impl Shard {
 
     /// Adds or replaces an entry. The replaced one comes back, for the caller to drop after the lock.
     pub(crate) fn put(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) -> Option<Entry> {
-        let Self { dbs, hasher, account, .. } = self;
+        let Self { dbs, account, .. } = self;
         let entries = dbs.get_mut(usize::from(db))?;
         let after = footprint(&entry);
         let old = if let Some(slot) = entries.find(hash.0, entry.key()) {
             entries.replace(slot, entry)
         } else {
-            entries.insert(hash.0, entry, hasher);
+            entries.insert(hash.0, entry);
             None
         };
         account.settle(db, old.as_ref().map_or(0, footprint), after);
@@ -189,8 +189,8 @@ impl Shard {
 
     /// Takes an entry out.
     pub(crate) fn take(&mut self, db: DbIndex, slot: Slot) -> Option<Entry> {
-        let Self { dbs, hasher, account, .. } = self;
-        let entry = dbs.get_mut(usize::from(db))?.remove(slot, hasher)?;
+        let Self { dbs, account, .. } = self;
+        let entry = dbs.get_mut(usize::from(db))?.remove(slot)?;
         account.settle(db, footprint(&entry), 0);
         Some(entry)
     }
@@ -198,10 +198,10 @@ impl Shard {
     /// Adds an entry whose key is not there.
     #[inline]
     pub(crate) fn insert(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) {
-        let Self { dbs, hasher, account, .. } = self;
+        let Self { dbs, account, .. } = self;
         if let Some(entries) = dbs.get_mut(usize::from(db)) {
             account.settle(db, 0, footprint(&entry));
-            entries.insert(hash.0, entry, hasher);
+            entries.insert(hash.0, entry);
         }
     }
 
