@@ -1,5 +1,6 @@
 //! The `mtcache` binary: puts server, demo and tools together. Each subcommand is a thin file.
 
+mod allocator;
 mod demo;
 mod launch;
 mod logging;
@@ -10,9 +11,6 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// MasterTrade Cache: the caching layer of a trading platform.
 #[derive(Debug, Parser)]

@@ -313,6 +313,11 @@ impl<'a, 'e> Ctx<'a, 'e> {
         self.locked.shard(shard).entry(db, slot)
     }
 
+    /// Removes the entry of a key if it has expired, for walks that have met it.
+    pub(crate) fn remove_if_expired(&mut self, key: &[u8]) {
+        self.live(self.place(key), self.db(), key);
+    }
+
     /// Number of keys of a database, expired ones included. Every shard has to be locked.
     pub(crate) fn database_len(&mut self, db: DbIndex) -> usize {
         self.locked.shards().map(|shard| shard.len(db)).sum()

@@ -8,7 +8,7 @@ use super::Locks::All;
 use super::{Row, parse};
 use crate::context::Ctx;
 use crate::error::{CommandError, CommandResult};
-use crate::keyspace::{Entry, ScanCursor, random_below};
+use crate::keyspace::{Db, Entry, ScanCursor, random_below};
 
 pub(super) const TABLE: &[Row] = &[("scan", All, scan), ("keys", All, keys), ("randomkey", All, randomkey)];
 
@@ -22,25 +22,26 @@ fn scan(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
     let shards = ctx.engine.keyspace.shards();
     let mut keys = Reply::new(out.version());
     let (mut found, mut left) = (0, filter.count);
-    while cursor.shard < shards {
-        let len = ctx.locked.shard(cursor.shard).len(db) as u64;
-        let mut below = cursor.below.min(len);
-        while below > 0 && left > 0 {
-            below -= 1;
-            left -= 1;
-            // The walk goes downwards, so that removing an expired entry moves none that is still to come.
-            if let Some(entry) = ctx.live_at(cursor.shard, db, below as u32)
-                && filter.admits(entry)
-            {
+    while cursor.shard < shards && left > 0 {
+        // What has expired is only noted here: a removal moves other entries.
+        let mut expired: Vec<Box<[u8]>> = Vec::new();
+        let now = ctx.expiry_now();
+        let next = ctx.locked.shard(cursor.shard).walk(db, cursor.from, now, |entry, is_expired| {
+            left = left.saturating_sub(1);
+            if is_expired {
+                expired.push(entry.key().into());
+            } else if filter.admits(entry) {
                 keys.bulk(entry.key());
                 found += 1;
             }
+        });
+        for key in expired {
+            ctx.remove_if_expired(&key);
         }
-        if below > 0 {
-            cursor.below = below;
-            break;
-        }
-        cursor = ScanCursor::top_of(cursor.shard + 1);
+        cursor = match next {
+            Some(from) => ScanCursor { from, ..cursor },
+            None => ScanCursor::start_of(cursor.shard + 1),
+        };
     }
     out.array(2);
     out.bulk_u64(cursor.to_wire(shards));
@@ -109,7 +110,7 @@ fn randomkey(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResu
         for (number, shard) in ctx.locked.shards().enumerate() {
             let len = shard.len(db);
             if pick < len {
-                place = Some((number, pick as u32));
+                place = shard.db(db).and_then(Db::random_slot).map(|slot| (number, slot));
                 break;
             }
             pick -= len;

@@ -7,21 +7,21 @@ use proptest::prelude::*;
 
 use super::super::eviction::AccessClock;
 use super::super::shard::{Found, Shard};
-use super::super::{DbIndex, Entry, KeyHash, Value};
+use super::super::{DbIndex, Value};
 use super::*;
 use crate::types::{EncodingLimits, Set};
 
 impl Db {
     /// Holds the invariants of the module against what is stored.
     fn assert_consistent(&self, hasher: &RandomState) {
-        assert_eq!(self.index.len(), self.entries.len());
-        for slot in 0..self.entries.len() as Slot {
-            let entry = self.get(slot).unwrap();
-            assert_eq!(self.find(hasher.hash_one(entry.key()), entry.key()), Some(slot));
+        for entry in self.entries() {
+            let slot = self.find(KeyHash(hasher.hash_one(entry.key())), entry.key()).unwrap();
+            assert!(std::ptr::eq(self.get(slot).unwrap(), entry));
             if entry.expires_at().is_some() {
                 assert_eq!(self.expiring_slot(entry.ttl_index() as usize), Some(slot));
             }
         }
+        assert_eq!(self.entries().count(), self.len());
         let expiring = self.entries().filter(|entry| entry.expires_at().is_some()).count();
         assert_eq!(self.expiring_len(), expiring);
     }
@@ -201,8 +201,8 @@ impl Tested {
 
     fn empty(&mut self) {
         for db in 0..DBS as DbIndex {
-            while self.shard.db(db).unwrap().len() > 0 {
-                self.shard.take(db, 0);
+            while let Some(slot) = self.shard.db(db).unwrap().random_slot() {
+                self.shard.take(db, slot);
             }
         }
         assert_eq!(self.shard.used(), 0);

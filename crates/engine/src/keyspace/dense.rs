@@ -1,7 +1,7 @@
 //! A vector in chunks: indexable in O(1), growing without ever moving what it holds.
 //!
-//! A plain `Vec` doubles, which for a keyspace means a copy of every entry's address at once and up to half of the
-//! memory unused. Removal is by swap with the last, so indices stay dense and a random index is a random element.
+//! A plain `Vec` doubles, which means a copy of everything at once and up to half of the memory unused. Removal is by
+//! swap with the last, so indices stay dense and a random index is a random element.
 
 /// Elements in a chunk. The first chunk grows like a `Vec`, so that a small one stays small.
 const CHUNK: usize = 1024;
@@ -39,10 +39,6 @@ impl<T> Dense<T> {
     #[inline]
     pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         self.chunks.get_mut(index >> SHIFT)?.get_mut(index & (CHUNK - 1))
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flatten()
     }
 
     pub(crate) fn push(&mut self, value: T) {

@@ -1,4 +1,4 @@
-//! One stored key with its value: a single heap block behind a pointer of eight bytes.
+//! One stored key with its value: a single heap block behind a pointer of eight bytes, 16 bits of which are a tag.
 //!
 //! A block is `header | ttl part (only with an expiry) | key | payload`, where the payload is the string's bytes or the
 //! address of a boxed collection. A million small values are what a cache consists of; keeping the key, the value and
@@ -125,7 +125,14 @@ pub(crate) enum ValueMut<'a> {
 }
 
 /// A key, its value, its expiry and its access record. Owns its block.
+///
+/// The address of the block is in the low 48 bits; the high 16, which no address of a process has set, are a tag that the
+/// table keeps there: a part of the key's hash, so that most other keys are told apart without a look at their blocks.
 pub(crate) struct Entry(NonNull<Header>);
+
+/// Bits of an address; those above are the tag.
+const ADDRESS_BITS: u32 = 48;
+const ADDRESS_MASK: usize = (1 << ADDRESS_BITS) - 1;
 
 // SAFETY: an entry owns its block and everything the block points to, all of which is `Send`.
 unsafe impl Send for Entry {}
@@ -159,7 +166,20 @@ impl Entry {
         entry
     }
 
+    /// The tag; zero until it is set.
+    #[inline]
+    pub(crate) fn tag(&self) -> u16 {
+        (self.0.addr().get() >> ADDRESS_BITS) as u16
+    }
+
+    /// Replaces the tag.
+    #[inline]
+    pub(crate) fn set_tag(&mut self, tag: u16) {
+        self.0 = tagged(self.block(), tag);
+    }
+
     /// The key.
+    #[inline]
     pub(crate) fn key(&self) -> &[u8] {
         // SAFETY: the block holds `key_len` initialised bytes at this offset for as long as `self` lives.
         unsafe { slice::from_raw_parts(self.byte(HEADER_LEN + self.ttl_part_len()), self.key_len()) }
@@ -199,6 +219,7 @@ impl Entry {
                 let mut grown = Self::allocate(self.key(), Kind::Heap, 0, expires_at, self.access());
                 grown.set_address(Box::into_raw(Box::new(bytes)) as usize);
                 grown.set_ttl_index(ttl_index);
+                grown.set_tag(self.tag());
                 *self = grown;
                 // SAFETY: made from a `Box<Vec<u8>>` just above.
                 ValueMut::String(unsafe { self.boxed_mut() })
@@ -250,9 +271,9 @@ impl Entry {
         let new_len = fixed + value.len();
         if new_len != old.size() {
             // SAFETY: the block was allocated with `old`; the new size is not zero and below `isize::MAX`.
-            let moved = unsafe { realloc(self.0.as_ptr().cast(), old, new_len) };
+            let moved = unsafe { realloc(self.block().as_ptr().cast(), old, new_len) };
             let Some(block) = NonNull::new(moved.cast()) else { handle_alloc_error(old) };
-            self.0 = block;
+            self.0 = tagged(block, self.tag());
         }
         self.set_kind(kind);
         self.set_value_len(value.len());
@@ -283,12 +304,12 @@ impl Entry {
                 // SAFETY: grows the block by the ttl part and moves key and payload behind it; both ranges lie inside
                 // the grown block.
                 unsafe {
-                    let moved = realloc(self.0.as_ptr().cast(), old, old.size() + TTL_PART_LEN);
+                    let moved = realloc(self.block().as_ptr().cast(), old, old.size() + TTL_PART_LEN);
                     let Some(block) = NonNull::new(moved.cast()) else { handle_alloc_error(old) };
-                    self.0 = block;
+                    self.0 = tagged(block, self.tag());
                     let from = self.byte_mut(HEADER_LEN);
                     from.copy_to(from.add(TTL_PART_LEN), payload_len);
-                    (*self.0.as_ptr()).value_and_ttl |= HAS_TTL;
+                    (*self.block().as_ptr()).value_and_ttl |= HAS_TTL;
                 }
                 self.write_expiry(at);
             }
@@ -297,10 +318,10 @@ impl Entry {
                 unsafe {
                     let to = self.byte_mut(HEADER_LEN);
                     to.add(TTL_PART_LEN).copy_to(to, payload_len);
-                    (*self.0.as_ptr()).value_and_ttl &= !HAS_TTL;
-                    let moved = realloc(self.0.as_ptr().cast(), old, old.size() - TTL_PART_LEN);
+                    (*self.block().as_ptr()).value_and_ttl &= !HAS_TTL;
+                    let moved = realloc(self.block().as_ptr().cast(), old, old.size() - TTL_PART_LEN);
                     let Some(block) = NonNull::new(moved.cast()) else { handle_alloc_error(old) };
-                    self.0 = block;
+                    self.0 = tagged(block, self.tag());
                 }
             }
         }
@@ -333,7 +354,7 @@ impl Entry {
     #[inline]
     pub(crate) fn set_access(&mut self, access: u32) {
         // SAFETY: the header is initialised and `&mut self` is unique.
-        unsafe { (*self.0.as_ptr()).access = access };
+        unsafe { (*self.block().as_ptr()).access = access };
     }
 
     /// Bytes that the allocator has given for this entry and all it holds.
@@ -405,9 +426,9 @@ impl Entry {
         let old = self.layout();
         let shrunk = HEADER_LEN + self.ttl_part_len() + self.key_len();
         // SAFETY: the block was allocated with `old`; shrinking keeps header and key.
-        let moved = unsafe { realloc(self.0.as_ptr().cast(), old, shrunk) };
+        let moved = unsafe { realloc(self.block().as_ptr().cast(), old, shrunk) };
         let Some(block) = NonNull::new(moved.cast()) else { handle_alloc_error(old) };
-        self.0 = block;
+        self.0 = tagged(block, self.tag());
         self.set_kind(Kind::Inline);
         self.set_value_len(0);
         renamed
@@ -436,7 +457,7 @@ impl Entry {
         };
         // SAFETY: the block is large enough for header, ttl part and key, in this order, and aligned for the header.
         unsafe { block.as_ptr().write(header) };
-        let mut entry = Self(block);
+        let mut entry = Self(tagged(block, 0));
         if let Some(at) = expires_at {
             entry.write_expiry(at);
             entry.set_ttl_index(0);
@@ -447,9 +468,15 @@ impl Entry {
     }
 
     #[inline]
+    fn block(&self) -> NonNull<Header> {
+        // SAFETY: the address without the tag is that of the block, which is not null.
+        unsafe { NonNull::new_unchecked(self.0.as_ptr().map_addr(|address| address & ADDRESS_MASK)) }
+    }
+
+    #[inline]
     fn header(&self) -> &Header {
         // SAFETY: the block starts with an initialised header for as long as `self` lives.
-        unsafe { self.0.as_ref() }
+        unsafe { self.block().as_ref() }
     }
 
     #[inline]
@@ -487,25 +514,25 @@ impl Entry {
 
     fn set_kind(&mut self, kind: Kind) {
         // SAFETY: the header is initialised and `&mut self` is unique.
-        let field = unsafe { &mut (*self.0.as_ptr()).key_and_kind };
+        let field = unsafe { &mut (*self.block().as_ptr()).key_and_kind };
         *field = (*field & KEY_LEN_MASK) | ((kind as u32) << KEY_LEN_BITS);
     }
 
     fn set_value_len(&mut self, len: usize) {
         // SAFETY: the header is initialised and `&mut self` is unique.
-        let field = unsafe { &mut (*self.0.as_ptr()).value_and_ttl };
+        let field = unsafe { &mut (*self.block().as_ptr()).value_and_ttl };
         *field = (*field & HAS_TTL) | (len as u32 & VALUE_LEN_MASK);
     }
 
     #[inline]
     fn byte(&self, offset: usize) -> *const u8 {
         // SAFETY: every caller passes an offset inside the block.
-        unsafe { self.0.as_ptr().cast::<u8>().add(offset) }
+        unsafe { self.block().as_ptr().cast::<u8>().add(offset) }
     }
 
     fn byte_mut(&mut self, offset: usize) -> *mut u8 {
         // SAFETY: every caller passes an offset inside the block.
-        unsafe { self.0.as_ptr().cast::<u8>().add(offset) }
+        unsafe { self.block().as_ptr().cast::<u8>().add(offset) }
     }
 
     #[inline]
@@ -568,7 +595,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.drop_boxed();
         // SAFETY: the block was allocated with exactly this layout and is not used again.
-        unsafe { dealloc(self.0.as_ptr().cast(), self.layout()) };
+        unsafe { dealloc(self.block().as_ptr().cast(), self.layout()) };
     }
 }
 
@@ -580,6 +607,18 @@ impl std::fmt::Debug for Entry {
             .field("expires_at", &self.expires_at())
             .finish_non_exhaustive()
     }
+}
+
+/// A block's address with a tag above it.
+#[inline]
+fn tagged(block: NonNull<Header>, tag: u16) -> NonNull<Header> {
+    if block.addr().get() > ADDRESS_MASK {
+        // Kernels hand out such addresses only to those who ask for them, and no allocator does.
+        handle_alloc_error(Layout::new::<Header>());
+    }
+    let with_tag = |address: usize| address | (usize::from(tag) << ADDRESS_BITS);
+    // SAFETY: not null, as `block` is not and bits are only added.
+    unsafe { NonNull::new_unchecked(block.as_ptr().map_addr(with_tag)) }
 }
 
 fn block_layout(size: usize) -> Layout {

@@ -8,6 +8,7 @@
 use crate::time::UnixMillis;
 
 use super::shard::Shard;
+use super::table::Slot;
 use super::{DbIndex, KeyHash};
 
 /// Candidates kept between samples.
@@ -230,8 +231,11 @@ impl EvictionPool {
         let Some(entries) = shard.db(db) else { return };
         let population = if policy.is_volatile() { entries.expiring_len() } else { entries.len() };
         for _ in 0..samples.min(population) {
-            let pick = random_below(population);
-            let slot = if policy.is_volatile() { entries.expiring_slot(pick) } else { Some(pick as u32) };
+            let slot = if policy.is_volatile() {
+                entries.expiring_slot(random_below(population))
+            } else {
+                entries.random_slot()
+            };
             let Some(entry) = slot.and_then(|slot| entries.get(slot)) else { continue };
             let score = match policy {
                 EvictionPolicy::VolatileTtl => u64::MAX - entry.expires_at().map_or(u64::MAX, |at| at.0),
@@ -271,9 +275,9 @@ impl Shard {
         hash: KeyHash,
         key: &[u8],
         policy: EvictionPolicy,
-    ) -> Option<u32> {
+    ) -> Option<Slot> {
         let entries = self.db(db)?;
-        let slot = entries.find(hash.0, key)?;
+        let slot = entries.find(hash, key)?;
         let fits = !policy.is_volatile() || entries.get(slot)?.expires_at().is_some();
         fits.then_some(slot)
     }

@@ -11,6 +11,7 @@ mod eviction;
 mod expiry;
 mod scan;
 mod shard;
+mod table;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,7 +19,7 @@ use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-pub(crate) use self::db::Slot;
+pub(crate) use self::db::Db;
 pub use self::entry::MAX_KEY_LEN;
 pub(crate) use self::entry::{Entry, StringEncoding, Value, ValueMut, ValueRef};
 pub use self::eviction::EvictionPolicy;
@@ -27,6 +28,7 @@ pub(crate) use self::eviction::{
 };
 pub(crate) use self::scan::ScanCursor;
 pub(crate) use self::shard::{Collection, EntryMut, Found, Shard, ShardCounters, Tracked, footprint};
+pub(crate) use self::table::{Position, Slot};
 
 /// Number of a database, from 0 up to the configured number less one.
 pub type DbIndex = u8;
@@ -37,6 +39,14 @@ pub const DEFAULT_DATABASES: usize = 16;
 /// A key's hash, made once per command and handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyHash(pub(crate) u64);
+
+impl KeyHash {
+    /// The place of the key in the order of its shard, by the upper half of the hash. The lower names the shard.
+    #[inline]
+    pub(crate) fn position(self) -> Position {
+        (self.0 >> 32) as Position
+    }
+}
 
 /// Everything that is stored.
 pub(crate) struct Keyspace {
@@ -85,10 +95,10 @@ impl Keyspace {
         KeyHash(self.hasher.hash_one(key))
     }
 
-    /// The shard of a key, by bits from the upper half of the hash: the index inside a shard has the lower.
+    /// The shard of a key, by bits from the lower half of the hash: the order inside a shard has the upper.
     #[inline]
     pub(crate) fn shard_of(&self, hash: KeyHash) -> usize {
-        (hash.0 >> 32) as usize & (self.cells.len() - 1)
+        hash.0 as u32 as usize & (self.cells.len() - 1)
     }
 
     /// Bytes in use by all entries and the structures around them, by our own accounting.

@@ -11,16 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ahash::RandomState;
 use hashbrown::HashMap;
 
-use super::db::{Db, Slot};
+use super::db::Db;
 use super::entry::{Entry, Value};
 use super::eviction::AccessClock;
+use super::table::{Position, Slot};
 use super::{DbIndex, KeyHash};
 use crate::time::UnixMillis;
 use crate::types::{Hash, List, Set, SortedSet};
 
-/// Memory that the vectors and the index take per entry, on average over their growth: an address, half a hash, an
-/// index slot of five bytes at two thirds load. An entry with an expiry takes [`EXPIRING_OVERHEAD`] more.
-const SLOT_OVERHEAD: usize = 20;
+/// Memory that the table takes per entry, on average over its growth: an address at four fifths load. An entry with an
+/// expiry takes [`EXPIRING_OVERHEAD`] more, for its position in the list of those.
+const SLOT_OVERHEAD: usize = 10;
 const EXPIRING_OVERHEAD: usize = 4;
 
 /// What a look-up found.
@@ -127,7 +128,7 @@ impl Shard {
     #[inline]
     pub(crate) fn find_live(&self, db: DbIndex, hash: KeyHash, key: &[u8], now: UnixMillis) -> Found {
         let Some(db) = self.db(db) else { return Found::Absent };
-        match db.find(hash.0, key) {
+        match db.find(hash, key) {
             None => Found::Absent,
             Some(slot) if is_expired(db.get(slot), now) => Found::Expired(slot),
             Some(slot) => Found::Live(slot),
@@ -165,6 +166,17 @@ impl Shard {
         entries.filter(move |entry| !is_expired(Some(*entry), now))
     }
 
+    /// Visits some entries of a database from a position on, each with whether it has expired, and says where to go on.
+    pub(crate) fn walk(
+        &self,
+        db: DbIndex,
+        from: Position,
+        now: UnixMillis,
+        mut visit: impl FnMut(&Entry, bool),
+    ) -> Option<Position> {
+        self.db(db)?.walk(from, |_, entry| visit(entry, is_expired(Some(entry), now)))
+    }
+
     /// The entry in `slot`, for change in place; the account is settled when the borrow ends.
     pub(crate) fn entry_mut(&mut self, db: DbIndex, slot: Slot) -> Option<EntryMut<'_>> {
         let entry = self.dbs.get_mut(usize::from(db))?.get_mut(slot)?;
@@ -174,13 +186,13 @@ impl Shard {
 
     /// Adds or replaces an entry. The replaced one comes back, for the caller to drop after the lock.
     pub(crate) fn put(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) -> Option<Entry> {
-        let Self { dbs, account, .. } = self;
+        let Self { dbs, account, hasher, .. } = self;
         let entries = dbs.get_mut(usize::from(db))?;
         let after = footprint(&entry);
-        let old = if let Some(slot) = entries.find(hash.0, entry.key()) {
-            entries.replace(slot, entry)
+        let old = if let Some(slot) = entries.find(hash, entry.key()) {
+            entries.replace(hash, slot, entry)
         } else {
-            entries.insert(hash.0, entry);
+            entries.insert(hash, entry, hash_with(hasher));
             None
         };
         account.settle(db, old.as_ref().map_or(0, footprint), after);
@@ -198,10 +210,10 @@ impl Shard {
     /// Adds an entry whose key is not there.
     #[inline]
     pub(crate) fn insert(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) {
-        let Self { dbs, account, .. } = self;
+        let Self { dbs, account, hasher, .. } = self;
         if let Some(entries) = dbs.get_mut(usize::from(db)) {
             account.settle(db, 0, footprint(&entry));
-            entries.insert(hash.0, entry);
+            entries.insert(hash, entry, hash_with(hasher));
         }
     }
 
@@ -228,12 +240,12 @@ impl Shard {
             entry.set_string(value);
             entry.set_access(access);
             if entry.expires_at() != expires_at {
-                entries.set_expires_at(slot, expires_at);
+                entries.set_expires_at(slot, expires_at, hash_with(&self.hasher));
             }
             None
         } else {
             let new = Entry::string(entry.key(), value, expires_at, access);
-            entries.replace(slot, new)
+            entries.replace(hash_with(&self.hasher)(new.key()), slot, new)
         };
         let after = entries.get(slot).map_or(0, footprint);
         self.account.settle(db, before, after);
@@ -244,7 +256,7 @@ impl Shard {
     pub(crate) fn set_expires_at(&mut self, db: DbIndex, slot: Slot, expires_at: Option<UnixMillis>) {
         let Some(entries) = self.dbs.get_mut(usize::from(db)) else { return };
         let before = entries.get(slot).map_or(0, footprint);
-        entries.set_expires_at(slot, expires_at);
+        entries.set_expires_at(slot, expires_at, hash_with(&self.hasher));
         let after = entries.get(slot).map_or(0, footprint);
         self.account.settle(db, before, after);
     }
@@ -312,9 +324,14 @@ impl Shard {
 
     /// Whether the key is stored, expired or not.
     pub(crate) fn holds(&self, db: DbIndex, key: &[u8]) -> bool {
-        let hash = self.hasher.hash_one(key);
+        let hash = hash_with(&self.hasher)(key);
         self.db(db).is_some_and(|db| db.find(hash, key).is_some())
     }
+}
+
+/// The hash of keys, as the keyspace makes it.
+fn hash_with(hasher: &RandomState) -> impl Fn(&[u8]) -> KeyHash {
+    |key| KeyHash(hasher.hash_one(key))
 }
 
 #[inline]

@@ -194,7 +194,7 @@ impl Rig {
         let mut entries = Vec::new();
         for shard in locked.shards() {
             let Some(part) = shard.db(db) else { continue };
-            for entry in (0..part.len() as u32).filter_map(|slot| part.get(slot)) {
+            for entry in part.entries() {
                 if entry.expires_at().is_none_or(|at| at > self.now()) {
                     entries.push((
                         entry.key().to_vec(),
