@@ -1,7 +1,7 @@
 //! The cache: what a service opens once and clones.
 //!
 //! Invariants: every backend call passes `backend()`, which replays waiting invalidations first; every write of a
-//! cached value that fails queues its key. Deliberately absent: the steps of a load (`read_through.rs`).
+//! cached value is a `Writing`, so that one which fails or is dropped queues its key. Deliberately absent: the steps of a load (`read_through.rs`).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,11 +21,12 @@ use crate::error::{Error, Result};
 use crate::keys;
 use crate::newer;
 use crate::options::{Condition, SetOptions};
-use crate::pending::{self, Pending};
+use crate::pending;
 use crate::region::{Region, RegionPolicy, RegionState};
 use crate::single_flight::Flights;
 use crate::stats::{self, Counters, Event, Observer, RegionStats};
 use crate::ttl::{TimeLeft, Ttl};
+use crate::writing::{Clearing, Keyed, Ledger, Writing};
 
 /// How many keys one atomic step of a bulk write touches; more would keep the backend from others for too long.
 const BULK_STEP: usize = 1000;
@@ -51,8 +52,7 @@ pub struct Cache(Arc<Shared>);
 struct Shared {
     backend: Backend,
     prefix: String,
-    flights: Flights,
-    pending: Pending,
+    ledger: Ledger,
     observer: Option<Observer>,
     counters: Mutex<HashMap<String, Arc<Counters>>>,
     /// Stands for the keys that are of no region.
@@ -76,8 +76,7 @@ impl Cache {
         Self(Arc::new(Shared {
             backend,
             prefix,
-            flights: Flights::default(),
-            pending: Pending::default(),
+            ledger: Ledger::default(),
             observer,
             counters: Mutex::new(HashMap::from([(NO_REGION.to_owned(), counters)])),
             no_region,
@@ -236,9 +235,15 @@ impl Cache {
 
     /// Deletes everything in the backend's database, not only what has this cache's prefix.
     pub async fn flush_database(&self) -> Result<()> {
-        let flushed = self.0.backend.flush_database().await;
-        self.0.flights.detach_prefix("");
-        flushed
+        // Every flight is let go, whether or not the answer is waited for.
+        struct Detaching<'a>(&'a Flights);
+        impl Drop for Detaching<'_> {
+            fn drop(&mut self) {
+                self.0.detach_prefix("");
+            }
+        }
+        let _detaching = Detaching(self.flights());
+        self.0.backend.flush_database().await
     }
 
     /// True unless the backend is known to be out of reach.
@@ -271,7 +276,7 @@ impl Cache {
 
     /// How many keys, and how many whole regions, wait to be invalidated in the backend.
     pub fn pending_invalidations(&self) -> (usize, usize) {
-        self.0.pending.len()
+        self.0.ledger.pending.len()
     }
 
     /// A key as the backend has it.
@@ -295,12 +300,12 @@ impl Cache {
 impl Cache {
     /// The backend, once nothing waits to be invalidated in it.
     pub(crate) async fn backend(&self) -> Result<&Backend> {
-        self.0.pending.replay(&self.0.backend).await?;
+        self.0.ledger.pending.replay(&self.0.backend).await?;
         Ok(&self.0.backend)
     }
 
     pub(crate) fn flights(&self) -> &Flights {
-        &self.0.flights
+        &self.0.ledger.flights
     }
 
     pub(crate) fn has_observer(&self) -> bool {
@@ -322,6 +327,12 @@ impl Cache {
     ) -> Result<bool> {
         let ttl = options.checked_ttl()?;
         let cached = CachedKey::new(key);
+        let mut writing = self.writing(region, std::slice::from_ref(&cached));
+        if options.condition == Condition::IfAbsent {
+            // A set that stores only where nothing is leaves nothing old behind when it fails, and what is there may be
+            // somebody else's lock.
+            writing.leaves_nothing_old();
+        }
         let result = match self.backend().await {
             Err(error) => Err(error),
             Ok(backend) => match &options.condition {
@@ -334,86 +345,80 @@ impl Cache {
             },
         };
         match &result {
-            Ok(true) => stats::count(&region.counters.sets),
-            Ok(false) => stats::count(&region.counters.sets_refused),
-            // A set that stores only where nothing is leaves nothing old behind when it fails, and what is there may be
-            // somebody else's lock.
-            Err(_) if options.condition == Condition::IfAbsent => {
-                stats::count(&region.counters.backend_errors);
+            Ok(stored) => {
+                stats::count(if *stored { &region.counters.sets } else { &region.counters.sets_refused });
+                writing.leaves_nothing_old();
             }
-            Err(error) => self.write_failed(error, std::slice::from_ref(&cached), region),
+            Err(error) => writing.failed(error),
         }
-        self.0.flights.detach(key);
         result
     }
 
     pub(crate) async fn set_many_full(&self, entries: &[Entry], region: &RegionState) -> Result<()> {
-        let mut done = 0;
-        let mut result = Ok(());
+        let mut writing = self.writing(region, entries);
         for step in entries.chunks(BULK_STEP) {
-            result = match self.backend().await {
+            let stored = match self.backend().await {
                 Err(error) => Err(error),
                 Ok(backend) => backend.set_many(step).await,
             };
-            if result.is_err() {
-                break;
-            }
-            done += step.len();
+            stored.inspect_err(|error| writing.failed(error))?;
+            writing.done(step.len());
+            stats::add(&region.counters.sets, step.len() as u64);
         }
-        stats::add(&region.counters.sets, done as u64);
-        if let Err(error) = &result {
-            let rest: Vec<_> = entries[done..].iter().map(|entry| entry.key.clone()).collect();
-            self.write_failed(error, &rest, region);
-        }
-        for entry in entries {
-            self.detach(&entry.key);
-        }
-        result
+        Ok(())
     }
 
     pub(crate) async fn delete_full(&self, keys: &[String], region: &RegionState) -> Result<u64> {
         let cached: Vec<_> = keys.iter().map(|key| CachedKey::new(key)).collect();
+        let mut writing = self.writing(region, &cached);
+        self.delete_in_steps(&cached, &mut writing, region).await
+    }
+
+    /// Sets entries and deletes keys. They are under way together: what fails or ends before its turn waits to be invalidated too.
+    pub(crate) async fn set_and_delete(
+        &self,
+        entries: &[Entry],
+        keys: &[String],
+        region: &RegionState,
+    ) -> Result<()> {
+        let cached: Vec<_> = keys.iter().map(|key| CachedKey::new(key)).collect();
+        let mut deleting = self.writing(region, &cached);
+        self.set_many_full(entries, region).await?;
+        self.delete_in_steps(&cached, &mut deleting, region).await.map(drop)
+    }
+
+    async fn delete_in_steps(
+        &self,
+        keys: &[CachedKey],
+        writing: &mut Writing<'_, CachedKey>,
+        region: &RegionState,
+    ) -> Result<u64> {
         let mut deleted = 0;
-        let mut result = Ok(());
-        let mut done = 0;
-        for step in cached.chunks(BULK_STEP) {
+        for step in keys.chunks(BULK_STEP) {
             let removed = match self.backend().await {
                 Err(error) => Err(error),
                 Ok(backend) => backend.delete(step).await,
             };
-            match removed {
-                Ok(n) => deleted += n,
-                Err(error) => {
-                    result = Err(error);
-                    break;
-                }
-            }
-            done += step.len();
+            deleted += removed.inspect_err(|error| writing.failed(error))?;
+            writing.done(step.len());
+            stats::add(&region.counters.invalidations, step.len() as u64);
         }
-        stats::add(&region.counters.invalidations, done as u64);
-        if let Err(error) = &result {
-            self.write_failed(error, &cached[done..], region);
-        }
-        for key in &cached {
-            self.detach(key);
-        }
-        result.map(|()| deleted)
+        Ok(deleted)
     }
 
     pub(crate) async fn invalidate_region(&self, region: &RegionState) -> Result<u64> {
         let Some(prefix) = region.key_prefix() else { return Ok(0) };
+        let mut clearing = Clearing::new(&self.0.ledger, region, &prefix);
         let result = match self.backend().await {
             Err(error) => Err(error),
             Ok(backend) => pending::invalidate_prefix(backend, &prefix).await,
         };
         if let Ok(n) = &result {
+            clearing.done();
             stats::add(&region.counters.invalidations, *n);
         } else {
             stats::count(&region.counters.backend_errors);
-            stats::count(&region.counters.invalidations_queued);
-            self.0.pending.push_region(&prefix);
         }
-        self.0.flights.detach_prefix(&prefix);
         result
     }
 
@@ -426,22 +431,8 @@ impl Cache {
         self.backend().await?.time_left(key.as_bytes()).await
     }
 
-    /// What a failed write was to replace must not be read again as if nothing had happened.
-    fn write_failed(&self, error: &Error, keys: &[CachedKey], region: &RegionState) {
-        if matches!(error.kind(), crate::ErrorKind::Unencodable | crate::ErrorKind::WrongType) {
-            return;
-        }
-        stats::count(&region.counters.backend_errors);
-        stats::add(&region.counters.invalidations_queued, keys.len() as u64);
-        tracing::debug!(region = %region.policy.name, %error, keys = keys.len(), "a write failed; its keys wait to be invalidated");
-        let lost = self.0.pending.push(keys, region.key_prefix().as_deref());
-        stats::add(&region.counters.invalidations_lost, lost);
-    }
-
-    fn detach(&self, key: &CachedKey) {
-        if let Ok(key) = std::str::from_utf8(&key.key) {
-            self.0.flights.detach(key);
-        }
+    fn writing<'a, K: Keyed>(&'a self, region: &'a RegionState, keys: &'a [K]) -> Writing<'a, K> {
+        Writing::new(&self.0.ledger, region, keys)
     }
 }
 

@@ -39,7 +39,8 @@ pub enum ErrorKind {
     Denied,
     /// The backend is out of memory and may not evict.
     OutOfMemory,
-    /// The backend does not take this now: busy with a script, loading, read-only, failing to persist.
+    /// The backend does not take this now: busy with a script, loading, read-only, failing to persist. If it was under way when
+    /// the persisting failed, its outcome is unknown.
     NotNow,
     /// Too much is under way already; this was refused at once to keep the rest fast. Ask again later.
     Shed,

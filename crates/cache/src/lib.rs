@@ -25,6 +25,7 @@ mod stats;
 mod timeouts;
 mod timestamp;
 mod ttl;
+mod writing;
 
 pub use mtcache_link::{Reply, Script};
 

@@ -343,11 +343,7 @@ impl<T: Serialize> Region<T> {
                 None => removed.push(key),
             }
         }
-        self.cache.set_many_full(&stored, &self.state).await?;
-        if !removed.is_empty() {
-            self.cache.delete_full(&removed, &self.state).await?;
-        }
-        Ok(())
+        self.cache.set_and_delete(&stored, &removed, &self.state).await
     }
 }
 

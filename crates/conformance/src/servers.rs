@@ -252,9 +252,17 @@ impl TestServer {
             .map_err(|error| self.error(&format!("cannot be killed: {error}")))
     }
 
-    /// SIGSTOP: connections stay open, nothing answers.
+    /// SIGSTOP: connections stay open, nothing answers. Returns when every thread has stopped.
     pub fn pause(&self) -> Result<(), ServerError> {
-        self.signal("STOP")
+        self.signal("STOP")?;
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while self.pid().is_some_and(has_running_threads) {
+            if Instant::now() > deadline {
+                return Err(self.error("did not stop after SIGSTOP"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// SIGCONT.
@@ -424,4 +432,14 @@ pub fn free_port() -> Result<u16, ServerError> {
         .map(|step| PORTS.start + (start.wrapping_add(step * 7_907) % span) as u16)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .ok_or_else(|| ServerError("no free port on the loopback".to_owned()))
+}
+
+/// Whether a thread of the process is not stopped; false where the system does not tell.
+fn has_running_threads(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses and may contain any others.
+        stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['T', 't', 'Z', 'X']))
+    })
 }

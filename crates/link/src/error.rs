@@ -107,6 +107,12 @@ impl Error {
         }))
     }
 
+    /// The command has run, and whether its effect is kept nobody can say: a server that answers each command would have
+    /// answered nothing.
+    pub fn in_doubt(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::WritesRefused, Delivery::Unknown, message)
+    }
+
     /// A failure of a command that had been handed to the connection.
     pub(crate) fn in_flight(error: redis::RedisError) -> Self {
         // A transaction that was refused while queueing: the reason is the refused command's, not EXEC's.

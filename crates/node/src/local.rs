@@ -13,7 +13,7 @@ use mtcache_engine::{NoMailbox, Session};
 use mtcache_protocol::{Frame, Reply, Version, decode_frame};
 use parking_lot::Mutex;
 
-use crate::{Node, Reached};
+use crate::{Node, NotDurable, Reached};
 
 /// Sessions per core: enough that threads rarely share one.
 const SESSIONS_PER_CORE: usize = 4;
@@ -31,8 +31,11 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// Several answers. A map is its keys and values in turn.
     Array(Vec<Answer>),
-    /// A refusal: its code word first.
+    /// A refusal: its code word first. The command had no effect.
     Error(String),
+    /// The command has run, and its answer is withheld because the journal failed before what it wrote was durable: others may see
+    /// its effect, and a restart may undo it. A connection would get no reply at all.
+    NotDurable,
 }
 
 /// A way into a node from its own process. Any number of threads may use one.
@@ -99,14 +102,14 @@ impl Local {
         settled(answer, reached).await
     }
 
-    /// The bytes of a string key: GET, with one copy.
-    pub async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    /// The bytes of a string key: GET, with one copy. The error is [`Answer::Error`] or [`Answer::NotDurable`].
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Answer> {
         let (value, reached) = self.with_seat(|node, seat| {
             run(node, seat, &[b"GET", key]);
             match bulk(seat.reply.as_bytes()) {
                 Some(bytes) => Ok(Some(bytes.to_vec())),
                 None => match read_answer(seat.reply.as_bytes()) {
-                    Answer::Error(text) => Err(text),
+                    refusal @ Answer::Error(_) => Err(refusal),
                     _ => Ok(None),
                 },
             }
@@ -115,7 +118,7 @@ impl Local {
             None => value,
             Some(reached) => match reached.await {
                 Ok(()) => value,
-                Err(_) => Err(NOT_DURABLE.to_owned()),
+                Err(NotDurable) => Err(Answer::NotDurable),
             },
         }
     }
@@ -137,8 +140,6 @@ impl Local {
 /// A reply buffer larger than this is given back after the call.
 const KEEP_BUFFER: usize = 64 * 1024;
 
-const NOT_DURABLE: &str = "MISCONF the write could not be made durable; it may or may not be kept";
-
 fn run(node: &Node, seat: &mut Seat, args: &[&[u8]]) {
     seat.reply.clear();
     let engine = node.engine();
@@ -150,7 +151,7 @@ async fn settled(answer: Answer, reached: Option<Reached>) -> Answer {
         None => answer,
         Some(reached) => match reached.await {
             Ok(()) => answer,
-            Err(_) => Answer::Error(NOT_DURABLE.to_owned()),
+            Err(NotDurable) => Answer::NotDurable,
         },
     }
 }

@@ -20,7 +20,7 @@ use crate::{Clock, Error, ErrorKind, Extra, Timestamp};
 /// How long a session lives at the most, however much it is used. Default.
 pub const DEFAULT_ABSOLUTE_LIFE: Duration = Duration::from_hours(30 * 24);
 
-/// How much of the sliding life must be gone before a use re-arms it: at most one EXPIRE a minute.
+/// How much of the sliding life must be gone before a use re-arms it, or half of it if that is less: at most one EXPIRE a minute.
 const REARM_AFTER: Duration = Duration::from_mins(1);
 
 /// How long an index entry outlives its session, so that machines whose clocks differ by less never trim a living session's.
@@ -274,7 +274,8 @@ impl SessionStore {
             // Somebody took the expiry away, or gave a longer one.
             Age::Unknown => Duration::ZERO,
         };
-        if remaining + REARM_AFTER > life && !matches!(age, Age::Unknown) {
+        // A life of a minute or less would else run out before the minute has.
+        if remaining + REARM_AFTER.min(life / 2) > life && !matches!(age, Age::Unknown) {
             return Ok(());
         }
         // The index first, so that it never forgets a session that lives.

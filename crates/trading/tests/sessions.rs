@@ -7,7 +7,9 @@ use std::time::Duration;
 use backends::{Backend, ManualClock, on_every_backend};
 use mtcache_cache::TimeLeft;
 use mtcache_conformance::servers::TestServer;
-use mtcache_trading::{ErrorKind, Extra, SessionStore, SessionToken};
+use mtcache_trading::{
+    ErrorKind, Extra, RegionChange, RegionId, RegionTable, SessionStore, SessionToken, Trading,
+};
 use serde_json::json;
 
 fn data(theme: &str) -> Extra {
@@ -72,6 +74,29 @@ async fn use_re_arms_the_session_at_most_once_a_minute() {
         assert!(left(&backend, &key).await > Duration::from_secs(1790), "re-armed");
         let index = left(&backend, "session_index:ada").await;
         assert!(index > Duration::from_mins(30) && index <= Duration::from_mins(90), "{index:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn session_of_a_minute_or_less_slides_too() {
+    on_every_backend(|backend| async move {
+        let short = RegionChange { ttl_seconds: Some(60.0), ..RegionChange::default() };
+        let table = RegionTable::default().with(RegionId::Session, short);
+        let trading = Trading::with_table(&backend.cache, &table).unwrap();
+        let sessions = trading.sessions();
+        let (token, session) = sessions.create("ada", Extra::new()).await.unwrap();
+        let key = format!("session:{}", session.id);
+        // As if 20 seconds, then 35, had passed on the server.
+        backend.cache.expire(&key, Duration::from_secs(40)).await.unwrap();
+        sessions.get(&token).await.unwrap().unwrap();
+        assert!(
+            left(&backend, &key).await <= Duration::from_secs(40),
+            "less than half is not enough to re-arm it"
+        );
+        backend.cache.expire(&key, Duration::from_secs(25)).await.unwrap();
+        sessions.get(&token).await.unwrap().unwrap();
+        assert!(left(&backend, &key).await > Duration::from_secs(40), "re-armed");
     })
     .await;
 }

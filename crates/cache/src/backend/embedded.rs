@@ -45,7 +45,7 @@ impl EmbeddedBackend {
 
     /// GET without the detour over a command: the path that is taken most.
     pub(super) async fn get_directly(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        self.local.get(key).await.map_err(|text| refusal(&text).into())
+        Ok(self.local.get(key).await.or_else(|answer| reply(answer).into_bytes())?)
     }
 }
 
@@ -98,6 +98,10 @@ fn reply(answer: Answer) -> Reply {
         Answer::Bytes(bytes) => Reply::Bytes(bytes),
         Answer::Array(items) => Reply::Array(items.into_iter().map(reply).collect()),
         Answer::Error(text) => Reply::Error(refusal(&text)),
+        Answer::NotDurable => Reply::Error(mtcache_link::Error::in_doubt(
+            "the journal failed before this was durable: it has taken effect and may or may not be kept; writes are refused \
+             until the disk takes them again",
+        )),
     }
 }
 

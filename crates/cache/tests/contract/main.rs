@@ -1,12 +1,15 @@
 //! The contract: one body of tests over every backend.
 //!
 //! Each test is a function of a `Rig`; `on_every_backend!` makes one test of it for each backend. A backend is added by a
-//! row in `rig.rs`. What only a server outside can do (stop, hang, cut a connection) is in `recovery.rs`, with its own rows.
+//! row in `rig.rs`. What only a server outside can do (stop, hang, cut a connection) is in `recovery.rs` and `cancelled.rs`, with
+//! rows of their own; what only the engine in process does is in `in_process.rs`.
 
 #![allow(clippy::similar_names, reason = "leader and loader, stop and step: each says what it is")]
 
+mod cancelled;
 mod collections;
 mod history;
+mod in_process;
 mod keys;
 mod loads;
 mod proxy;

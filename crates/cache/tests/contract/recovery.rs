@@ -256,8 +256,12 @@ async fn dropped_calls_never_shift_the_replies_of_others() {
                         } else {
                             cut.fetch_add(1, Ordering::SeqCst);
                         }
-                        let set = cache.set(&key, &n, SetOptions::ttl(TTL));
+                        // Sets of keys of their own: one that is dropped has its key invalidated.
+                        let written = format!("w{n}");
+                        let set = cache.set(&written, &n, SetOptions::ttl(TTL));
                         let _ = poll_at_most(set, (step + 1) % 4).await;
+                        let value = cache.get::<u64>(&written).await.unwrap();
+                        assert!(value.is_none_or(|value| value == n), "{value:?} for {n}");
                         let names = ["k1", "k2", &key];
                         let many = cache.get_many::<u64, _>(&names);
                         if let Some(values) = poll_at_most(many, (step + 2) % 5).await {

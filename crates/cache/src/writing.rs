@@ -1,0 +1,120 @@
+//! A write under way, and what becomes of its keys if it does not get through.
+//!
+//! Invariant: when a write ends, however it ends, dropped by its caller included, each of its keys is either known to be written or
+//! waits to be invalidated, and nobody can join a load of it that began before. What was sent before its caller left may still take
+//! effect; the invalidation follows on the same connection, or after that one was given up. Deliberately absent: the writes themselves.
+
+use crate::backend::{CachedKey, Entry};
+use crate::error::{Error, ErrorKind};
+use crate::pending::Pending;
+use crate::region::RegionState;
+use crate::single_flight::Flights;
+use crate::stats;
+
+/// What a write must leave in order: the invalidations that wait, and the loads under way.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    pub(crate) pending: Pending,
+    pub(crate) flights: Flights,
+}
+
+/// What has a key.
+pub(crate) trait Keyed {
+    fn cached_key(&self) -> &CachedKey;
+}
+
+impl Keyed for CachedKey {
+    fn cached_key(&self) -> &CachedKey {
+        self
+    }
+}
+
+impl Keyed for Entry {
+    fn cached_key(&self) -> &CachedKey {
+        &self.key
+    }
+}
+
+/// A write of these keys of a region.
+pub(crate) struct Writing<'a, K: Keyed> {
+    ledger: &'a Ledger,
+    region: &'a RegionState,
+    keys: &'a [K],
+    /// So many of the first keys need no invalidation.
+    settled: usize,
+}
+
+impl<'a, K: Keyed> Writing<'a, K> {
+    pub(crate) fn new(ledger: &'a Ledger, region: &'a RegionState, keys: &'a [K]) -> Self {
+        Self { ledger, region, keys, settled: 0 }
+    }
+
+    /// So many more keys are written.
+    pub(crate) fn done(&mut self, keys: usize) {
+        self.settled += keys;
+    }
+
+    /// Whatever happens or has happened, what is stored under the rest of the keys is as good as before.
+    pub(crate) fn leaves_nothing_old(&mut self) {
+        self.settled = self.keys.len();
+    }
+
+    /// The rest failed. What it was to replace must not be read again as if nothing had happened.
+    pub(crate) fn failed(&mut self, error: &Error) {
+        // These were refused for what the caller gave, or for what is there; neither is out of date.
+        if matches!(error.kind(), ErrorKind::Unencodable | ErrorKind::WrongType) {
+            self.leaves_nothing_old();
+            return;
+        }
+        stats::count(&self.region.counters.backend_errors);
+        let (region, keys) = (&self.region.policy.name, self.keys.len() - self.settled);
+        tracing::debug!(%region, %error, keys, "a write failed; its keys wait to be invalidated");
+    }
+}
+
+impl<K: Keyed> Drop for Writing<'_, K> {
+    fn drop(&mut self) {
+        let rest = self.keys.get(self.settled..).unwrap_or_default();
+        if !rest.is_empty() {
+            let counters = &self.region.counters;
+            stats::add(&counters.invalidations_queued, rest.len() as u64);
+            let prefix = self.region.key_prefix();
+            let lost = self.ledger.pending.push(rest.iter().map(Keyed::cached_key), prefix.as_deref());
+            stats::add(&counters.invalidations_lost, lost);
+        }
+        for key in self.keys {
+            if let Ok(key) = std::str::from_utf8(&key.cached_key().key) {
+                self.ledger.flights.detach(key);
+            }
+        }
+    }
+}
+
+/// A write of everything that a region holds.
+pub(crate) struct Clearing<'a> {
+    ledger: &'a Ledger,
+    region: &'a RegionState,
+    prefix: &'a str,
+    done: bool,
+}
+
+impl<'a> Clearing<'a> {
+    pub(crate) fn new(ledger: &'a Ledger, region: &'a RegionState, prefix: &'a str) -> Self {
+        Self { ledger, region, prefix, done: false }
+    }
+
+    /// It is cleared.
+    pub(crate) fn done(&mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Clearing<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            stats::count(&self.region.counters.invalidations_queued);
+            self.ledger.pending.push_region(self.prefix);
+        }
+        self.ledger.flights.detach_prefix(self.prefix);
+    }
+}

@@ -1,0 +1,45 @@
+//! What only the engine in this process can do: run a command whose effect its own journal then fails to keep.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mtcache_cache::{Cache, ErrorKind, Outcome, RegionPolicy, SetOptions};
+use mtcache_node::{AppendOnly, Node, NodeOptions};
+use mtcache_persistence::AppendFsync;
+use mtcache_persistence::disk::{Fault, SimDisk};
+
+use crate::rig::eventually;
+
+const TTL: Duration = Duration::from_mins(5);
+
+fn node_on(disk: &SimDisk) -> Arc<Node> {
+    let mut append_only = AppendOnly::in_dir(Path::new("/data"));
+    append_only.fsync = AppendFsync::Always;
+    let options = NodeOptions { append_only: Some(append_only), ..NodeOptions::default() };
+    Arc::new(Node::open_on(&options, Arc::new(disk.clone())).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_ran_and_could_not_be_kept_has_an_unknown_outcome() {
+    let disk = SimDisk::with_dir("/data");
+    let cache = Cache::builder("embedded://").on_node(node_on(&disk), 0).open().await.unwrap();
+    let region = cache.region::<u64>(RegionPolicy::new("r", TTL)).unwrap();
+    cache.increment("n", 1).await.unwrap();
+    region.set("k", &1).await.unwrap();
+
+    disk.inject(Fault::SyncFails { times: u32::MAX });
+    disk.inject(Fault::Full { free: 0 });
+    let error = cache.increment("n", 1).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::NotNow, Outcome::Unknown), "{error}");
+    let error = region.set("k", &2).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotNow, "{error}");
+    assert_eq!(cache.pending_invalidations(), (1, 0), "as for every write that failed");
+
+    disk.heal();
+    eventually("writes are taken again", async || cache.set("probe", &1, SetOptions::ttl(TTL)).await.is_ok())
+        .await;
+    // Who had taken it for not applied would have counted twice.
+    assert_eq!(cache.get::<i64>("n").await.unwrap(), Some(2));
+    assert_eq!(region.get("k").await.unwrap().map(|read| read.value), None);
+}
