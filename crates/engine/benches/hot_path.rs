@@ -66,7 +66,7 @@ fn main() {
     let engine = Engine::new(&EngineOptions::default(), Arc::new(StandingClock));
     engine.attach_journal(Arc::new(Copying::default()));
     let client = engine.connect(String::new(), String::new(), Box::new(NoMailbox));
-    let mut session = Session::new(client, true);
+    let mut session = Session::trusted(client);
     let mut out = Reply::default();
     let now = UnixMillis(1_700_000_000_000);
     let keys: Vec<Vec<u8>> = (0..count).map(|i| format!("key:{i:012}").into_bytes()).collect();
@@ -145,7 +145,7 @@ fn fill(count: usize) {
     for _ in 0..5 {
         let engine = Engine::new(&EngineOptions::default(), Arc::new(StandingClock));
         let client = engine.connect(String::new(), String::new(), Box::new(NoMailbox));
-        let mut session = Session::new(client, true);
+        let mut session = Session::trusted(client);
         let mut out = Reply::default();
         let mut times = Vec::with_capacity(count);
         for i in 0..count {

@@ -3,11 +3,13 @@
 //! Invariant: nothing here is needed to run a command; it is the public face of a [`Session`](crate::Session). What changes
 //! with every command is a relaxed store into memory that only this client's thread writes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use mtcache_protocol::{CommandId, CommandSpec, Version};
 use parking_lot::Mutex;
 
+use crate::acl::User;
 use crate::keyspace::DbIndex;
 use crate::time::UnixMillis;
 
@@ -57,6 +59,7 @@ pub struct Client {
     pub(crate) mailbox: Box<dyn Mailbox>,
     pub(crate) killed: AtomicBool,
     pub(crate) labels: Mutex<Labels>,
+    user: Mutex<Arc<User>>,
     flags: AtomicU8,
     version: AtomicU8,
     db: AtomicU8,
@@ -124,6 +127,7 @@ impl Client {
             mailbox,
             killed: AtomicBool::new(false),
             labels: Mutex::default(),
+            user: Mutex::new(User::trusted()),
             flags: AtomicU8::new(flags),
             version: AtomicU8::new(Version::Resp2.number()),
             db: AtomicU8::new(0),
@@ -165,6 +169,15 @@ impl Client {
     pub(crate) fn kill(&self) {
         self.killed.store(true, Ordering::Relaxed);
         self.mailbox.close();
+    }
+
+    /// Who the client is logged in as.
+    pub(crate) fn user(&self) -> Arc<User> {
+        Arc::clone(&self.user.lock())
+    }
+
+    pub(crate) fn set_user(&self, user: &Arc<User>) {
+        *self.user.lock() = Arc::clone(user);
     }
 
     #[inline]

@@ -1,14 +1,15 @@
 //! From the arguments of a command to its reply: look it up, check what may be checked before it runs, lock the shards of
 //! its keys, run it, journal what it did.
 //!
-//! The order of the checks is Redis': unknown command, number of arguments, authentication, memory, durability, open
-//! transaction. Deliberately absent: what any command does.
+//! The order of the checks is Redis': unknown command, number of arguments, authentication, rights, memory, durability,
+//! open transaction. Deliberately absent: what any command does.
 
 use std::sync::atomic::Ordering;
 
 use mtcache_protocol::{CommandFlags, CommandId, CommandSpec, KeyShape, Reply, lookup, lookup_sub};
 use smallvec::SmallVec;
 
+use crate::acl::{Denied, Place};
 use crate::commands::{Handler, Locks, handler};
 use crate::context::{Ctx, Origin};
 use crate::engine::Engine;
@@ -58,7 +59,7 @@ impl Engine {
             Err(error) => return Err(self.refuse(session, args, error)),
         };
         session.client.touch(spec.id, now);
-        if let Err(error) = self.admit(session, spec, now) {
+        if let Err(error) = self.admit(session, spec, args, now) {
             return Err(self.refuse(session, args, error));
         }
         if let Some(transaction) = &mut session.transaction
@@ -159,21 +160,34 @@ impl Engine {
 
     /// What has to hold before a command may run or be queued.
     #[inline]
-    fn admit(&self, session: &mut Session, spec: &CommandSpec, now: UnixMillis) -> Result<(), CommandError> {
-        if !session.authenticated && !spec.flags.contains(CommandFlags::NO_AUTH) {
+    fn admit(
+        &self,
+        session: &mut Session,
+        spec: &CommandSpec,
+        args: &[&[u8]],
+        now: UnixMillis,
+    ) -> Result<(), CommandError> {
+        if !session.authenticated
+            && !spec.flags.contains(CommandFlags::NO_AUTH)
+            && !self.is_authenticated(session)
+        {
             return Err(CommandError::NO_AUTH);
         }
         if session.replay {
             return Ok(());
+        }
+        if session.transaction.is_some() && spec.flags.contains(CommandFlags::NO_MULTI) {
+            return Err(CommandError::new("ERR Command not allowed inside a transaction"));
+        }
+        if !session.user.is_unrestricted() {
+            let place = if session.transaction.is_some() { Place::Multi } else { Place::TopLevel };
+            self.check_permission(session, spec, args, place, now).map_err(|denied| denied.refusal(spec))?;
         }
         if session.restriction != Restriction::None {
             check_restriction(session.restriction, spec)?;
         }
         let mut flags = spec.flags;
         if let Some(transaction) = &session.transaction {
-            if spec.flags.contains(CommandFlags::NO_MULTI) {
-                return Err(CommandError::new("ERR Command not allowed inside a transaction"));
-            }
             if spec.id == EXEC {
                 flags = flags.union(transaction.flags);
             } else if !matches!(spec.name, "discard" | "quit" | "reset") {
@@ -271,10 +285,7 @@ impl Engine {
         out.array(transaction.queue.len());
         for queued in &transaction.queue {
             let args: Args<'_> = queued.args.iter().map(|arg| &**arg).collect();
-            let result = match handler(queued.spec) {
-                Some(handler) => Self::run_nested(&mut ctx, queued.spec, handler, &args, out),
-                None => Err(not_yet(queued.spec)),
-            };
+            let result = Self::run_queued(&mut ctx, queued.spec, &args, out);
             if let Err(error) = result {
                 out.error(error.text());
                 self.stats.error(error.text());
@@ -291,6 +302,24 @@ impl Engine {
         drop(locked);
         session.drop_garbage();
         Ok(())
+    }
+
+    /// Runs a queued command, if its user may still run it: rights can change while commands are queued.
+    fn run_queued(
+        ctx: &mut Ctx<'_, '_>,
+        spec: &'static CommandSpec,
+        args: &[&[u8]],
+        out: &mut Reply,
+    ) -> Result<(), CommandError> {
+        if !ctx.session.user.is_unrestricted() {
+            ctx.engine
+                .check_permission(ctx.session, spec, args, Place::Multi, ctx.now)
+                .map_err(Denied::refusal_in_exec)?;
+        }
+        match handler(spec) {
+            Some(handler) => Self::run_nested(ctx, spec, handler, args, out),
+            None => Err(not_yet(spec)),
+        }
     }
 
     fn lock_for_transaction(

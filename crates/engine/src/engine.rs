@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use crate::acl::Acl;
 use crate::client::{Client, Mailbox};
 use crate::config::{Config, ConfigListener, RuntimeConfig};
 use crate::error::CommandError;
@@ -51,6 +52,7 @@ pub struct Engine {
     config: RuntimeConfig,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) scripts: Scripts,
+    pub(crate) acl: Arc<Acl>,
     pub(crate) journal: OnceLock<Arc<dyn Journal>>,
     next_client_id: AtomicU64,
     /// Memory that the owner of the engine holds besides the keyspace, told by it from time to time.
@@ -73,10 +75,14 @@ impl Engine {
     /// An empty engine.
     pub fn new(options: &EngineOptions, clock: Arc<dyn Clock>) -> Self {
         let databases = usize::try_from(options.config.int("databases")).unwrap_or(DEFAULT_DATABASES);
+        let acl = Arc::new(Acl::new(&options.config));
+        let config = RuntimeConfig::new(options.config.clone());
+        config.listen(Arc::clone(&acl) as _);
         Self {
+            acl,
             keyspace: Keyspace::new(options.shards, databases.clamp(1, 255)),
             settings: Settings::new(&options.config),
-            config: RuntimeConfig::new(options.config.clone()),
+            config,
             registry: Registry::default(),
             pubsub: PubSub::new(),
             monitors: Monitors::default(),
@@ -114,11 +120,6 @@ impl Engine {
     pub fn disconnect(&self, session: &mut Session) {
         self.forget(session);
         self.registry.remove(session.client.id);
-    }
-
-    /// Whether a connection may begin without a password.
-    pub fn allows_anonymous(&self) -> bool {
-        self.config.get().bytes("requirepass").is_empty()
     }
 
     /// Counts a connection that was turned away.

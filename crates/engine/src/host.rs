@@ -20,6 +20,16 @@ pub trait Host: Send + Sync {
     fn perform(&self, _request: HostRequest) -> Option<Result<String, String>> {
         None
     }
+
+    /// The bytes of a file: `ACL LOAD`. `None` when this owner knows no files.
+    fn read_file(&self, _path: &str) -> Option<Result<Vec<u8>, String>> {
+        None
+    }
+
+    /// Puts a file of these bytes in place of what is there, wholly or not at all: `ACL SAVE`.
+    fn replace_file(&self, _path: &str, _bytes: &[u8]) -> Option<Result<(), String>> {
+        None
+    }
 }
 
 /// What a client may ask of the engine's owners.
@@ -172,6 +182,14 @@ impl Hosts {
 
     pub(crate) fn perform(&self, request: HostRequest) -> Option<Result<String, String>> {
         self.all().iter().find_map(|host| host.perform(request))
+    }
+
+    pub(crate) fn read_file(&self, path: &str) -> Option<Result<Vec<u8>, String>> {
+        self.all().iter().find_map(|host| host.read_file(path))
+    }
+
+    pub(crate) fn replace_file(&self, path: &str, bytes: &[u8]) -> Option<Result<(), String>> {
+        self.all().iter().find_map(|host| host.replace_file(path, bytes))
     }
 
     /// A copy, so that a host may register another one meanwhile.

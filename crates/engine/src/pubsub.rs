@@ -207,6 +207,25 @@ impl PubSub {
         }
     }
 
+    /// The clients that have a subscription for which this holds, some of them perhaps twice.
+    pub(crate) fn clients_where(&self, holds: impl Fn(Kind, &[u8], &Client) -> bool) -> Vec<Arc<Client>> {
+        let mut found = Vec::new();
+        let mut look = |kind: Kind, name: &[u8], subscribers: &Subscribers| {
+            found.extend(subscribers.iter().filter(|client| holds(kind, name, client)).cloned());
+        };
+        for kind in [Kind::Channel, Kind::Shard] {
+            for shard in &self.space(kind).shards {
+                for (name, subscribers) in shard.lock().iter() {
+                    look(kind, name, subscribers);
+                }
+            }
+        }
+        for (pattern, subscribers) in self.patterns.read().iter() {
+            look(Kind::Pattern, pattern, subscribers);
+        }
+        found
+    }
+
     fn space(&self, kind: Kind) -> &Channels {
         if kind == Kind::Shard { &self.shard_channels } else { &self.channels }
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use mtcache_protocol::{CommandFlags, CommandSpec, Version};
 
+use crate::acl::User;
 use crate::client::{Client, ClientFlag};
 use crate::context::Garbage;
 use crate::journal::{Effects, Lsn};
@@ -21,6 +22,7 @@ pub struct Session {
     pub(crate) db: DbIndex,
     pub(crate) version: Version,
     pub(crate) authenticated: bool,
+    pub(crate) user: Arc<User>,
     pub(crate) transaction: Option<Transaction>,
     pub(crate) watched: Vec<(DbIndex, Box<[u8]>)>,
     /// Goes up when a watched key changes.
@@ -97,10 +99,17 @@ pub(crate) struct Queued {
 }
 
 impl Session {
-    /// A new session of `client`, in database 0, speaking RESP2. `authenticated` says whether it may begin at once,
-    /// which it may when no password is set.
-    pub fn new(client: Arc<Client>, authenticated: bool) -> Self {
+    /// A session of a caller in our own process, in database 0, speaking RESP2: it may do everything. Connections from
+    /// outside get theirs from [`Engine::new_session`](crate::Engine::new_session).
+    pub fn trusted(client: Arc<Client>) -> Self {
+        Self::of(client, User::trusted(), true)
+    }
+
+    /// A session of `user`, in database 0, speaking RESP2. `authenticated` says whether it may begin at once.
+    pub(crate) fn of(client: Arc<Client>, user: Arc<User>, authenticated: bool) -> Self {
+        client.set_user(&user);
         Self {
+            user,
             db: 0,
             version: Version::Resp2,
             authenticated,
@@ -124,7 +133,7 @@ impl Session {
 
     /// A session for the replay of a journal.
     pub fn replaying(client: Arc<Client>) -> Self {
-        Self { replay: true, ..Self::new(client, true) }
+        Self { replay: true, ..Self::trusted(client) }
     }
 
     /// The protocol version that replies have to be in.
@@ -227,9 +236,11 @@ impl Session {
         self.last_write
     }
 
-    /// Whether the session may run commands.
-    pub fn is_authenticated(&self) -> bool {
-        self.authenticated
+    /// Makes the session the one of `user`.
+    pub(crate) fn log_in(&mut self, user: Arc<User>, authenticated: bool) {
+        self.client.set_user(&user);
+        self.user = user;
+        self.authenticated = authenticated;
     }
 
     /// Drops the values that a command has left behind, which may take long: called without locks.

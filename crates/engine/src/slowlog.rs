@@ -96,6 +96,9 @@ pub(crate) fn is_secret(spec: &CommandSpec, args: &[&[u8]], index: usize) -> boo
     const AUTH: CommandId = CommandId::of("auth");
     const HELLO: CommandId = CommandId::of("hello");
     const CONFIG_SET: CommandId = CommandId::of("config|set");
+    const ACL_SETUSER: CommandId = CommandId::of("acl|setuser");
+    const ACL_DELUSER: CommandId = CommandId::of("acl|deluser");
+    const ACL_GETUSER: CommandId = CommandId::of("acl|getuser");
     let before = |distance: usize| index.checked_sub(distance).and_then(|place| args.get(place)).copied();
     let is_auth = |arg: Option<&[u8]>| arg.is_some_and(|arg| arg.eq_ignore_ascii_case(b"auth"));
     match spec.id {
@@ -106,6 +109,8 @@ pub(crate) fn is_secret(spec: &CommandSpec, args: &[&[u8]], index: usize) -> boo
                 && index % 2 == 1
                 && before(1).is_some_and(|name| is_secret_name(&String::from_utf8_lossy(name)))
         }
+        // Names of users are hidden with what is done to them, as in Redis.
+        ACL_SETUSER | ACL_DELUSER | ACL_GETUSER => index > 1,
         _ => false,
     }
 }
@@ -135,6 +140,8 @@ mod tests {
         assert_eq!(shown("hello 3 setname auth"), "hello 3 setname auth");
         assert_eq!(shown("config set port 1 requirepass pw"), "config set port 1 requirepass (redacted)");
         assert_eq!(shown("set auth requirepass"), "set auth requirepass");
+        assert_eq!(shown("acl setuser bob >pw on"), "acl setuser (redacted) (redacted) (redacted)");
+        assert_eq!(shown("acl cat keyspace"), "acl cat keyspace");
     }
 
     #[test]

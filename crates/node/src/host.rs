@@ -3,6 +3,10 @@
 //! Figures of the process come from `/proc`; where there is none they stay at zero. Deliberately absent: sockets, which the
 //! server knows about.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use mtcache_engine::{
@@ -48,6 +52,39 @@ impl Host for NodeHost {
         };
         Some(Err(refused.to_owned()))
     }
+}
+
+/// The node's files, as far as the engine names them: it exists before everything else of the node.
+pub(crate) struct NodeFiles;
+
+impl Host for NodeFiles {
+    fn read_file(&self, path: &str) -> Option<Result<Vec<u8>, String>> {
+        Some(std::fs::read(path).map_err(|error| error.to_string()))
+    }
+
+    fn replace_file(&self, path: &str, bytes: &[u8]) -> Option<Result<(), String>> {
+        Some(replace(Path::new(path), bytes).map_err(|error| error.to_string()))
+    }
+}
+
+/// Writes beside the file and renames, so that a crash leaves the old one or the new one. It may hold hashes of passwords,
+/// so nobody else may read it.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".tmp-{}", std::process::id()));
+    let beside = path.with_file_name(name);
+    let write = || {
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().inspect_err(|_| {
+        // Whatever was written of it is of no use.
+        let _ = std::fs::remove_file(&beside);
+    })
 }
 
 impl ConfigListener for NodeHost {

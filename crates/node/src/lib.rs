@@ -24,7 +24,7 @@ use mtcache_persistence::{Aof, AofOptions, AppendFsync, ReplayReport};
 
 pub use self::clock::SystemClock;
 pub use self::error::NodeError;
-use self::host::NodeHost;
+use self::host::{NodeFiles, NodeHost};
 use self::journal::JournalThread;
 pub use self::journal::{JournalStatus, NotDurable, Reached};
 pub use self::local::{Answer, Local};
@@ -76,6 +76,9 @@ impl Node {
         let engine = Arc::new(Engine::new(&options.engine, Arc::new(SystemClock::new())));
         let mut journal = None;
         let mut replayed = None;
+        // Users first: what is wrong with them is found before a long load begins.
+        engine.add_host(Arc::new(NodeFiles) as _);
+        engine.load_users().map_err(NodeError::new)?;
         if let Some(append_only) = &options.append_only {
             let aof =
                 Aof::open(disk, &append_only.dir, append_only.files.clone()).map_err(NodeError::files)?;

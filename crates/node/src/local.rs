@@ -62,7 +62,7 @@ impl Local {
         let sessions = (0..(cores * SESSIONS_PER_CORE).next_power_of_two())
             .map(|_| {
                 let client = engine.connect("in-process".into(), "in-process".into(), Box::new(NoMailbox));
-                let mut session = Session::new(client, true);
+                let mut session = Session::trusted(client);
                 session.select(db);
                 Mutex::new(Seat { session, reply: Reply::new(Version::Resp2) })
             })

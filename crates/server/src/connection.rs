@@ -29,7 +29,7 @@ where
     let outbox = Arc::new(Outbox::default());
     let engine = node.engine();
     let client = engine.connect(addr, laddr, Box::new(OutboxHandle(Arc::clone(&outbox))));
-    let session = Session::new(client, engine.allows_anonymous());
+    let session = engine.new_session(client);
     let mut connection = Connection {
         input: Vec::with_capacity(READ_BUFFER),
         decoder: RequestDecoder::new(Limits::default()),
@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn run_commands(&mut self, start: &mut usize) -> Pause {
         let engine: &Engine = self.node.engine();
         let now = engine.now();
-        self.decoder.set_authenticated(self.session.is_authenticated());
+        self.decoder.set_authenticated(engine.is_authenticated(&self.session));
         loop {
             let rest = self.input.get(*start..).unwrap_or_default();
             match self.decoder.next(rest) {

@@ -8,6 +8,7 @@ use mtcache_protocol::{Reply, Version, parse_i64};
 use super::Locks::None as NoLocks;
 use super::connection::{is_printable, set_name};
 use super::{Row, write_help};
+use crate::acl::User;
 use crate::client::{Client, ClientFlag};
 use crate::context::Ctx;
 use crate::error::{CommandError, CommandResult};
@@ -71,7 +72,7 @@ fn list(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
 }
 
 /// A client as one line, with the fields of Redis 7.0 in their order. The engine knows no file descriptors: `fd` is -1.
-fn describe(client: &Client, now: UnixMillis) -> String {
+pub(crate) fn describe(client: &Client, now: UnixMillis) -> String {
     let counts = client.subscriptions();
     let buffers = client.buffers();
     let total =
@@ -82,7 +83,7 @@ fn describe(client: &Client, now: UnixMillis) -> String {
         line,
         "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} qbuf={} \
          qbuf-free={} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={total} events={} cmd={} \
-         user=default redir=-1 resp={}",
+         user={} redir=-1 resp={}",
         client.id,
         client.addr,
         client.laddr,
@@ -101,6 +102,7 @@ fn describe(client: &Client, now: UnixMillis) -> String {
         buffers.output,
         if buffers.output > 0 { "rw" } else { "r" },
         client.last_command().map_or("NULL", |spec| spec.full_name()),
+        String::from_utf8_lossy(client.user().name()),
         client.version().number(),
     );
     line
@@ -165,6 +167,7 @@ struct Filter<'a> {
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
     kind: Option<ClientKind>,
+    user: Option<Arc<User>>,
 }
 
 impl Filter<'_> {
@@ -173,6 +176,7 @@ impl Filter<'_> {
             && self.addr.is_none_or(|addr| addr == client.addr.as_bytes())
             && self.laddr.is_none_or(|laddr| laddr == client.laddr.as_bytes())
             && self.kind.is_none_or(|kind| kind.holds(client))
+            && self.user.as_ref().is_none_or(|user| Arc::ptr_eq(user, &client.user()))
     }
 }
 
@@ -202,11 +206,12 @@ fn kill(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
             b"addr" => filter.addr = Some(value),
             b"laddr" => filter.laddr = Some(value),
             b"type" => filter.kind = Some(ClientKind::parse(value)?),
-            b"user" if *value != super::connection::DEFAULT_USER => {
-                let user = String::from_utf8_lossy(value);
-                return Err(CommandError::new(format!("ERR No such user '{user}'")));
+            b"user" => {
+                let user = ctx.engine.acl.user(value).ok_or_else(|| {
+                    CommandError::new(format!("ERR No such user '{}'", String::from_utf8_lossy(value)))
+                })?;
+                filter.user = Some(user);
             }
-            b"user" => {}
             b"skipme" if value.eq_ignore_ascii_case(b"yes") => skip_me = true,
             b"skipme" if value.eq_ignore_ascii_case(b"no") => skip_me = false,
             _ => return Err(CommandError::SYNTAX),

@@ -1,11 +1,14 @@
 //! Connections: HELLO, AUTH, PING, RESET and their like. CLIENT has a file of its own.
 //!
-//! Invariant: a password is compared in a time that does not depend on where it differs.
+//! Invariant: who logs in is told nothing but that name and password do not go together.
+
+use std::sync::Arc;
 
 use mtcache_protocol::{Reply, Version, parse_i64};
 
 use super::Locks::None as NoLocks;
 use super::Row;
+use crate::acl::{DEFAULT_USER, Place, Reason};
 use crate::client::{Client, Labels};
 use crate::context::{Ctx, Origin};
 use crate::engine::Engine;
@@ -56,9 +59,9 @@ fn hello(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
         }
     }
     if let Some((user, password)) = credentials {
-        authenticate(ctx, user, password)?;
+        authenticate(ctx, args[0], user, password)?;
     }
-    if !ctx.session.authenticated {
+    if !ctx.engine.is_authenticated(ctx.session) {
         return Err(CommandError::new(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> \
              option can be used to authenticate the client and select the RESP protocol version at the same time",
@@ -90,42 +93,30 @@ fn hello(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
 fn auth(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     match args {
         [_, password] => {
-            if ctx.engine.config().bytes("requirepass").is_empty() {
+            if ctx.engine.is_unprotected() {
                 return Err(CommandError::new(
                     "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
                      configuration is correct?",
                 ));
             }
-            authenticate(ctx, DEFAULT_USER, password)?;
+            authenticate(ctx, args[0], DEFAULT_USER, password)?;
         }
-        [_, user, password] => authenticate(ctx, user, password)?,
+        [_, user, password] => authenticate(ctx, args[0], user, password)?,
         _ => return Err(CommandError::SYNTAX),
     }
     out.ok();
     Ok(())
 }
 
-/// The one user there is.
-pub(super) const DEFAULT_USER: &[u8] = b"default";
-
-fn authenticate(ctx: &mut Ctx<'_, '_>, user: &[u8], password: &[u8]) -> CommandResult {
-    let config = ctx.engine.config();
-    let expected = config.bytes("requirepass");
-    if user != DEFAULT_USER || !(expected.is_empty() || equal_in_constant_time(expected, password)) {
+/// Logs the session in. `command` is what the ACL log shows when that fails.
+fn authenticate(ctx: &mut Ctx<'_, '_>, command: &[u8], user: &[u8], password: &[u8]) -> CommandResult {
+    let Some(found) = ctx.engine.acl.authenticate(user, password) else {
+        let place = if ctx.origin == Origin::Transaction { Place::Multi } else { Place::TopLevel };
+        ctx.engine.log_denied(ctx.session, Reason::Auth, place, command.to_vec(), user, ctx.now);
         return Err(CommandError::new("WRONGPASS invalid username-password pair or user is disabled."));
-    }
-    ctx.session.authenticated = true;
+    };
+    ctx.session.log_in(found, true);
     Ok(())
-}
-
-/// Takes as long whatever differs; only the length of what the client sent shows.
-fn equal_in_constant_time(secret: &[u8], given: &[u8]) -> bool {
-    let mut difference = u8::from(secret.len() != given.len());
-    let mut expected = secret.iter().cycle();
-    for byte in given {
-        difference |= std::hint::black_box(byte ^ expected.next().unwrap_or(&0));
-    }
-    difference == 0
 }
 
 /// Gives a client its name, if it is one that `CLIENT LIST` can show.
@@ -179,7 +170,7 @@ fn reset(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
     session.select(0);
     session.set_version(Version::Resp2);
     session.reply_mode = ReplyMode::On;
-    session.authenticated = ctx.engine.allows_anonymous();
+    session.log_in(Arc::clone(ctx.engine.acl.default_user()), ctx.engine.allows_anonymous());
     *session.client.labels.lock() = Labels::default();
     out.set_version(Version::Resp2);
     out.simple("RESET");
@@ -199,16 +190,7 @@ impl Engine {
 mod tests {
     use std::time::Duration;
 
-    use super::equal_in_constant_time;
     use crate::testing::{Rig, Wires};
-
-    #[test]
-    fn passwords_compare_by_all_their_bytes() {
-        assert!(equal_in_constant_time(b"secret", b"secret"));
-        for wrong in [&b""[..], b"secre", b"secret!", b"Secret", b"secretsecret"] {
-            assert!(!equal_in_constant_time(b"secret", wrong));
-        }
-    }
 
     /// Connection numbers differ between the two sides.
     fn without_id(text: String) -> String {

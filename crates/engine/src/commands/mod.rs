@@ -7,6 +7,7 @@
 // Commands share one signature, whether or not they can fail.
 #![allow(clippy::unnecessary_wraps)]
 
+mod acl;
 mod client;
 mod collection_scan;
 mod command;
@@ -40,6 +41,7 @@ use std::sync::LazyLock;
 
 use mtcache_protocol::{COMMAND_COUNT, COMMANDS, CommandSpec, Reply, lookup, lookup_sub};
 
+pub(crate) use self::client::describe as describe_client;
 use crate::context::Ctx;
 use crate::error::CommandResult;
 
@@ -88,6 +90,7 @@ const GROUPS: &[&[Row]] = &[
     scripting::TABLE,
     connection::TABLE,
     client::TABLE,
+    acl::TABLE,
     config::TABLE,
     pubsub::TABLE,
     server::TABLE,

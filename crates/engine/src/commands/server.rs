@@ -21,7 +21,6 @@ pub(super) const TABLE: &[Row] = &[
     ("shutdown", NoLocks, shutdown),
     ("monitor", NoLocks, monitor),
     ("wait", NoLocks, wait),
-    ("acl|whoami", NoLocks, whoami),
     ("lolwut", NoLocks, lolwut),
     ("debug", super::Locks::All, debug),
     ("replicaof", NoLocks, replicaof),
@@ -129,11 +128,6 @@ fn wait(_: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
         return Err(CommandError::new("ERR timeout is negative"));
     }
     out.integer(0);
-    Ok(())
-}
-
-fn whoami(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
-    out.bulk(super::connection::DEFAULT_USER);
     Ok(())
 }
 

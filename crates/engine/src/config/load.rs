@@ -1,7 +1,7 @@
 //! redis.conf and the command line: lines and options into a [`Config`].
 //!
 //! Later settings win, `save` lines add up, an error names the file and the line. Directives that would change what the
-//! server is and are not there yet (ACL users, modules, renamed commands) are refused, never skipped. Deliberately absent:
+//! server is and are not there yet (modules, renamed commands) are refused, never skipped. Deliberately absent:
 //! opening files.
 
 use mtcache_protocol::split_args;
@@ -106,13 +106,18 @@ impl Config {
     fn apply_directive(&mut self, origin: &str, name: &str, values: &[Vec<u8>]) -> Result<(), ConfigError> {
         let refused = match name {
             "rename-command" => "renaming commands is not supported; use ACLs or a firewall instead",
-            "user" => "ACL users are not supported by this version; use requirepass",
             "loadmodule" => "modules are not supported",
             "include" => "include takes one file name, inside a file",
             _ => "",
         };
         if !refused.is_empty() {
             return Err(ConfigError::new(origin, refused));
+        }
+        if name == "user" {
+            crate::acl::check_user_line(values, &self.users)
+                .map_err(|reason| ConfigError::new(origin, &reason))?;
+            self.users.push(values.to_vec());
+            return Ok(());
         }
         let index = find(name).ok_or_else(|| unknown(origin, name))?;
         self.set_words_at(index, values).map_err(|reason| ConfigError::new(origin, &reason))
@@ -182,7 +187,16 @@ mod tests {
             ("include none.conf", "redis.conf:1: cannot open 'none.conf'"),
             ("include self.conf", "self.conf:1: files include each other too deep"),
             ("tls-port 1", "redis.conf:1: not supported by this version; leave it at its default"),
-            ("user bob on", "redis.conf:1: ACL users are not supported by this version; use requirepass"),
+            ("user", "redis.conf:1: wrong number of arguments"),
+            (
+                "user bob on ~x\nuser bob off",
+                "redis.conf:2: Error in user declaration 'bob': Duplicate user found. A user can only be defined once in \
+                 config files",
+            ),
+            (
+                "user bob on +nosuch",
+                "redis.conf:1: Error in user declaration 'bob': '+nosuch': Unknown command or category name in ACL",
+            ),
         ] {
             assert_eq!(load(text).unwrap_err(), error);
         }

@@ -29,6 +29,8 @@ pub struct Config {
     save_is_set: bool,
     /// Names that were set in a file or on the command line although nobody acts on them.
     ignored: Vec<&'static str>,
+    /// The words behind `user`, line by line.
+    users: Vec<Vec<Vec<u8>>>,
 }
 
 /// Why a configuration cannot be used: one line that says where and what to do.
@@ -68,7 +70,7 @@ impl Default for Config {
                 param.kind.parse_string(param.default.as_bytes(), &empty).unwrap_or_else(|_| empty.clone())
             })
             .collect();
-        Self { values, save_is_set: false, ignored: Vec::new() }
+        Self { values, save_is_set: false, ignored: Vec::new(), users: Vec::new() }
     }
 }
 
@@ -139,6 +141,11 @@ impl Config {
     /// Parameters that were set although nobody acts on them; worth one line in the log.
     pub fn ignored(&self) -> &[&'static str] {
         &self.ignored
+    }
+
+    /// The users that `user` lines define: each a name and its rules.
+    pub fn users(&self) -> &[Vec<Vec<u8>>] {
+        &self.users
     }
 
     /// Every parameter with its value, as `CONFIG GET *` shows it.

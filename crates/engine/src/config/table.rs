@@ -134,9 +134,9 @@ const U32_MAX: i64 = u32::MAX as i64;
 
 /// The table, sorted by name.
 pub const PARAMS: &[Param] = &[
-    ignored("acl-pubsub-default", Choice(&["allchannels", "resetchannels"]), "resetchannels"),
-    refused("aclfile", Text, "").at_start(),
-    ignored("acllog-max-len", Int(0, i64::MAX), "128"),
+    engine("acl-pubsub-default", Choice(&["allchannels", "resetchannels"]), "resetchannels"),
+    engine("aclfile", Text, "").at_start(),
+    engine("acllog-max-len", Int(0, i64::MAX), "128"),
     ignored("active-defrag-cycle-max", Int(1, 99), "25"),
     ignored("active-defrag-cycle-min", Int(1, 99), "1"),
     ignored("active-defrag-ignore-bytes", Memory(1), "104857600"),

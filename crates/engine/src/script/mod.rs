@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 
 use self::convert::{lua_to_reply, reply_to_lua};
 use self::random::Random;
+use crate::acl::Place;
 use crate::commands::{Locks, handler};
 use crate::context::Ctx;
 use crate::dispatch::{Args, resolve};
@@ -372,6 +373,11 @@ fn call(
     let Some(runnable) = runnable else {
         return fail("ERR This Redis command is not allowed from script");
     };
+    if !ctx.session.user.is_unrestricted()
+        && let Err(denied) = ctx.engine.check_permission(ctx.session, spec, &args, Place::Lua, ctx.now)
+    {
+        return Ok(Err(denied.refusal_in_script()));
+    }
     if spec.flags.contains(CommandFlags::WRITE) && writes == Writes::Refused {
         return fail("ERR Write commands are not allowed from read-only scripts.");
     }

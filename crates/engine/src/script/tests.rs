@@ -25,7 +25,7 @@ fn eval(script: &str) -> String {
 fn eval_with(script: &str, rest: &[&[u8]]) -> String {
     let engine = Engine::new(&EngineOptions::default(), Arc::new(Still));
     let client = engine.connect(String::new(), String::new(), Box::new(NoMailbox));
-    let mut session = Session::new(client, true);
+    let mut session = Session::trusted(client);
     let mut out = Reply::new(Version::Resp2);
     engine.dispatch(&mut session, &[b"LPUSH", b"l", b"abc"], engine.now(), &mut out);
     out.clear();

@@ -65,14 +65,15 @@ impl Rig {
 
     fn on(engine: Arc<Engine>, clock: Arc<ManualClock>, recorder: Arc<Recorder>) -> Self {
         let client = engine.connect("127.0.0.1:1".into(), "127.0.0.1:2".into(), Box::new(NoMailbox));
-        Self { engine, clock, recorder, session: Session::new(client, true), reply: Reply::default() }
+        let session = Session::of(client, engine.acl.default_user().clone(), true);
+        Self { engine, clock, recorder, session, reply: Reply::default() }
     }
 
     /// Another session of the same engine, with the mailbox it receives messages in.
     pub(crate) fn listening(&self) -> (Self, Inbox) {
         let inbox = Inbox::default();
         let client = self.engine.connect("127.0.0.1:9".into(), "127.0.0.1:2".into(), Box::new(inbox.clone()));
-        let session = Session::new(client, self.engine.allows_anonymous());
+        let session = self.engine.new_session(client);
         let parts = (self.engine.clone(), self.clock.clone(), self.recorder.clone());
         let rig =
             Self { engine: parts.0, clock: parts.1, recorder: parts.2, session, reply: Reply::default() };

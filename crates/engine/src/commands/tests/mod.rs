@@ -1,5 +1,6 @@
 //! The commands against a real redis-server, and what they journal.
 
+mod acl;
 mod concurrency;
 mod eviction;
 mod generic;
