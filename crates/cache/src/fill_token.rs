@@ -16,13 +16,14 @@ use mtcache_link::{Reply, Script};
 use crate::backend::{Backend, Bytes, CachedKey};
 use crate::error::{Error, Result};
 use crate::slot::bookkeeping_key;
-use crate::ttl::{TimeLeft, Ttl};
+use crate::ttl::{self, TimeLeft, Ttl};
 
 /// How much longer a token lives than the longest load.
 pub(crate) const TOKEN_MARGIN: Duration = Duration::from_secs(30);
 
 /// KEYS: key, token. ARGV: a new token, the token's TTL in ms, and the range that the key's time left must be in for its value to
-/// do; a lower bound of -1 takes any value. Answers {1, value, ms left} or {0, value or nil, ms left, token}.
+/// do; a lower bound of -1 takes any value. Answers {1, value, ms left} or {0, value or nil, ms left, token, the backend's time in
+/// seconds and the microseconds beyond}.
 static BEGIN: LazyLock<Script> = LazyLock::new(|| {
     Script::idempotent(
         "local value = redis.call('GET', KEYS[1])\n\
@@ -41,15 +42,27 @@ static BEGIN: LazyLock<Script> = LazyLock::new(|| {
          elseif redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then\n\
            redis.call('PEXPIRE', KEYS[2], ARGV[2])\n\
          end\n\
-         return {0, value, left, token}\n",
+         local now = redis.call('TIME')\n\
+         return {0, value, left, token, now[1], now[2]}\n",
     )
 });
 
-/// KEYS: key, token. ARGV: the token, the value, its TTL in ms, 1 if the load found a value, that value. Answers 1 if it stored, 0 if the
-/// token is another or gone, 2 if the key is not as it was found.
+/// KEYS: key, token. ARGV: the token, the value, the TTL in ms that it would have had when its load began, 1 if the load found a
+/// value, that value, how long ago in ms the load began by the loader's clock, the two times that BEGIN answered, the shortest TTL in ms.
+///
+/// A value lives for its TTL less its age, so that what is left of its TTL always bounds its age. The loader's clock does not see how
+/// long the fill is on its way, the backend's clock may have been set back or be another's after a failover: the longer time counts, and
+/// a wrong one can only make the value go sooner.
+///
+/// Answers 1 if it stored, 0 if the token is another or gone, 2 if the key is not as it was found, 3 if nothing is left of the TTL; then
+/// the token stays for others who joined it.
 static FILL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n\
+         local now = redis.call('TIME')\n\
+         local age = (now[1] - ARGV[7]) * 1000 + math.ceil((now[2] - ARGV[8]) / 1000)\n\
+         local ttl = ARGV[3] - math.max(age, tonumber(ARGV[6]))\n\
+         if ttl < tonumber(ARGV[9]) then return 3 end\n\
          local value = redis.call('GET', KEYS[1])\n\
          redis.call('DEL', KEYS[2])\n\
          if ARGV[4] == '1' then\n\
@@ -57,7 +70,7 @@ static FILL: LazyLock<Script> = LazyLock::new(|| {
          elseif value then\n\
            return 2\n\
          end\n\
-         redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])\n\
+         redis.call('SET', KEYS[1], ARGV[2], 'PX', string.format('%d', ttl))\n\
          return 1\n",
     )
 });
@@ -89,6 +102,8 @@ pub(crate) fn token_is_of_prefix(token: &[u8], prefix: &[u8]) -> bool {
 pub(crate) struct Permit {
     token: Bytes,
     found: Option<Bytes>,
+    /// The backend's time when the load began: seconds, and microseconds beyond.
+    began: [Bytes; 2],
 }
 
 /// What beginning a load found.
@@ -106,6 +121,8 @@ pub(crate) enum Fill {
     Stored,
     /// The key was set or invalidated since the load began, or the token is lost.
     Refused,
+    /// The load took as long as the value may live.
+    TooLate,
 }
 
 /// Which value that is there already will do.
@@ -152,31 +169,45 @@ pub(crate) async fn begin(
         Some(value) if found => Ok(Begun::Found(value, left)),
         found => {
             let token = next().into_bytes()?.ok_or_else(|| Error::protocol("no token was handed out"))?;
-            Ok(Begun::Load(Permit { token, found }))
+            let mut time = || next().into_bytes()?.ok_or_else(|| Error::protocol("the time is missing"));
+            Ok(Begun::Load(Permit { token, found, began: [time()?, time()?] }))
         }
     }
 }
 
-/// Stores what was loaded, if nothing came in between.
+/// Stores what was loaded, if nothing came in between. `ttl` counts from when the load began, `elapsed` ago.
 pub(crate) async fn fill(
     backend: &Backend,
     key: &CachedKey,
     permit: Permit,
     value: &[u8],
     ttl: Ttl,
+    elapsed: Duration,
 ) -> Result<Fill> {
+    // Rounded up: a value must not look younger than it is.
+    let elapsed = millis(elapsed) + 1;
+    let shortest = millis(ttl::SHORTEST);
+    if millis(ttl.as_duration()) - elapsed < shortest {
+        return Ok(Fill::TooLate);
+    }
     let refresh = permit.found.is_some();
+    let [seconds, micros] = permit.began;
     let args = [
         permit.token,
         value.to_vec(),
         ttl.as_millis().to_string().into_bytes(),
         if refresh { b"1".to_vec() } else { b"0".to_vec() },
         permit.found.unwrap_or_default(),
+        elapsed.to_string().into_bytes(),
+        seconds,
+        micros,
+        shortest.to_string().into_bytes(),
     ];
     let keys = [key.key.clone(), key.token.clone()];
     match backend.script(&FILL, &keys, &args).await?.into_int()? {
         1 => Ok(Fill::Stored),
         0 | 2 => Ok(Fill::Refused),
+        3 => Ok(Fill::TooLate),
         other => Err(Error::protocol(format!("a fill answered {other}"))),
     }
 }

@@ -39,6 +39,6 @@ pub use crate::options::{Condition, DEFAULT_TTL, SetOptions};
 pub use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 pub use crate::region::{NONE_TTL, Region, RegionPolicy, Undecodable};
 pub use crate::stats::{Event, Observer, RegionStats};
-pub use crate::timeouts::{LOAD_TIMEOUT, MAX_LOADS, MAX_WAITING_LOADS};
+pub use crate::timeouts::{LOAD_TIMEOUT, MAX_LOAD_WAIT, MAX_LOADS, MAX_WAITING_LOADS};
 pub use crate::timestamp::Timestamp;
 pub use crate::ttl::{TimeLeft, Ttl};

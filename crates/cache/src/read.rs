@@ -85,6 +85,15 @@ impl Age {
         }
     }
 
+    /// The age after so much more time.
+    pub(crate) fn grown_by(self, more: Duration) -> Self {
+        match self {
+            Self::Exact(age) => Self::Exact(age.saturating_add(more)),
+            Self::AtMost(age) => Self::AtMost(age.saturating_add(more)),
+            Self::Unknown => Self::Unknown,
+        }
+    }
+
     /// A plain value's age: its TTL when it was stored is at most the region's, so what is gone of the region's TTL bounds it. A
     /// key without expiry, or with more left than the region gives, was written by somebody with other rules.
     pub(crate) fn from_ttl(region: Duration, left: crate::ttl::TimeLeft) -> Self {

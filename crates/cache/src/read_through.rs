@@ -1,7 +1,7 @@
 //! The order of steps of a read, with and without a loader. The one place that has it.
 //!
-//! get: replay what waits, backend, codec. `get_or_load`: the same; on a miss the flight: second look and fill token in one step,
-//! loader under its timeout, codec, fill. Invariants: a backend in trouble never keeps a caller from the loader's value; only a
+//! get: replay what waits, backend, codec. `get_or_load`: the same; on a miss the flight: a place among the region's loads, second look
+//! and fill token in one step, loader under its timeout, codec, fill. Invariants: a backend in trouble never keeps a caller from the loader's value; only a
 //! read that found nothing counts as a miss. Deliberately absent: the near cache (before the backend) and stale values (when the loader
 //! fails), whose places are marked by their files' names.
 
@@ -19,12 +19,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fill_token::{self, Begun, Fill, Permit, Suffices, TOKEN_MARGIN};
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::region::{Region, RegionState, Undecodable};
-use crate::single_flight::{Landed, Part};
+use crate::single_flight::{Demand, Landed, Part};
 use crate::stats::{self, Event};
 use crate::timeouts;
-
-/// How often a read goes round when what another's load brought is too old for it.
-const ROUNDS: usize = 2;
 
 /// What a backend read gave, decoded.
 enum Looked<T> {
@@ -160,52 +157,32 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
             Err(error) => tracing::debug!(region = self.name(), %error, "backend read failed, loading"),
         }
         stats::count(&self.state.counters.misses);
-        let mut loader = Some(loader);
-        for round in 1..=ROUNDS {
-            // A load that began longer ago than this caller's demand cannot meet it.
-            let not_before = match options.max_age {
-                Some(limit) => Instant::now().checked_sub(limit),
-                None => None,
-            };
-            let fresh_loads_only = round == ROUNDS;
-            let (part, landed) = self
-                .cache
-                .flights()
-                .fly(&key, if fresh_loads_only { Some(Instant::now()) } else { not_before }, || {
-                    let load = Load {
-                        cache: self.cache.clone(),
-                        state: Arc::clone(&self.state),
-                        key: CachedKey::new(&key),
-                        options,
-                        decodes: |bytes| codec::decode::<T>(bytes).is_ok(),
-                    };
-                    let loader = loader.take();
-                    Box::pin(async move {
-                        let Some(loader) = loader else {
-                            return Err(Error::protocol("a loader was asked for twice"));
-                        };
-                        load.run(|| async move {
-                            let value = loader().await.map_err(Into::into)?;
-                            Ok(codec::encode(&value))
-                        })
-                        .await
-                    })
-                })
-                .await;
-            if part == Part::Joined {
-                stats::count(&self.state.counters.joined_loads);
-            }
-            let landed = landed.unwrap_or_else(|| Err(Error::loader_panicked(self.name())))?;
-            let own_load = part == Part::Led && landed.source == Source::Loader;
-            if !own_load && !options.accepts(landed.age) && !fresh_loads_only && loader.is_some() {
-                continue;
-            }
-            let value = codec::decode(&landed.bytes)?;
-            let read = Read { value, source: landed.source, staleness: Staleness::Fresh, age: landed.age };
-            self.observe_read(&read, started);
-            return Ok(read);
+        let (part, landed) = self
+            .cache
+            .flights()
+            .fly(&key, Demand::now(options), || {
+                let load = Load {
+                    cache: self.cache.clone(),
+                    state: Arc::clone(&self.state),
+                    key: CachedKey::new(&key),
+                    options,
+                    decodes: |bytes| codec::decode::<T>(bytes).is_ok(),
+                };
+                Box::pin(load.run(|| async move {
+                    let value = loader().await.map_err(Into::into)?;
+                    Ok(codec::encode(&value))
+                }))
+            })
+            .await;
+        if part == Part::Joined {
+            stats::count(&self.state.counters.joined_loads);
         }
-        Err(Error::protocol("a load brought nothing that meets the reader's demands"))
+        let landed = landed.unwrap_or_else(|| Err(Error::loader_panicked(self.name())))?;
+        let value = codec::decode(landed.bytes())?;
+        let (source, age) = (landed.source(), landed.age());
+        let read = Read { value, source, staleness: Staleness::Fresh, age };
+        self.observe_read(&read, started);
+        Ok(read)
     }
 }
 
@@ -225,10 +202,14 @@ impl Load {
         Fut: Future<Output = std::result::Result<Result<Bytes>, Box<dyn std::error::Error + Send + Sync>>>
             + Send,
     {
+        // The place first: the second look is worth most after the wait, and a token's life must not be spent waiting.
+        let place = self.state.limit.place(&self.state.policy.name).await.inspect_err(|_| {
+            stats::count(&self.state.counters.loads_shed);
+        })?;
         let permit = match self.begin().await {
             Ok(Begun::Found(bytes, left)) => {
                 let age = self.state.age(&bytes, left);
-                return Ok(Landed { bytes: bytes.into(), source: Source::Backend, age });
+                return Ok(Landed::now(bytes, Source::Backend, age));
             }
             Ok(Begun::Load(permit)) => Some(permit),
             Err(error) => {
@@ -237,9 +218,6 @@ impl Load {
                 None
             }
         };
-        let place = self.state.limit.place(&self.state.policy.name).await.inspect_err(|_| {
-            stats::count(&self.state.counters.loads_shed);
-        })?;
         let began = Instant::now();
         let outcome = self.load(loader).await;
         drop(place);
@@ -257,9 +235,9 @@ impl Load {
         });
         let bytes = outcome?;
         if let Some(permit) = permit {
-            self.fill(permit, &bytes).await;
+            self.fill(permit, &bytes, began).await;
         }
-        Ok(Landed { bytes: bytes.into(), source: Source::Loader, age: Age::AtMost(began.elapsed()) })
+        Ok(Landed::now(bytes, Source::Loader, Age::AtMost(began.elapsed())))
     }
 
     async fn begin(&self) -> Result<Begun> {
@@ -293,16 +271,17 @@ impl Load {
         }
     }
 
-    async fn fill(&self, permit: Permit, bytes: &[u8]) {
+    async fn fill(&self, permit: Permit, bytes: &[u8], began: Instant) {
         let Some(ttl) = self.state.ttl_for(bytes) else { return };
         let filled = match self.cache.backend().await {
-            Ok(backend) => fill_token::fill(backend, &self.key, permit, bytes, ttl).await,
+            Ok(backend) => fill_token::fill(backend, &self.key, permit, bytes, ttl, began.elapsed()).await,
             Err(error) => Err(error),
         };
         let counters = &self.state.counters;
         match filled {
             Ok(Fill::Stored) => stats::count(&counters.fills_stored),
             Ok(Fill::Refused) => stats::count(&counters.fills_refused),
+            Ok(Fill::TooLate) => stats::count(&counters.fills_too_late),
             Err(error) => {
                 stats::count(&counters.fills_failed);
                 stats::count(&counters.backend_errors);

@@ -20,7 +20,7 @@ use crate::keys::{self, KeyParts};
 use crate::options::{Condition, SetOptions};
 use crate::read::{Age, Read, ReadOptions};
 use crate::stats::{Counters, RegionStats};
-use crate::timeouts::{LOAD_TIMEOUT, LoadLimit, MAX_LOADS, MAX_WAITING_LOADS};
+use crate::timeouts::{LOAD_TIMEOUT, LoadLimit, MAX_LOAD_WAIT, MAX_LOADS, MAX_WAITING_LOADS};
 use crate::ttl::{TimeLeft, Ttl};
 
 /// Default of [`RegionPolicy::none_ttl`].
@@ -54,6 +54,8 @@ pub struct RegionPolicy {
     pub max_loads: usize,
     /// Loads that wait; more are refused at once as [`ErrorKind::Shed`]. Default: 10,000.
     pub max_waiting_loads: usize,
+    /// How long a load waits for its turn; after that it is refused as [`ErrorKind::Shed`] too. Default: 30 s.
+    pub max_load_wait: Duration,
 }
 
 /// What stored bytes are to a reader that cannot read them. Counted in any case.
@@ -82,6 +84,7 @@ impl RegionPolicy {
             load_timeout: LOAD_TIMEOUT,
             max_loads: MAX_LOADS,
             max_waiting_loads: MAX_WAITING_LOADS,
+            max_load_wait: MAX_LOAD_WAIT,
         }
     }
 
@@ -135,6 +138,13 @@ impl RegionPolicy {
         self
     }
 
+    /// Sets how long a load waits for its turn.
+    #[must_use]
+    pub fn max_load_wait(mut self, limit: Duration) -> Self {
+        self.max_load_wait = limit;
+        self
+    }
+
     fn check(&self) -> Result<()> {
         keys::checked_name(&self.name)?;
         keys::checked_name(&self.key_base)?;
@@ -168,14 +178,14 @@ pub(crate) struct RegionState {
 impl RegionState {
     pub(crate) fn new(policy: RegionPolicy, deployment: &str, counters: Arc<Counters>) -> Result<Self> {
         policy.check()?;
-        let limit = LoadLimit::new(policy.max_loads, policy.max_waiting_loads);
+        let limit = LoadLimit::new(policy.max_loads, policy.max_waiting_loads, policy.max_load_wait);
         Ok(Self { base: format!("{deployment}{}", policy.key_base), policy, counters, limit })
     }
 
     /// What stands for the keys that are of no region: no policy is applied to them.
     pub(crate) fn of_plain_keys(name: &str, deployment: &str, counters: Arc<Counters>) -> Self {
         let policy = RegionPolicy::new(name, crate::options::DEFAULT_TTL).key_base("");
-        Self { base: deployment.to_owned(), policy, counters, limit: LoadLimit::new(1, 0) }
+        Self { base: deployment.to_owned(), policy, counters, limit: LoadLimit::new(1, 0, Duration::ZERO) }
     }
 
     /// The TTL for these bytes; none if they are not to be kept at all.

@@ -1,15 +1,15 @@
 //! Single-flight: concurrent misses of one key share one load.
 //!
 //! A flight is a spawned task, so that a caller who is cancelled, the leader included, takes nothing from the others and the
-//! work is kept. Invariants: at most one flight that newcomers can join per key; when a flight panics exactly one other takes over, whoever
-//! waits; a set or an invalidation detaches the flight of its key before it returns, so that no later read joins a load
-//! that began before it. Deliberately absent: what a flight does.
+//! work is kept. Invariants: at most one flight that newcomers can join per key, and none that has ended; all for whom an ended flight will not
+//! do, because it panicked or brought something too old, share its one successor; a set or an invalidation detaches the flight of
+//! its key before it returns, so that no later read joins a load that began before it. Deliberately absent: what a flight does.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -17,17 +17,68 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::error::Error;
-use crate::read::{Age, Source};
+use crate::read::{Age, ReadOptions, Source};
+
+/// How many flights one caller waits for at the most before it leads one of its own. Each but the last has brought what did for its
+/// leader and not for this caller, so that more than two are rare.
+const MAX_FLIGHTS: usize = 4;
+/// How many flights may panic under one caller.
+const MAX_PANICS: usize = 2;
 
 /// What a flight brings home. Bytes, so that every reader decodes a value of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Landed {
-    pub(crate) bytes: Arc<[u8]>,
-    pub(crate) source: Source,
-    pub(crate) age: Age,
+    bytes: Arc<[u8]>,
+    source: Source,
+    /// The age when it landed.
+    age: Age,
+    at: Instant,
+}
+
+impl Landed {
+    pub(crate) fn now(bytes: impl Into<Arc<[u8]>>, source: Source, age: Age) -> Self {
+        Self { bytes: bytes.into(), source, age, at: Instant::now() }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        self.source
+    }
+
+    /// The age now.
+    pub(crate) fn age(&self) -> Age {
+        self.age.grown_by(self.at.elapsed())
+    }
 }
 
 pub(crate) type LoadFuture = Pin<Box<dyn Future<Output = Result<Landed, Error>> + Send>>;
+
+/// What a caller asks of a flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demand {
+    asked: Instant,
+    options: ReadOptions,
+}
+
+impl Demand {
+    pub(crate) fn now(options: ReadOptions) -> Self {
+        Self { asked: Instant::now(), options }
+    }
+
+    /// False if what a flight that began then loads is certainly too old.
+    fn can_be_met_from(&self, began: Instant) -> bool {
+        let earliest = self.options.max_age.and_then(|limit| self.asked.checked_sub(limit));
+        earliest.is_none_or(|earliest| began >= earliest)
+    }
+
+    /// What was loaded since the caller asked is as good as what a load of its own would bring, whatever its age by now.
+    fn is_met_by(&self, landed: &Landed, began: Instant) -> bool {
+        self.options.accepts(landed.age()) || (landed.source == Source::Loader && began >= self.asked)
+    }
+}
 
 /// How a flight ended.
 #[derive(Clone, Debug)]
@@ -39,10 +90,22 @@ enum Ending {
 /// One load under way.
 struct Flight {
     began: Instant,
+    kind: Kind,
     ending: watch::Receiver<Option<Ending>>,
-    /// The flight that takes over if this one panics; made by whoever of its waiters is first.
+    /// The flight for those for whom this one will not do; made by whoever of them is first.
     successor: OnceLock<Arc<Flight>>,
 }
+
+/// Whether a flight began beside another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    First,
+    /// The one that newcomers could join was too old for this one's leader. There is no third: whoever finds this one too old waits for
+    /// its successor, so that strict demands do not make a load each.
+    Second,
+}
+
+type Boarded = Option<(Part, Arc<Flight>)>;
 
 /// All loads under way in this process.
 #[derive(Clone, Default)]
@@ -58,45 +121,41 @@ pub(crate) enum Part {
 }
 
 impl Flights {
-    /// Joins the flight for this key if it began late enough, or starts one with `load`. None if two flights in a row panicked.
+    /// Joins the flight for this key if it can meet the demand, or starts one with `load`; goes on to its successor if it panicked or has
+    /// not met the demand after all. None if the caller's own flight panicked, or two others.
     pub(crate) async fn fly(
         &self,
         key: &str,
-        not_before: Option<Instant>,
+        demand: Demand,
         load: impl FnOnce() -> LoadFuture,
     ) -> (Part, Option<Result<Landed, Error>>) {
         let mut load = Some(load);
-        let (mut part, flight) = {
-            let mut by_key = self.by_key.lock();
-            match by_key.get(key) {
-                Some(flight) if not_before.is_none_or(|earliest| flight.began >= earliest) => {
-                    (Part::Joined, Arc::clone(flight))
-                }
-                _ => {
-                    let Some(load) = load.take() else { return (Part::Led, None) };
-                    let flight = self.start(key, load());
-                    by_key.insert(key.to_owned(), Arc::clone(&flight));
-                    (Part::Led, flight)
+        let mut prepare = |kind: Kind| load.take().map(|load| self.prepare(key, load(), kind));
+        let Some((mut part, mut flight)) = self.board(key, demand, &mut prepare) else {
+            return (Part::Led, None);
+        };
+        let (mut waited, mut panics) = (1, 0);
+        loop {
+            match flight.ending().await {
+                Ending::Landed(Ok(landed))
+                    if part == Part::Joined && !demand.is_met_by(&landed, flight.began) => {}
+                Ending::Landed(landed) => return (part, Some(landed)),
+                Ending::Panicked => {
+                    panics += 1;
+                    if part == Part::Led || panics == MAX_PANICS {
+                        return (part, None);
+                    }
                 }
             }
-        };
-        if let Ending::Landed(landed) = flight.ending().await {
-            return (part, Some(landed));
-        }
-        // It panicked. The leader is told; of the others, who have loaders of their own, the first to come here takes over.
-        let Some(load) = load else { return (part, None) };
-        let next = {
-            let mut by_key = self.by_key.lock();
-            let next = flight.successor.get_or_init(|| {
-                part = Part::Led;
-                self.start(key, load())
-            });
-            by_key.entry(key.to_owned()).or_insert_with(|| Arc::clone(next));
-            Arc::clone(next)
-        };
-        match next.ending().await {
-            Ending::Landed(landed) => (part, Some(landed)),
-            Ending::Panicked => (part, None),
+            waited += 1;
+            let next = if waited < MAX_FLIGHTS {
+                self.board_next(key, &flight, &mut prepare)
+            } else {
+                self.lead(key, &mut prepare)
+            };
+            // Only who has led has no load left, and has returned.
+            let Some(next) = next else { return (part, None) };
+            (part, flight) = next;
         }
     }
 
@@ -110,27 +169,107 @@ impl Flights {
         self.by_key.lock().retain(|key, _| !key.starts_with(prefix));
     }
 
-    fn start(&self, key: &str, load: LoadFuture) -> Arc<Flight> {
+    fn board(
+        &self,
+        key: &str,
+        demand: Demand,
+        prepare: &mut impl FnMut(Kind) -> Option<(Arc<Flight>, Departure)>,
+    ) -> Boarded {
+        let mut by_key = self.by_key.lock();
+        let kind = match by_key.get(key) {
+            Some(present) if present.kind == Kind::Second || demand.can_be_met_from(present.began) => {
+                return Some((Part::Joined, Arc::clone(present)));
+            }
+            Some(_) => Kind::Second,
+            None => Kind::First,
+        };
+        let (flight, departure) = prepare(kind)?;
+        by_key.insert(key.to_owned(), Arc::clone(&flight));
+        drop(by_key);
+        departure.begin();
+        Some((Part::Led, flight))
+    }
+
+    /// The successor of a flight that has ended: the one that newcomers join, or a new one.
+    fn board_next(
+        &self,
+        key: &str,
+        ended: &Arc<Flight>,
+        prepare: &mut impl FnMut(Kind) -> Option<(Arc<Flight>, Departure)>,
+    ) -> Boarded {
+        let mut by_key = self.by_key.lock();
+        if let Some(next) = ended.successor.get() {
+            // Not put back where newcomers find it: it may have ended, or have been detached.
+            return Some((Part::Joined, Arc::clone(next)));
+        }
+        if let Some(present) = by_key.get(key) {
+            let _ = ended.successor.set(Arc::clone(present));
+            return Some((Part::Joined, Arc::clone(present)));
+        }
+        let (flight, departure) = prepare(Kind::First)?;
+        by_key.insert(key.to_owned(), Arc::clone(&flight));
+        let _ = ended.successor.set(Arc::clone(&flight));
+        drop(by_key);
+        departure.begin();
+        Some((Part::Led, flight))
+    }
+
+    /// A flight of the caller's own, whatever else is under way.
+    fn lead(&self, key: &str, prepare: &mut impl FnMut(Kind) -> Option<(Arc<Flight>, Departure)>) -> Boarded {
+        let (flight, departure) = prepare(Kind::Second)?;
+        self.by_key.lock().insert(key.to_owned(), Arc::clone(&flight));
+        departure.begin();
+        Some((Part::Led, flight))
+    }
+
+    fn prepare(&self, key: &str, load: LoadFuture, kind: Kind) -> (Arc<Flight>, Departure) {
         let (sender, ending) = watch::channel(None);
-        let flight = Arc::new(Flight { began: Instant::now(), ending, successor: OnceLock::new() });
-        let weak = Arc::downgrade(&flight);
-        let by_key = Arc::clone(&self.by_key);
-        let key = key.to_owned();
+        let flight = Arc::new(Flight { began: Instant::now(), kind, ending, successor: OnceLock::new() });
+        let entry =
+            Entry { by_key: Arc::clone(&self.by_key), key: key.to_owned(), flight: Arc::downgrade(&flight) };
+        (flight, Departure { entry, load, ending: sender })
+    }
+}
+
+/// A flight that is entered and has yet to begin: not under the lock, because a runtime that is shutting down drops its task at once.
+struct Departure {
+    entry: Entry,
+    load: LoadFuture,
+    ending: watch::Sender<Option<Ending>>,
+}
+
+impl Departure {
+    fn begin(self) {
         tokio::spawn(async move {
-            let ending = match AssertUnwindSafe(load).catch_unwind().await {
+            // Dropped in reverse: should the runtime drop this, nobody finds the flight once its waiters are told.
+            let Self { ending, load, entry } = self;
+            let how = match AssertUnwindSafe(load).catch_unwind().await {
                 Ok(landed) => Ending::Landed(landed),
                 Err(_) => Ending::Panicked,
             };
-            // Out of the map first: whoever comes after the answer is known looks in the cache, not here.
-            {
-                let mut by_key = by_key.lock();
-                if by_key.get(&key).is_some_and(|present| std::ptr::eq(Arc::as_ptr(present), weak.as_ptr())) {
-                    by_key.remove(&key);
-                }
-            }
-            sender.send_replace(Some(ending));
+            // First: whoever comes after the answer is known looks in the cache, not here.
+            drop(entry);
+            ending.send_replace(Some(how));
         });
-        flight
+    }
+}
+
+/// A flight's place where newcomers find it; taken back when the task ends, also if its runtime drops it.
+struct Entry {
+    by_key: Arc<Mutex<HashMap<String, Arc<Flight>>>>,
+    key: String,
+    flight: Weak<Flight>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut by_key = self.by_key.lock();
+        if by_key
+            .get(&self.key)
+            .is_some_and(|present| std::ptr::eq(Arc::as_ptr(present), self.flight.as_ptr()))
+        {
+            by_key.remove(&self.key);
+        }
     }
 }
 
@@ -142,5 +281,60 @@ impl Flight {
             // The task was dropped with its runtime.
             Err(_) => Ending::Panicked,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    fn any() -> Demand {
+        Demand::now(ReadOptions::new())
+    }
+
+    fn value(n: u8) -> Landed {
+        Landed::now([n], Source::Loader, Age::Unknown)
+    }
+
+    /// Two followers of a flight that panicked: the first has had its successor's answer before the second comes to look.
+    #[tokio::test]
+    async fn a_straggler_puts_no_ended_flight_where_newcomers_find_it() {
+        let flights = Flights::default();
+        let panics = Arc::new(Notify::new());
+        let told = Arc::clone(&panics);
+        let mut leader = Box::pin(flights.fly("k", any(), || {
+            Box::pin(async move {
+                told.notified().await;
+                panic!("a load that panics, on purpose")
+            })
+        }));
+        assert!((&mut leader).now_or_never().is_none());
+        let mut first = Box::pin(flights.fly("k", any(), || Box::pin(async { Ok(value(1)) })));
+        let mut straggler = Box::pin(flights.fly("k", any(), || Box::pin(async { Ok(value(2)) })));
+        assert!((&mut first).now_or_never().is_none() && (&mut straggler).now_or_never().is_none());
+        panics.notify_one();
+        assert!(leader.await.1.is_none());
+        assert_eq!(first.await.1.unwrap().unwrap().bytes(), [1]);
+        let (part, landed) = straggler.now_or_never().unwrap();
+        assert_eq!((part, landed.unwrap().unwrap().bytes()), (Part::Joined, &[1][..]));
+        assert!(flights.by_key.lock().is_empty());
+    }
+
+    #[test]
+    fn a_flight_whose_runtime_is_gone_is_found_by_nobody() {
+        let flights = Flights::default();
+        let runtime = || tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let first = runtime();
+        first.block_on(async {
+            let mut leader = Box::pin(flights.fly("k", any(), || Box::pin(std::future::pending())));
+            assert!((&mut leader).now_or_never().is_none());
+        });
+        assert_eq!(flights.by_key.lock().len(), 1);
+        drop(first);
+        assert!(flights.by_key.lock().is_empty());
+        let (part, landed) = runtime().block_on(flights.fly("k", any(), || Box::pin(async { Ok(value(3)) })));
+        assert_eq!((part, landed.unwrap().unwrap().bytes()), (Part::Led, &[3][..]));
     }
 }

@@ -87,7 +87,7 @@ counters! {
     loads,
     /// Loader calls that failed, panicked or ran out of time.
     load_failures,
-    /// Loads that were refused because too many waited already.
+    /// Loads that were refused because too many waited already, or their turn did not come in time.
     loads_shed,
     /// Nanoseconds spent in loaders.
     load_nanos,
@@ -95,6 +95,8 @@ counters! {
     fills_stored,
     /// Loads whose value was not stored, because the key had been set or invalidated meanwhile.
     fills_refused,
+    /// Loads that took as long as a value may live, so that there was nothing to store.
+    fills_too_late,
     /// Loads whose value could not be stored because the backend failed.
     fills_failed,
     /// Values set.

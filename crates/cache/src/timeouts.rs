@@ -1,7 +1,7 @@
 //! Bounds on loaders: how long one may run, how many run at once, how many wait.
 //!
-//! Invariants: a load ends before its fill token can expire of age; a region never has more loads running or waiting than its policy
-//! says, whatever the request rate: what is beyond is shed at once with its own error. Deliberately absent: the soft timeout, which serves a stale value
+//! Invariants: a load ends before its fill token can expire of age, because it has its place before it takes the token; a region never has more loads running or waiting than its policy
+//! says, whatever the request rate, and none waits for ever: what is beyond is shed with its own error. Deliberately absent: the soft timeout, which serves a stale value
 //! while the load goes on; it comes with `fail_safe.rs`.
 
 use std::future::Future;
@@ -24,6 +24,8 @@ pub(crate) async fn hard<F: Future>(limit: Duration, load: F) -> Option<F::Outpu
 pub const MAX_LOADS: usize = 256;
 /// Loads of one region that wait for their turn, unless it says otherwise.
 pub const MAX_WAITING_LOADS: usize = 10_000;
+/// How long a load waits for its turn, unless its region says otherwise.
+pub const MAX_LOAD_WAIT: Duration = Duration::from_secs(30);
 
 /// The places for a region's loads.
 #[derive(Debug)]
@@ -31,18 +33,20 @@ pub(crate) struct LoadLimit {
     running: Semaphore,
     waiting: AtomicUsize,
     max_waiting: usize,
+    max_wait: Duration,
 }
 
 impl LoadLimit {
-    pub(crate) fn new(max_loads: usize, max_waiting: usize) -> Self {
+    pub(crate) fn new(max_loads: usize, max_waiting: usize, max_wait: Duration) -> Self {
         Self {
             running: Semaphore::new(max_loads.clamp(1, Semaphore::MAX_PERMITS)),
             waiting: AtomicUsize::new(0),
             max_waiting,
+            max_wait,
         }
     }
 
-    /// A place to run, now or after waiting; refused when too many wait already.
+    /// A place to run, now or after waiting; refused when too many wait already, or the wait is too long.
     pub(crate) async fn place(&self, region: &str) -> Result<SemaphorePermit<'_>> {
         if let Ok(place) = self.running.try_acquire() {
             return Ok(place);
@@ -56,7 +60,16 @@ impl LoadLimit {
                 ),
             )
         })?;
-        self.running.acquire().await.map_err(|_| Error::protocol("the places for loads are gone"))
+        match tokio::time::timeout(self.max_wait, self.running.acquire()).await {
+            Ok(place) => place.map_err(|_| Error::protocol("the places for loads are gone")),
+            Err(_) => Err(Error::new(
+                ErrorKind::Shed,
+                format!(
+                    "a load of region {region} waited {:?} for its turn; ask again later, or raise max_loads or max_load_wait",
+                    self.max_wait
+                ),
+            )),
+        }
     }
 }
 

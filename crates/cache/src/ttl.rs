@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Shortest TTL: the backends count milliseconds.
-const SHORTEST: Duration = Duration::from_millis(1);
+pub(crate) const SHORTEST: Duration = Duration::from_millis(1);
 /// Longest TTL: a hundred years; beyond it the expiry time would leave the backends' range sooner or later.
 const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 

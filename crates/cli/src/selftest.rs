@@ -12,8 +12,8 @@ use clap::Args;
 use mtcache::cache::collections::ZaddOptions;
 use mtcache::cache::{Cache, ErrorKind, Order, SetOptions, Source, TimeLeft};
 use mtcache::trading::{
-    BacktestResult, Extra, MarketData, OnchainMetrics, PositionSizing, SignalFilter, SizingRequest,
-    SocialSentiment, TickOutcome, Trading,
+    BacktestResult, Extra, MarketData, OnchainMetrics, PositionSizing, RegionTable, SignalFilter,
+    SizingRequest, SocialSentiment, TickOutcome, Trading,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -81,6 +81,7 @@ impl Selftest {
         println!("╔{}╗", "=".repeat(58));
         println!("║{:^58}║", "CACHE CLIENT TEST SUITE");
         println!("╚{}╝", "=".repeat(58));
+        let regions = RegionTable::from_environment().map_err(text)?;
         let mut score = Score::default();
         let prefix = format!("mtcache-selftest:{}-{}:", std::process::id(), (epoch() * 1e6) as u64);
         Score::section("Testing Connection");
@@ -95,7 +96,7 @@ impl Selftest {
 
         basic(&cache, &mut score).await;
         collections(&cache, &mut score).await;
-        let trading = Trading::new(&cache).map_err(text)?;
+        let trading = Trading::with_table(&cache, &regions).map_err(text)?;
         trading_data(&trading, &mut score).await;
         loading(&trading, &mut score).await;
         signals(&trading, &mut score).await;

@@ -31,7 +31,7 @@ pub struct MarketDataService {
 impl MarketDataService {
     /// A service over this cache.
     pub fn new(cache: &Cache, database: Database, source: MeteredSource) -> Result<Self, Error> {
-        let trading = Trading::new(cache)?;
+        let trading = Trading::from_environment(cache)?;
         let klines = trading.region(RegionId::HistoricalKlines)?;
         Ok(Self { trading, klines, database, source })
     }

@@ -29,7 +29,7 @@ pub struct RiskManager {
 impl RiskManager {
     /// A risk manager over this cache.
     pub fn new(cache: &Cache, database: Database) -> Result<Self, Error> {
-        Ok(Self { trading: Trading::new(cache)?, database, limits: RiskLimits::default() })
+        Ok(Self { trading: Trading::from_environment(cache)?, database, limits: RiskLimits::default() })
     }
 
     /// What a strategy would have earned; computed once a day at the most.

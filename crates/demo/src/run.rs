@@ -134,8 +134,8 @@ impl Demo {
         let load = Load {
             market_data: MarketDataService::new(market_data, database.clone(), source.clone())?,
             risk: RiskManager::new(risk, database.clone())?,
-            signals: Trading::new(signals)?,
-            gateway: Trading::new(gateway)?,
+            signals: Trading::from_environment(signals)?,
+            gateway: Trading::from_environment(gateway)?,
             series: Arc::new(series),
             strategies: Arc::new(strategies),
             counters: Arc::new(Counters::default()),
@@ -302,7 +302,7 @@ async fn open_cache(options: &DemoOptions, service: &str, latencies: &Latencies)
 
 /// Removes what an earlier run left.
 async fn clear(cache: &Cache) -> Result<(), Error> {
-    let trading = Trading::new(cache)?;
+    let trading = Trading::from_environment(cache)?;
     for spec in &REGIONS {
         trading.region::<serde_json::Value>(spec.id)?.invalidate_all().await?;
     }

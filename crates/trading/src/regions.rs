@@ -162,6 +162,16 @@ impl RegionTable {
         self
     }
 
+    /// The shipped table with what this process' environment changes, see [`with_environment`](Self::with_environment).
+    pub fn from_environment() -> Result<Self, Error> {
+        let ours = std::env::vars_os()
+            .map(|(variable, value)| (variable.to_string_lossy().into_owned(), value))
+            .filter(|(variable, _)| variable.starts_with(ENVIRONMENT_PREFIX));
+        // What is no text is no number either, and is refused as such.
+        Self::default()
+            .with_environment(ours.map(|(variable, value)| (variable, value.to_string_lossy().into_owned())))
+    }
+
     /// The same table with what the environment changes: `MTCACHE_REGION_MARKET_DATA_TTL_SECONDS=20`, and `..._STALE_SECONDS`. Other
     /// variables are passed over; one that names no region, or no number, is an error.
     ///

@@ -37,9 +37,15 @@ pub struct Trading {
 }
 
 impl Trading {
-    /// All regions with the shipped TTLs.
+    /// All regions with the shipped TTLs, whatever the environment says.
     pub fn new(cache: &Cache) -> Result<Self, Error> {
         Self::with_table(cache, &RegionTable::default())
+    }
+
+    /// All regions, with the TTLs and stale windows that this process' environment changes: `MTCACHE_REGION_MARKET_DATA_TTL_SECONDS=20`. A
+    /// variable of that form that makes no sense is an error.
+    pub fn from_environment(cache: &Cache) -> Result<Self, Error> {
+        Self::with_table(cache, &RegionTable::from_environment()?)
     }
 
     /// All regions as configured.

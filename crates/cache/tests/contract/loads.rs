@@ -16,6 +16,7 @@ const TTL: Duration = Duration::from_secs(30);
 on_every_backend! {
     a_miss_loads_and_the_next_read_hits,
     ten_thousand_misses_make_one_load,
+    four_processes_make_one_load_each_at_the_most,
     a_cancelled_leaders_work_is_kept,
     a_panicking_leader_is_replaced_once,
     a_loader_that_always_panics_fails_everyone,
@@ -30,7 +31,6 @@ on_every_backend! {
     a_key_of_another_type_is_an_error,
     a_value_without_a_stored_form_is_an_error,
     a_follower_with_a_demand_gets_what_meets_it,
-    loads_beyond_the_limit_wait_and_beyond_that_are_shed,
 }
 
 async fn region(rig: &Rig) -> Region<u64> {
@@ -39,9 +39,9 @@ async fn region(rig: &Rig) -> Region<u64> {
 
 /// A loader that says when it runs and ends when it is let.
 #[derive(Clone, Default)]
-struct Gate {
-    running: Arc<Notify>,
-    open: Arc<Notify>,
+pub(crate) struct Gate {
+    pub(crate) running: Arc<Notify>,
+    pub(crate) open: Arc<Notify>,
     calls: Arc<AtomicU32>,
 }
 
@@ -50,7 +50,10 @@ impl Gate {
         self.calls.load(Ordering::SeqCst)
     }
 
-    fn loader<T: Send + 'static>(&self, value: T) -> impl FnOnce() -> LoadFuture<T> + Send + 'static {
+    pub(crate) fn loader<T: Send + 'static>(
+        &self,
+        value: T,
+    ) -> impl FnOnce() -> LoadFuture<T> + Send + 'static {
         let gate = self.clone();
         move || {
             Box::pin(async move {
@@ -63,7 +66,7 @@ impl Gate {
     }
 }
 
-type LoadFuture<T> = std::pin::Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
+pub(crate) type LoadFuture<T> = std::pin::Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
 async fn a_miss_loads_and_the_next_read_hits(rig: Rig) {
     let region = region(&rig).await;
@@ -97,6 +100,32 @@ async fn ten_thousand_misses_make_one_load(rig: Rig) {
         assert_eq!(task.await.unwrap(), 7);
     }
     assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+/// One load for all processes needs leases, which do not exist yet.
+async fn four_processes_make_one_load_each_at_the_most(rig: Rig) {
+    let calls: [Arc<AtomicU32>; 4] = Default::default();
+    let mut tasks = Vec::new();
+    for calls in &calls {
+        let region = region(&rig).await;
+        tasks.extend((0..2500).map(|_| {
+            let (region, calls) = (region.clone(), Arc::clone(calls));
+            tokio::spawn(async move {
+                let loader = move || async move {
+                    calls.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    Ok::<_, io::Error>(7)
+                };
+                region.get_or_load("k", loader).await.unwrap().value
+            })
+        }));
+    }
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), 7);
+    }
+    let calls = calls.map(|calls| calls.load(Ordering::SeqCst));
+    assert!(calls.iter().all(|calls| *calls <= 1), "{calls:?}");
+    assert_eq!(rig.raw_keys().await, ["r:k"]);
 }
 
 async fn a_cancelled_leaders_work_is_kept(rig: Rig) {
@@ -410,38 +439,4 @@ async fn a_follower_with_a_demand_gets_what_meets_it(rig: Rig) {
     slow.open.notify_one();
     assert_eq!(leader.await.unwrap().value, 1);
     assert_eq!(region.get("k").await.unwrap().unwrap().value, 2);
-}
-
-async fn loads_beyond_the_limit_wait_and_beyond_that_are_shed(rig: Rig) {
-    let policy = RegionPolicy::new("r", TTL).max_loads(3, 5);
-    let region: Region<u64> = rig.cache().await.region(policy).unwrap();
-    let (running, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let open = Arc::new(tokio::sync::Semaphore::new(0));
-    let loads: Vec<_> = (0..50)
-        .map(|i| {
-            let (region, running, most) = (region.clone(), Arc::clone(&running), Arc::clone(&most));
-            let open = Arc::clone(&open);
-            tokio::spawn(async move {
-                let loader = move || async move {
-                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    drop(open.acquire().await.unwrap());
-                    running.fetch_sub(1, Ordering::SeqCst);
-                    Ok::<_, io::Error>(i)
-                };
-                region.get_or_load(i.to_string(), loader).await.map_err(|error| error.kind())
-            })
-        })
-        .collect();
-    eventually("what is too much is shed", async || region.stats().loads_shed == 42).await;
-    open.add_permits(1);
-    let mut answered = 0;
-    for load in loads {
-        match load.await.unwrap() {
-            Ok(_) => answered += 1,
-            Err(kind) => assert_eq!(kind, ErrorKind::Shed),
-        }
-    }
-    assert_eq!((answered, most.load(Ordering::SeqCst)), (8, 3));
-    // It recovers as soon as the load falls.
-    assert!(region.get_or_load("new", || async { Ok::<_, io::Error>(1) }).await.is_ok());
 }

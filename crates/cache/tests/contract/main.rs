@@ -6,11 +6,13 @@
 
 #![allow(clippy::similar_names, reason = "leader and loader, stop and step: each says what it is")]
 
+mod ages;
 mod cancelled;
 mod collections;
 mod history;
 mod in_process;
 mod keys;
+mod limits;
 mod loads;
 mod proxy;
 mod recovery;

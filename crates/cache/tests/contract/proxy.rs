@@ -32,6 +32,8 @@ pub(crate) struct Proxy {
 struct Shared {
     mode: AtomicU8,
     connections: AtomicU32,
+    /// Something is held back, or was.
+    holding: AtomicBool,
     /// What was held back has been sent on.
     released: AtomicBool,
     /// The server has closed a connection.
@@ -76,6 +78,11 @@ impl Proxy {
         self.shared.released.load(Ordering::SeqCst) || self.shared.server_closed.load(Ordering::SeqCst)
     }
 
+    /// Whether a request has been held back.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.shared.holding.load(Ordering::SeqCst)
+    }
+
     /// How many connections were made so far.
     pub(crate) fn connections(&self) -> u32 {
         self.shared.connections.load(Ordering::SeqCst)
@@ -111,6 +118,7 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
                 };
                 if is(Mode::HoldRequests) {
                     held.extend_from_slice(&from_client[..n]);
+                    shared.holding.store(true, Ordering::SeqCst);
                     continue;
                 }
                 if !is(Mode::SwallowRequests) && server.write_all(&from_client[..n]).await.is_err() {

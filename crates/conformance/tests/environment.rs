@@ -1,0 +1,30 @@
+//! The program takes the regions' times from its environment, or says what is wrong with it.
+
+use std::process::{Command, Output};
+
+use mtcache_conformance::Program;
+use mtcache_conformance::programs::find;
+
+fn selftest(variable: &str, value: &str) -> Output {
+    Command::new(find(Program::Mtcache).unwrap()).arg("selftest").env(variable, value).output().unwrap()
+}
+
+#[test]
+fn a_time_of_the_environment_that_is_none_stops_the_selftest() {
+    for (variable, value) in [
+        ("MTCACHE_REGION_SESSION_TTL_SECONDS", "abc"),
+        ("MTCACHE_REGION_SESSION_TTL_SECONDS", "0"),
+        ("MTCACHE_REGION_NO_SUCH_REGION_TTL_SECONDS", "5"),
+    ] {
+        let output = selftest(variable, value);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{variable}={value}");
+        assert!(said.contains(variable) || said.contains("ttl_seconds of session"), "{said}");
+    }
+}
+
+#[test]
+fn a_time_of_the_environment_that_is_one_passes() {
+    let output = selftest("MTCACHE_REGION_SESSION_TTL_SECONDS", "900");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
