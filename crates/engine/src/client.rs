@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::acl::User;
 use crate::keyspace::DbIndex;
 use crate::time::UnixMillis;
+use crate::tracking::TrackingFace;
 
 /// Where a connection receives messages that are no replies: pub/sub, `MONITOR`, invalidations.
 pub trait Mailbox: Send + Sync {
@@ -71,6 +72,7 @@ pub struct Client {
     shard_channels: AtomicU32,
     /// Commands queued in the open transaction, -1 without one.
     queued: AtomicI32,
+    pub(crate) tracking: TrackingFace,
     input: AtomicU64,
     input_free: AtomicU64,
     output: AtomicU64,
@@ -137,6 +139,7 @@ impl Client {
             patterns: AtomicU32::new(0),
             shard_channels: AtomicU32::new(0),
             queued: AtomicI32::new(-1),
+            tracking: TrackingFace::default(),
             input: AtomicU64::new(0),
             input_free: AtomicU64::new(0),
             output: AtomicU64::new(0),

@@ -354,6 +354,11 @@ impl<'a, 'e> Ctx<'a, 'e> {
         }
     }
 
+    /// Tells clients that track keys that every one of them is gone.
+    pub(crate) fn flushed(&mut self) {
+        self.engine.tracking.flushed(&self.engine.registry);
+    }
+
     // ---- saying what happened --------------------------------------------------------------------------------------
 
     /// Says that a key's value has changed: one change for the journal, watchers are told, `event` is notified.
@@ -368,6 +373,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
         self.dirty += 1;
         let place = self.place(key);
         self.locked.shard(place.shard).signal(db, key);
+        self.engine.tracking.changed(&self.engine.registry, key, self.session.client.id);
         self.engine.notify(db, class, event, key);
     }
 
@@ -503,6 +509,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
         let Some(entry) = shard.take(db, slot) else { return };
         shard.counters.expired += 1;
         shard.signal(db, entry.key());
+        self.engine.tracking.changed(&self.engine.registry, entry.key(), 0);
         if self.is_journalled() {
             self.session.effects.push(db, &[b"DEL", entry.key()]);
         }

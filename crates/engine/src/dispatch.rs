@@ -17,7 +17,7 @@ use crate::error::CommandError;
 use crate::journal::Commands;
 use crate::keyspace::{DbIndex, Found, KeyHash, Locked};
 use crate::observe::{Observed, check_restriction, newer_subcommand, silence};
-use crate::session::{Nesting, Queued, ReplyMode, Restriction, Session, Transaction};
+use crate::session::{Caching, Nesting, Queued, ReplyMode, Restriction, Session, Transaction};
 use crate::time::UnixMillis;
 
 const EXEC: CommandId = CommandId::of("exec");
@@ -78,6 +78,12 @@ impl Engine {
         } else {
             self.execute(session, handler, spec, args, now, out)
         };
+        if session.caching != Caching::Unsaid
+            && session.transaction.is_none()
+            && spec.container != Some("client")
+        {
+            session.caching = Caching::Unsaid;
+        }
         let nanos = session.end_timing(&*self.clock, started, Nesting::Outer);
         self.stats.ran(spec.id, nanos, result.is_err());
         if self.is_observed(nanos) {
@@ -107,6 +113,9 @@ impl Engine {
             ctx.remember(key, hash);
         }
         let result = (handler.run)(&mut ctx, args, out);
+        if ctx.session.tracks {
+            ctx.remember_reads(spec, args);
+        }
         if let Some(journal) = self.journal.get() {
             // The usual case, one plain write, goes to the journal without a detour.
             let lsn = if ctx.session.effects.is_empty() {
@@ -142,6 +151,9 @@ impl Engine {
         let mark = out.len();
         let started = ctx.session.start_timing(&*engine.clock);
         let result = (handler.run)(ctx, args, out);
+        if ctx.session.tracks {
+            ctx.remember_reads(spec, args);
+        }
         let nanos = ctx.session.end_timing(&*engine.clock, started, Nesting::Inner);
         engine.stats.ran(spec.id, nanos, result.is_err());
         if engine.is_observed(nanos) {

@@ -29,6 +29,7 @@ use crate::settings::Settings;
 use crate::slowlog::SlowLog;
 use crate::stats::{CommandStats, Stats, Totals};
 use crate::time::{Clock, UnixMillis};
+use crate::tracking::Tracking;
 
 /// How an engine is made.
 #[derive(Debug, Clone)]
@@ -59,6 +60,7 @@ pub struct Engine {
     external_memory: AtomicUsize,
     pub(crate) registry: Registry,
     pub(crate) pubsub: PubSub,
+    pub(crate) tracking: Tracking,
     pub(crate) monitors: Monitors,
     pub(crate) slowlog: SlowLog,
     pub(crate) latency: LatencyMonitor,
@@ -85,6 +87,7 @@ impl Engine {
             config,
             registry: Registry::default(),
             pubsub: PubSub::new(),
+            tracking: Tracking::new(),
             monitors: Monitors::default(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
@@ -320,6 +323,7 @@ impl Engine {
             let entry = shard.take(db, slot);
             shard.counters.evicted += 1;
             shard.signal(db, key);
+            self.tracking.changed(&self.registry, key, 0);
             self.journal_removal(db, key);
             entry
         };
@@ -338,6 +342,7 @@ impl Engine {
             for db in 0..self.keyspace.databases() as DbIndex {
                 let cycle = shard.expire_some(db, now, budget, |shard, entry| {
                     shard.signal(db, entry.key());
+                    self.tracking.changed(&self.registry, entry.key(), 0);
                     self.journal_removal(db, entry.key());
                     self.notify(db, Class::Expired, "expired", entry.key());
                     garbage.push(entry);

@@ -36,6 +36,7 @@ mod stats;
 #[allow(dead_code, reason = "each family of commands uses its part of the harness")]
 mod testing;
 mod time;
+mod tracking;
 pub mod types;
 
 pub use self::client::{Client, ClientBuffers, Mailbox, NoMailbox};

@@ -38,6 +38,9 @@ pub struct Session {
     /// There was no room for more when the running script started.
     pub(crate) out_of_memory: bool,
     pub(crate) reply_mode: ReplyMode,
+    /// Tracks, in whatever mode; so that the others lose no time over it.
+    pub(crate) tracks: bool,
+    pub(crate) caching: Caching,
     /// Made with the first subscription.
     subscriptions: Option<Box<Subscriptions>>,
     /// What may run is limited by what the session has become; see [`Restriction`].
@@ -58,6 +61,17 @@ pub(crate) enum ReplyMode {
     SkipNext,
     /// Not the one of this command.
     SkipThis,
+}
+
+/// What `CLIENT CACHING` has said of the next command, or of the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caching {
+    /// Nothing.
+    Unsaid,
+    /// Track it.
+    Yes,
+    /// Do not.
+    No,
 }
 
 /// Whether a command runs by itself.
@@ -124,6 +138,8 @@ impl Session {
             replay: false,
             out_of_memory: false,
             reply_mode: ReplyMode::On,
+            tracks: false,
+            caching: Caching::Unsaid,
             subscriptions: None,
             restriction: Restriction::None,
             mark: None,

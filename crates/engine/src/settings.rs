@@ -29,6 +29,7 @@ pub struct Settings {
     event_classes: AtomicU16,
     busy_reply_millis: AtomicU64,
     max_bulk_len: AtomicU64,
+    tracking_max_keys: AtomicUsize,
     hash_entries: AtomicUsize,
     hash_value: AtomicUsize,
     set_entries: AtomicUsize,
@@ -64,6 +65,7 @@ impl Settings {
         self.event_classes.store(config.int("notify-keyspace-events") as u16, Ordering::Relaxed);
         self.busy_reply_millis.store(config.memory("busy-reply-threshold"), Ordering::Relaxed);
         self.max_bulk_len.store(config.memory("proto-max-bulk-len"), Ordering::Relaxed);
+        self.tracking_max_keys.store(size("tracking-table-max-keys"), Ordering::Relaxed);
         self.hash_entries.store(size("hash-max-listpack-entries"), Ordering::Relaxed);
         self.hash_value.store(size("hash-max-listpack-value"), Ordering::Relaxed);
         self.set_entries.store(size("set-max-intset-entries"), Ordering::Relaxed);
@@ -153,6 +155,11 @@ impl Settings {
     /// Bytes of the longest string.
     pub fn max_bulk_len(&self) -> u64 {
         self.max_bulk_len.load(Ordering::Relaxed)
+    }
+
+    /// Keys that are remembered as read by clients that track; zero for any number.
+    pub(crate) fn tracking_max_keys(&self) -> usize {
+        self.tracking_max_keys.load(Ordering::Relaxed)
     }
 
     /// When collections leave their compact encodings.

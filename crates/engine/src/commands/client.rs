@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use mtcache_protocol::{Reply, Version, parse_i64};
+use mtcache_protocol::{Reply, parse_i64};
 
 use super::Locks::None as NoLocks;
 use super::connection::{is_printable, set_name};
@@ -14,6 +14,7 @@ use crate::context::Ctx;
 use crate::error::{CommandError, CommandResult};
 use crate::session::ReplyMode;
 use crate::time::UnixMillis;
+use crate::tracking::Mode;
 
 pub(super) const TABLE: &[Row] = &[
     ("client|id", NoLocks, id),
@@ -25,10 +26,6 @@ pub(super) const TABLE: &[Row] = &[
     ("client|reply", NoLocks, reply),
     ("client|no-evict", NoLocks, no_evict),
     ("client|unblock", NoLocks, unblock),
-    ("client|getredir", NoLocks, redirection),
-    ("client|trackinginfo", NoLocks, tracking_info),
-    ("client|tracking", NoLocks, tracking),
-    ("client|caching", NoLocks, caching),
     ("client|help", NoLocks, client_help),
 ];
 
@@ -83,7 +80,7 @@ pub(crate) fn describe(client: &Client, now: UnixMillis) -> String {
         line,
         "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} qbuf={} \
          qbuf-free={} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={total} events={} cmd={} \
-         user={} redir=-1 resp={}",
+         user={} redir={} resp={}",
         client.id,
         client.addr,
         client.laddr,
@@ -103,9 +100,15 @@ pub(crate) fn describe(client: &Client, now: UnixMillis) -> String {
         if buffers.output > 0 { "rw" } else { "r" },
         client.last_command().map_or("NULL", |spec| spec.full_name()),
         String::from_utf8_lossy(client.user().name()),
+        redirect_of(client),
         client.version().number(),
     );
     line
+}
+
+/// The client that invalidations go to: 0 for none, -1 for one that does not track.
+pub(super) fn redirect_of(client: &Client) -> i64 {
+    if client.tracking.is(Mode::On) { client.tracking.redirect() as i64 } else { -1 }
 }
 
 /// Bytes of a session besides its buffers, roughly.
@@ -116,6 +119,9 @@ fn flags(client: &Client) -> String {
         (client.has(ClientFlag::Monitor), 'O'),
         (client.is_subscribed(), 'P'),
         (client.queued() >= 0, 'x'),
+        (client.tracking.is(Mode::On), 't'),
+        (client.tracking.is(Mode::BrokenRedirect), 'R'),
+        (client.tracking.is(Mode::Broadcast), 'B'),
         (client.has(ClientFlag::Closing), 'c'),
         (client.is_killed(), 'A'),
         (client.has(ClientFlag::Unix), 'U'),
@@ -323,51 +329,16 @@ fn unblock(_: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
     Ok(())
 }
 
-fn redirection(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
-    out.integer(-1);
-    Ok(())
-}
-
-fn tracking_info(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
-    out.map(3);
-    out.bulk(b"flags");
-    out.set(1);
-    out.bulk(b"off");
-    out.bulk(b"redirect");
-    out.integer(-1);
-    out.bulk(b"prefixes");
-    out.array(0);
-    Ok(())
-}
-
-fn tracking(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
-    match args[2].to_ascii_lowercase().as_slice() {
-        b"off" => {
-            out.ok();
-            Ok(())
-        }
-        // A client that is refused turns its near cache off; one that is told OK and gets no invalidations serves stale
-        // values.
-        b"on" => {
-            debug_assert!(ctx.session.version == Version::Resp2 || ctx.session.version == Version::Resp3);
-            Err(CommandError::new("ERR client tracking is not supported by this version of the engine yet"))
-        }
-        _ => Err(CommandError::SYNTAX),
-    }
-}
-
-fn caching(_: &mut Ctx<'_, '_>, _: &[&[u8]], _: &mut Reply) -> CommandResult {
-    Err(CommandError::new(
-        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-    ))
-}
-
 fn client_help(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
     write_help(
         "CLIENT",
         &[
+            "CACHING (YES|NO)",
+            "    Whether what the next command reads is tracked.",
             "GETNAME",
             "    The name of this connection.",
+            "GETREDIR",
+            "    The connection that invalidations go to.",
             "ID",
             "    The number of this connection.",
             "INFO",
@@ -386,6 +357,10 @@ fn client_help(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResu
             "    Tells the name or the version of the client library.",
             "SETNAME <name>",
             "    Gives this connection a name.",
+            "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> ...] [OPTIN] [OPTOUT] [NOLOOP]",
+            "    Whether this connection hears of keys that have changed.",
+            "TRACKINGINFO",
+            "    How this connection tracks.",
             "UNBLOCK <id> [TIMEOUT|ERROR]",
             "    Ends the waiting of a blocked connection.",
         ],

@@ -13,7 +13,7 @@ use crate::client::{Client, Labels};
 use crate::context::{Ctx, Origin};
 use crate::engine::Engine;
 use crate::error::{CommandError, CommandResult};
-use crate::session::{ReplyMode, Session};
+use crate::session::{Caching, ReplyMode, Session};
 
 pub(super) const TABLE: &[Row] = &[
     ("hello", NoLocks, hello),
@@ -178,10 +178,13 @@ fn reset(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
 }
 
 impl Engine {
-    /// Ends what a session has with others: watched keys, subscriptions, `MONITOR`.
+    /// Ends what a session has with others: watched keys, subscriptions, tracking, `MONITOR`.
     pub(crate) fn forget(&self, session: &mut Session) {
         self.unwatch_all(session);
         self.monitors.remove(&session.client);
+        self.tracking.stop(&session.client);
+        session.tracks = false;
+        session.caching = Caching::Unsaid;
         super::pubsub::unsubscribe_from_all(self, session);
     }
 }

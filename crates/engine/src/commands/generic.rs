@@ -169,6 +169,7 @@ fn swapdb(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResu
 fn flushdb(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     check_flush_mode(args)?;
     ctx.clear_database(ctx.db());
+    ctx.flushed();
     ctx.mark_dirty();
     out.ok();
     Ok(())
@@ -179,6 +180,7 @@ fn flushall(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandRe
     for db in 0..ctx.engine.databases() {
         ctx.clear_database(db as DbIndex);
     }
+    ctx.flushed();
     ctx.mark_dirty();
     out.ok();
     Ok(())

@@ -153,11 +153,12 @@ fn clients(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
     write!(
         out,
         "connected_clients:{}\r\ncluster_connections:0\r\nmaxclients:{}\r\nclient_recent_max_input_buffer:{}\r\n\
-         client_recent_max_output_buffer:{}\r\nblocked_clients:0\r\ntracking_clients:0\r\nclients_in_timeout_table:0\r\n",
+         client_recent_max_output_buffer:{}\r\nblocked_clients:0\r\ntracking_clients:{}\r\nclients_in_timeout_table:0\r\n",
         view.clients,
         view.ctx.engine.config().int("maxclients"),
         view.buffers.input,
         view.buffers.output,
+        view.ctx.engine.tracking.clients(),
     )
 }
 
@@ -299,12 +300,13 @@ fn stats(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
         engine.pubsub.count(Kind::Pattern),
         engine.pubsub.count(Kind::Shard),
     )?;
+    let [tracked, readers, prefixes] = engine.tracking.counts();
     write!(
         out,
         "latest_fork_usec:0\r\ntotal_forks:0\r\nmigrate_cached_sockets:0\r\nslave_expires_tracked_keys:0\r\n\
          active_defrag_hits:0\r\nactive_defrag_misses:0\r\nactive_defrag_key_hits:0\r\nactive_defrag_key_misses:0\r\n\
-         total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\ntracking_total_keys:0\r\n\
-         tracking_total_items:0\r\ntracking_total_prefixes:0\r\nunexpected_error_replies:0\r\n\
+         total_active_defrag_time:0\r\ncurrent_active_defrag_time:0\r\ntracking_total_keys:{tracked}\r\n\
+         tracking_total_items:{readers}\r\ntracking_total_prefixes:{prefixes}\r\nunexpected_error_replies:0\r\n\
          total_error_replies:{errors}\r\ndump_payload_sanitizations:0\r\ntotal_reads_processed:{}\r\n\
          total_writes_processed:{}\r\nio_threaded_reads_processed:0\r\nio_threaded_writes_processed:0\r\n\
          reply_buffer_shrinks:0\r\nreply_buffer_expands:0\r\n",

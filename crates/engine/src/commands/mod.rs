@@ -34,6 +34,7 @@ mod sorted_sets;
 mod strings;
 #[cfg(test)]
 mod tests;
+mod tracking;
 mod transactions;
 mod walk;
 
@@ -91,6 +92,7 @@ const GROUPS: &[&[Row]] = &[
     connection::TABLE,
     client::TABLE,
     acl::TABLE,
+    tracking::TABLE,
     config::TABLE,
     pubsub::TABLE,
     server::TABLE,

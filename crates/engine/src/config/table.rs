@@ -324,7 +324,7 @@ pub const PARAMS: &[Param] = &[
     ignored("tls-session-cache-size", Int(0, I32_MAX), "20480"),
     ignored("tls-session-cache-timeout", Int(0, I32_MAX), "300"),
     ignored("tls-session-caching", Flag, "yes"),
-    ignored("tracking-table-max-keys", Int(0, i64::MAX), "1000000"),
+    engine("tracking-table-max-keys", Int(0, i64::MAX), "1000000"),
     owner("unixsocket", Text, "").at_start(),
     owner("unixsocketperm", Octal, "0").at_start(),
     engine("zset-max-listpack-entries", Int(0, i64::MAX), "128").alias("zset-max-ziplist-entries"),
