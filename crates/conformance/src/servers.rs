@@ -226,6 +226,11 @@ impl TestServer {
         self.signal("TERM")?;
         // A stopped process handles the signal only when it goes on.
         self.signal("CONT")?;
+        self.wait()
+    }
+
+    /// Waits for the end of a server that has been told to stop.
+    pub fn wait(&mut self) -> Result<ExitStatus, ServerError> {
         let deadline = Instant::now() + STOP_DEADLINE;
         loop {
             if let Some(status) = self.exit_status()? {
@@ -234,7 +239,7 @@ impl TestServer {
             }
             if Instant::now() > deadline {
                 self.kill()?;
-                return Err(self.error("did not end after SIGTERM"));
+                return Err(self.error("did not end in time"));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
