@@ -10,6 +10,7 @@ use mtcache_protocol::{CommandId, CommandSpec, Version};
 use parking_lot::Mutex;
 
 use crate::acl::User;
+use crate::blocking::Wake;
 use crate::keyspace::DbIndex;
 use crate::time::UnixMillis;
 use crate::tracking::TrackingFace;
@@ -21,6 +22,9 @@ pub trait Mailbox: Send + Sync {
 
     /// Asks the connection to close.
     fn close(&self);
+
+    /// Tells the connection that its wait may be over: it asks [`Engine::resume`](crate::Engine::resume).
+    fn wake(&self) {}
 
     /// Moves what is queued to the end of the replies being written, so that it arrives before the reply that follows: a
     /// client that has read the confirmation of `UNSUBSCRIBE` gets no message after it.
@@ -59,6 +63,8 @@ pub struct Client {
     pub created: UnixMillis,
     pub(crate) mailbox: Box<dyn Mailbox>,
     pub(crate) killed: AtomicBool,
+    blocked: AtomicBool,
+    wake: Mutex<Option<Wake>>,
     pub(crate) labels: Mutex<Labels>,
     user: Mutex<Arc<User>>,
     flags: AtomicU8,
@@ -128,6 +134,8 @@ impl Client {
             created,
             mailbox,
             killed: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            wake: Mutex::new(None),
             labels: Mutex::default(),
             user: Mutex::new(User::trusted()),
             flags: AtomicU8::new(flags),
@@ -166,6 +174,25 @@ impl Client {
     /// Whether the client waits for messages, which must not be ended for being idle.
     pub fn is_subscribed(&self) -> bool {
         self.subscriptions().any()
+    }
+
+    /// Whether the client waits for an element or for the end of a pause.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    /// Gives the client what it has waited for.
+    pub(crate) fn wake_with(&self, wake: Wake) {
+        *self.wake.lock() = Some(wake);
+        self.mailbox.wake();
+    }
+
+    pub(crate) fn take_wake(&self) -> Option<Wake> {
+        self.wake.lock().take()
     }
 
     /// Ends the connection as soon as the server can.

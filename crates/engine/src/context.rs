@@ -244,10 +244,14 @@ impl<'a, 'e> Ctx<'a, 'e> {
     /// Stores an entry under its key in `db`, whatever was there.
     pub(crate) fn put_entry(&mut self, db: DbIndex, entry: Entry) {
         let place = self.place(entry.key());
-        if self.engine.settings.event_classes().wants(Class::New)
+        let waited_for = self.engine.blocking.any() && entry.string_bytes().is_none();
+        if (waited_for || self.engine.settings.event_classes().wants(Class::New))
             && self.live(place, db, entry.key()).is_none()
         {
             self.engine.notify(db, Class::New, "new", entry.key());
+            if waited_for {
+                self.note_ready(db, entry.key());
+            }
         }
         if let Some(old) = self.locked.shard(place.shard).put(db, place.hash, entry) {
             self.discard(old);
@@ -351,6 +355,10 @@ impl<'a, 'e> Ctx<'a, 'e> {
                 shard.signal_all(db, |shard, key| shard.holds(first, key) || shard.holds(second, key));
             }
             shard.swap(first, second);
+        }
+        if self.engine.blocking.any() {
+            self.note_database_ready(first);
+            self.note_database_ready(second);
         }
     }
 

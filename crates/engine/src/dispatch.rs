@@ -10,6 +10,7 @@ use mtcache_protocol::{CommandFlags, CommandId, CommandSpec, KeyShape, Reply, lo
 use smallvec::SmallVec;
 
 use crate::acl::{Denied, Place};
+use crate::blocking::Parked;
 use crate::commands::{Handler, Locks, handler};
 use crate::context::{Ctx, Origin};
 use crate::engine::Engine;
@@ -38,7 +39,7 @@ impl Engine {
             out.error(error.text());
             self.stats.error(error.text());
         }
-        if session.reply_mode != ReplyMode::On {
+        if session.reply_mode != ReplyMode::On && session.parked() == Parked::No {
             silence(session, out, mark);
         }
     }
@@ -61,6 +62,9 @@ impl Engine {
         session.client.touch(spec.id, now);
         if let Err(error) = self.admit(session, spec, args, now) {
             return Err(self.refuse(session, args, error));
+        }
+        if self.pause.is_on() && self.is_held(session, spec) {
+            return Ok(());
         }
         if let Some(transaction) = &mut session.transaction
             && !ends_or_escapes_transaction(spec)
@@ -85,7 +89,11 @@ impl Engine {
             session.caching = Caching::Unsaid;
         }
         let nanos = session.end_timing(&*self.clock, started, Nesting::Outer);
-        self.stats.ran(spec.id, nanos, result.is_err());
+        if session.blocked.is_some() {
+            Self::begin_waiting(session, nanos);
+        } else {
+            self.stats.ran(spec.id, nanos, result.is_err());
+        }
         if self.is_observed(nanos) {
             self.observe(session, &Observed { spec, args, nanos, now, db, origin: Origin::Client });
         }
@@ -133,8 +141,7 @@ impl Engine {
         } else {
             ctx.session.effects.clear();
         }
-        drop(locked);
-        session.drop_garbage();
+        self.release(locked, session, now);
         result
     }
 
@@ -311,8 +318,7 @@ impl Engine {
             }
             None => ctx.session.effects.clear(),
         }
-        drop(locked);
-        session.drop_garbage();
+        self.release(locked, session, now);
         Ok(())
     }
 
@@ -332,6 +338,25 @@ impl Engine {
             Some(handler) => Self::run_nested(ctx, spec, handler, args, out),
             None => Err(not_yet(spec)),
         }
+    }
+
+    /// Ends a command: what it has brought goes to those who wait for it, and its locks are released.
+    #[inline]
+    fn release<'e>(&'e self, locked: Locked<'e>, session: &mut Session, now: UnixMillis) {
+        if session.ready.is_empty() {
+            drop(locked);
+        } else {
+            self.serve_ready(locked, session, now);
+        }
+        session.drop_garbage();
+    }
+
+    /// Whether a pause holds the command back.
+    #[cold]
+    fn is_held(&self, session: &mut Session, spec: &CommandSpec) -> bool {
+        let queued = session.transaction.as_ref().filter(|_| spec.id == EXEC);
+        let flags = queued.map(|transaction| transaction.flags).unwrap_or_default();
+        !session.replay && self.hold(session, spec, flags)
     }
 
     fn lock_for_transaction(

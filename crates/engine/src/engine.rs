@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use crate::acl::Acl;
+use crate::blocking::Blocking;
 use crate::client::{Client, Mailbox};
 use crate::config::{Config, ConfigListener, RuntimeConfig};
 use crate::error::CommandError;
@@ -21,6 +22,7 @@ use crate::keyspace::{
 use crate::latency::LatencyMonitor;
 use crate::monitor::Monitors;
 use crate::notify::{Class, EventClasses};
+use crate::pause::Pause;
 use crate::pubsub::PubSub;
 use crate::registry::Registry;
 use crate::script::Scripts;
@@ -62,6 +64,8 @@ pub struct Engine {
     pub(crate) pubsub: PubSub,
     pub(crate) tracking: Tracking,
     pub(crate) monitors: Monitors,
+    pub(crate) blocking: Blocking,
+    pub(crate) pause: Pause,
     pub(crate) slowlog: SlowLog,
     pub(crate) latency: LatencyMonitor,
     pub(crate) stats: Stats,
@@ -89,6 +93,8 @@ impl Engine {
             pubsub: PubSub::new(),
             tracking: Tracking::new(),
             monitors: Monitors::default(),
+            blocking: Blocking::default(),
+            pause: Pause::default(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
             stats: Stats::new(),
@@ -273,6 +279,9 @@ impl Engine {
         if limit == 0 || self.has_room(limit) || self.used_memory() as u64 <= limit {
             return true;
         }
+        if self.is_paused(now) {
+            return true;
+        }
         let mut pool = self.pool.lock();
         for _ in 0..MAX_PER_COMMAND {
             if !self.evict_one(&mut pool, now) {
@@ -335,6 +344,9 @@ impl Engine {
     pub fn expire_cycle(&self, budget: usize) -> bool {
         let now = self.clock.now();
         let mut more = false;
+        if self.is_paused(now) {
+            return false;
+        }
         for number in 0..self.keyspace.shards() {
             let mut garbage = Vec::new();
             let mut locked = self.keyspace.lock_one(number);

@@ -77,6 +77,8 @@ texts! {
     NOT_LFU = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
     /// An idle time asked for under a policy that keeps none.
     IS_LFU = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
+    /// The end of a wait that another client has asked for.
+    UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
     /// A write while the data cannot be made durable.
     MISCONF_AOF = "MISCONF Errors writing to the AOF file. Writes are refused until the disk can be written again; see the log.";
 }

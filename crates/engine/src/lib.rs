@@ -9,6 +9,7 @@
 )]
 
 mod acl;
+mod blocking;
 mod client;
 mod commands;
 mod config;
@@ -25,6 +26,7 @@ mod latency;
 mod monitor;
 mod notify;
 mod observe;
+mod pause;
 mod pubsub;
 mod registry;
 mod script;
@@ -39,6 +41,7 @@ mod time;
 mod tracking;
 pub mod types;
 
+pub use self::blocking::Parked;
 pub use self::client::{Client, ClientBuffers, Mailbox, NoMailbox};
 pub use self::commands::supports;
 pub use self::config::{

@@ -9,12 +9,13 @@ use std::sync::atomic::AtomicBool;
 use mtcache_protocol::{CommandFlags, CommandSpec, Version};
 
 use crate::acl::User;
+use crate::blocking::{Blocked, Parked};
 use crate::client::{Client, ClientFlag};
 use crate::context::Garbage;
 use crate::journal::{Effects, Lsn};
 use crate::keyspace::DbIndex;
 use crate::pubsub::Subscriptions;
-use crate::time::Clock;
+use crate::time::{Clock, UnixMillis};
 
 /// The state of one conversation.
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, no states of one machine")]
@@ -38,6 +39,14 @@ pub struct Session {
     /// There was no room for more when the running script started.
     pub(crate) out_of_memory: bool,
     pub(crate) reply_mode: ReplyMode,
+    /// The last command waits for an element.
+    pub(crate) blocked: Option<Box<Blocked>>,
+    /// The last command was held back by a pause, which ends then.
+    pub(crate) held: Option<UnixMillis>,
+    /// Nobody could take a reply that comes later: what would wait finds nothing instead.
+    pub(crate) never_waits: bool,
+    /// Keys that the running command has made and that somebody waits for.
+    pub(crate) ready: Vec<(DbIndex, Box<[u8]>)>,
     /// Tracks, in whatever mode; so that the others lose no time over it.
     pub(crate) tracks: bool,
     pub(crate) caching: Caching,
@@ -138,6 +147,10 @@ impl Session {
             replay: false,
             out_of_memory: false,
             reply_mode: ReplyMode::On,
+            blocked: None,
+            held: None,
+            never_waits: false,
+            ready: Vec::new(),
             tracks: false,
             caching: Caching::Unsaid,
             subscriptions: None,
@@ -149,7 +162,7 @@ impl Session {
 
     /// A session for the replay of a journal.
     pub fn replaying(client: Arc<Client>) -> Self {
-        Self { replay: true, ..Self::trusted(client) }
+        Self { replay: true, never_waits: true, ..Self::trusted(client) }
     }
 
     /// The protocol version that replies have to be in.
@@ -166,6 +179,23 @@ impl Session {
     pub fn select(&mut self, db: DbIndex) {
         self.db = db;
         self.client.set_db(db);
+    }
+
+    /// Makes commands that would wait find nothing instead, and pauses pass by: for callers whose calls always end.
+    pub fn never_wait(&mut self) {
+        self.never_waits = true;
+    }
+
+    /// Whether the session waits, and for what.
+    #[inline]
+    pub fn parked(&self) -> Parked {
+        if let Some(until) = self.held {
+            return Parked::Held { until };
+        }
+        match &self.blocked {
+            None => Parked::No,
+            Some(blocked) => Parked::Blocked { until: blocked.until },
+        }
     }
 
     /// Says that several commands follow each other without a pause, so that the end of one is the start of the next and

@@ -4,10 +4,12 @@
 //! durable; a connection that sends bytes which are no commands gets an error and is closed. Deliberately absent: what a
 //! command is, and which stream this is (TCP, Unix, in memory).
 
-use std::pin::pin;
+use std::future::{Future, pending};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Duration;
 
-use mtcache_engine::{ClientBuffers, Engine, Session};
+use mtcache_engine::{ClientBuffers, Engine, Parked, Session};
 use mtcache_node::Node;
 use mtcache_protocol::{Args, Limits, Progress, Reply, RequestDecoder};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,6 +22,13 @@ const READ_BUFFER: usize = 16 * 1024;
 const FLUSH_AT: usize = 256 * 1024;
 /// A buffer with more room than this is given back once it is empty. Default: 64 KB.
 const KEEP_BUFFER: usize = 64 * 1024;
+/// Bytes that a client may send behind a command that waits; one more and it is closed. Default: 1 GB, Redis' limit of a
+/// client's query buffer.
+const MAX_WAITING_INPUT: usize = 1 << 30;
+/// A waiting connection looks at the clock again no sooner than this. Default: 1 ms.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+/// And no later, however long it waits. Default: an hour.
+const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 
 /// Runs a connection until it ends.
 pub(crate) async fn serve<S>(node: Arc<Node>, stream: S, addr: String, laddr: String)
@@ -62,6 +71,8 @@ struct Connection<S> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     GoOn,
+    /// The session is parked.
+    Park,
     /// Send the replies and close.
     Close,
 }
@@ -73,6 +84,8 @@ enum Pause {
     NeedMore(usize),
     /// Enough replies have gathered.
     Flush,
+    /// The last command waits, and what follows it.
+    Park,
     /// The connection ends.
     Close,
 }
@@ -81,7 +94,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run(&mut self) -> std::io::Result<()> {
         let outbox = Arc::clone(&self.outbox);
         // Registered once and renewed when it has fired: to register anew for each read costs a lock.
-        let mut changed = pin!(outbox.changed());
+        let renew = || outbox.changed();
+        let mut changed = pin!(renew());
         loop {
             if self.input.capacity() - self.input.len() < READ_BUFFER / 4 {
                 self.input.reserve(READ_BUFFER);
@@ -94,18 +108,74 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         return Ok(());
                     }
                     self.node.engine().count_network(received as u64, 0);
-                    if self.run_batch().await? == Next::Close {
+                    let mut next = self.run_batch().await?;
+                    while next == Next::Park {
+                        next = match self.wait(changed.as_mut(), renew).await? {
+                            Next::GoOn => self.run_batch().await?,
+                            _ => return Ok(()),
+                        };
+                    }
+                    if next == Next::Close {
                         return self.stream.shutdown().await;
                     }
                 }
                 () = &mut changed => {
-                    changed.set(outbox.changed());
+                    changed.set(renew());
                     if self.outbox.is_closed() {
                         return Ok(());
                     }
                     self.outbox.drain_into(self.output.buffer_mut());
                     self.flush().await?;
                 }
+            }
+        }
+    }
+
+    /// Waits while the session is parked. Bytes that come meanwhile are kept, and a peer that goes away is noticed. The task
+    /// sleeps, so that a worker serves any number of such connections.
+    async fn wait<C: Future<Output = ()>>(
+        &mut self,
+        mut changed: Pin<&mut C>,
+        renew: impl Fn() -> C,
+    ) -> std::io::Result<Next> {
+        loop {
+            let engine = self.node.engine();
+            if engine.resume(&mut self.session, engine.now(), &mut self.output) {
+                return Ok(Next::GoOn);
+            }
+            let until = match self.session.parked() {
+                Parked::No => return Ok(Next::GoOn),
+                Parked::Blocked { until } => until,
+                Parked::Held { until } => Some(until),
+            };
+            let left = until.map(|until| Duration::from_millis(until.0.saturating_sub(engine.now().0)));
+            let over = async {
+                match left {
+                    Some(left) => tokio::time::sleep(left.clamp(SHORTEST_SLEEP, LONGEST_SLEEP)).await,
+                    None => pending().await,
+                }
+            };
+            if self.input.capacity() - self.input.len() < READ_BUFFER / 4 {
+                self.input.reserve(READ_BUFFER);
+            }
+            tokio::select! {
+                read = self.stream.read_buf(&mut self.input) => {
+                    let received = read?;
+                    if received == 0 || self.input.len() > MAX_WAITING_INPUT {
+                        return Ok(Next::Close);
+                    }
+                    self.node.engine().count_network(received as u64, 0);
+                    self.show_buffers();
+                }
+                () = &mut changed => {
+                    changed.set(renew());
+                    if self.outbox.is_closed() {
+                        return Ok(Next::Close);
+                    }
+                    self.outbox.drain_into(self.output.buffer_mut());
+                    self.flush().await?;
+                }
+                () = over => {}
             }
         }
     }
@@ -117,13 +187,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.session.begin_batch();
             let pause = self.run_commands(&mut start);
             self.session.end_batch();
-            if let Pause::NeedMore(hint) = pause {
-                self.consume(start, hint);
+            match pause {
+                Pause::NeedMore(hint) => self.consume(start, hint),
+                Pause::Park => self.consume(start, 0),
+                Pause::Flush | Pause::Close => {}
             }
             self.flush().await?;
             match pause {
                 Pause::NeedMore(_) => return Ok(Next::GoOn),
                 Pause::Close => return Ok(Next::Close),
+                Pause::Park => return Ok(Next::Park),
                 Pause::Flush => {}
             }
         }
@@ -144,7 +217,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     // has seen every message and invalidation that is older.
                     self.outbox.drain_into(self.output.buffer_mut());
                     engine.dispatch(&mut self.session, &args, now, &mut self.output);
-                    *start += consumed;
+                    match self.session.parked() {
+                        Parked::No => *start += consumed,
+                        Parked::Blocked { .. } => {
+                            *start += consumed;
+                            return Pause::Park;
+                        }
+                        // It has not run: it stays where it is.
+                        Parked::Held { .. } => return Pause::Park,
+                    }
                     if self.session.wants_close() || self.outbox.is_closed() {
                         return Pause::Close;
                     }

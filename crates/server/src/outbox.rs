@@ -82,4 +82,8 @@ impl Mailbox for OutboxHandle {
     fn close(&self) {
         self.0.end();
     }
+
+    fn wake(&self) {
+        self.0.wake.notify_one();
+    }
 }

@@ -9,9 +9,11 @@ use super::Locks::None as NoLocks;
 use super::connection::{is_printable, set_name};
 use super::{Row, write_help};
 use crate::acl::User;
+use crate::blocking::UnblockAs;
 use crate::client::{Client, ClientFlag};
 use crate::context::Ctx;
 use crate::error::{CommandError, CommandResult};
+use crate::pause::Paused;
 use crate::session::ReplyMode;
 use crate::time::UnixMillis;
 use crate::tracking::Mode;
@@ -26,6 +28,8 @@ pub(super) const TABLE: &[Row] = &[
     ("client|reply", NoLocks, reply),
     ("client|no-evict", NoLocks, no_evict),
     ("client|unblock", NoLocks, unblock),
+    ("client|pause", NoLocks, pause),
+    ("client|unpause", NoLocks, unpause),
     ("client|help", NoLocks, client_help),
 ];
 
@@ -119,6 +123,7 @@ fn flags(client: &Client) -> String {
         (client.has(ClientFlag::Monitor), 'O'),
         (client.is_subscribed(), 'P'),
         (client.queued() >= 0, 'x'),
+        (client.is_blocked(), 'b'),
         (client.tracking.is(Mode::On), 't'),
         (client.tracking.is(Mode::BrokenRedirect), 'R'),
         (client.tracking.is(Mode::Broadcast), 'B'),
@@ -316,16 +321,41 @@ fn set_flag(ctx: &mut Ctx<'_, '_>, flag: ClientFlag, word: &[u8], out: &mut Repl
     Ok(())
 }
 
-/// No client ever waits, because no command blocks yet.
-fn unblock(_: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
-    if let Some(reason) = args.get(3)
-        && !reason.eq_ignore_ascii_case(b"timeout")
-        && !reason.eq_ignore_ascii_case(b"error")
-    {
-        return Err(CommandError::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
-    }
-    parse_i64(args[2]).ok_or(CommandError::NOT_INTEGER)?;
-    out.integer(0);
+fn unblock(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
+    let how = match args.get(3) {
+        None => UnblockAs::Timeout,
+        Some(how) if how.eq_ignore_ascii_case(b"timeout") => UnblockAs::Timeout,
+        Some(how) if how.eq_ignore_ascii_case(b"error") => UnblockAs::Error,
+        Some(_) => {
+            return Err(CommandError::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+        }
+    };
+    let id = parse_i64(args[2]).ok_or(CommandError::NOT_INTEGER)?;
+    let waited = u64::try_from(id).is_ok_and(|id| ctx.engine.unblock(id, how));
+    out.integer(i64::from(waited));
+    Ok(())
+}
+
+fn pause(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
+    let what = match &args[3..] {
+        [] => Paused::All,
+        [word] if word.eq_ignore_ascii_case(b"all") => Paused::All,
+        [word] if word.eq_ignore_ascii_case(b"write") => Paused::Writes,
+        [_] => return Err(CommandError::new("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+        _ => return Err(CommandError::wrong_arguments(args)),
+    };
+    let millis = parse_i64(args[2])
+        .ok_or_else(|| CommandError::new("ERR timeout is not an integer or out of range"))?;
+    let millis = u64::try_from(millis).map_err(|_| CommandError::new("ERR timeout is negative"))?;
+    let now = ctx.engine.now();
+    ctx.engine.pause(what, now, UnixMillis(now.0.saturating_add(millis)));
+    out.ok();
+    Ok(())
+}
+
+fn unpause(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
+    ctx.engine.unpause();
+    out.ok();
     Ok(())
 }
 
@@ -351,6 +381,8 @@ fn client_help(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResu
             "    Connections, one a line.",
             "NO-EVICT (ON|OFF)",
             "    Protects this connection when memory for clients runs out.",
+            "PAUSE <milliseconds> [WRITE|ALL]",
+            "    Holds back writes, or all commands, for a time.",
             "REPLY (ON|OFF|SKIP)",
             "    Whether this connection gets replies.",
             "SETINFO <option> <value>",
@@ -363,6 +395,8 @@ fn client_help(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResu
             "    How this connection tracks.",
             "UNBLOCK <id> [TIMEOUT|ERROR]",
             "    Ends the waiting of a blocked connection.",
+            "UNPAUSE",
+            "    Lets held commands run.",
         ],
         out,
     );

@@ -180,6 +180,7 @@ fn reset(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
 impl Engine {
     /// Ends what a session has with others: watched keys, subscriptions, tracking, `MONITOR`.
     pub(crate) fn forget(&self, session: &mut Session) {
+        self.stop_waiting(session);
         self.unwatch_all(session);
         self.monitors.remove(&session.client);
         self.tracking.stop(&session.client);

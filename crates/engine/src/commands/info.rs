@@ -49,6 +49,8 @@ struct View<'v, 'a, 'e> {
     databases: Vec<(DbIndex, usize, usize, u64)>,
     buffers: ClientBuffers,
     clients: usize,
+    /// Clients that wait.
+    blocked: usize,
 }
 
 fn info(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
@@ -88,6 +90,7 @@ impl<'v, 'a, 'e> View<'v, 'a, 'e> {
             buffers.input += own.input + own.input_free;
             buffers.output += own.output;
         }
+        let blocked = clients.iter().filter(|client| client.is_blocked()).count();
         let now = ctx.now;
         let (figures, counters, databases) = ctx.with_every_shard(|engine, locked| {
             let mut counters = ShardCounters::default();
@@ -114,7 +117,7 @@ impl<'v, 'a, 'e> View<'v, 'a, 'e> {
             }
             (figures(engine, locked), counters, databases)
         });
-        Self { ctx, report, figures, counters, databases, buffers, clients: clients.len() }
+        Self { ctx, report, figures, counters, databases, buffers, clients: clients.len(), blocked }
     }
 }
 
@@ -153,12 +156,14 @@ fn clients(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
     write!(
         out,
         "connected_clients:{}\r\ncluster_connections:0\r\nmaxclients:{}\r\nclient_recent_max_input_buffer:{}\r\n\
-         client_recent_max_output_buffer:{}\r\nblocked_clients:0\r\ntracking_clients:{}\r\nclients_in_timeout_table:0\r\n",
+         client_recent_max_output_buffer:{}\r\nblocked_clients:{}\r\ntracking_clients:{}\r\nclients_in_timeout_table:{}\r\n",
         view.clients,
         view.ctx.engine.config().int("maxclients"),
         view.buffers.input,
         view.buffers.output,
+        view.blocked,
         view.ctx.engine.tracking.clients(),
+        view.ctx.engine.blocking.timed(),
     )
 }
 

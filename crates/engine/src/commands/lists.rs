@@ -1,4 +1,4 @@
-//! Lists, without the blocking commands.
+//! Lists; the commands that wait are in `blocking`.
 //!
 //! A list that loses its last element is removed.
 
@@ -42,7 +42,7 @@ fn push_event(end: ListEnd) -> &'static str {
     if end == ListEnd::Front { "lpush" } else { "rpush" }
 }
 
-fn pop_event(end: ListEnd) -> &'static str {
+pub(super) fn pop_event(end: ListEnd) -> &'static str {
     if end == ListEnd::Front { "lpop" } else { "rpop" }
 }
 
@@ -272,7 +272,7 @@ fn lpos(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
     Ok(())
 }
 
-fn end_of(word: &[u8]) -> Result<ListEnd, CommandError> {
+pub(super) fn end_of(word: &[u8]) -> Result<ListEnd, CommandError> {
     if parse::is(word, "left") {
         Ok(ListEnd::Front)
     } else if parse::is(word, "right") {
@@ -291,7 +291,7 @@ fn rpoplpush(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandR
     move_element(ctx, (args[1], ListEnd::Back), (args[2], ListEnd::Front), out)
 }
 
-fn move_element(
+pub(super) fn move_element(
     ctx: &mut Ctx<'_, '_>,
     (from, from_end): (&[u8], ListEnd),
     (to, to_end): (&[u8], ListEnd),

@@ -8,6 +8,7 @@
 #![allow(clippy::unnecessary_wraps)]
 
 mod acl;
+pub(crate) mod blocking;
 mod client;
 mod collection_scan;
 mod command;
@@ -85,6 +86,7 @@ const GROUPS: &[&[Row]] = &[
     hashes::TABLE,
     sets::TABLE,
     lists::TABLE,
+    blocking::TABLE,
     sorted_sets::TABLE,
     sorted_set_ranges::TABLE,
     sorted_set_combine::TABLE,

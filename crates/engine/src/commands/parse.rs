@@ -71,6 +71,18 @@ pub(crate) fn double(text: &[u8]) -> Option<f64> {
     }
 }
 
+/// How long to wait, in seconds with a fraction: milliseconds, or `None` for ever. As in Redis what does not fit into 64 bits
+/// has become negative.
+pub(crate) fn timeout(arg: &[u8]) -> Result<Option<u64>, CommandError> {
+    let seconds =
+        lenient_double(arg).ok_or(CommandError::new("ERR timeout is not a float or out of range"))?;
+    let millis = (seconds * 1000.0).ceil();
+    if millis < 0.0 || millis >= i64::MAX as f64 {
+        return Err(CommandError::new("ERR timeout is negative"));
+    }
+    Ok(Some(millis as u64).filter(|millis| *millis > 0))
+}
+
 /// As [`double`], but what overflows or underflows is the nearest there is.
 fn lenient_double(text: &[u8]) -> Option<f64> {
     nearest(&number(text)?)

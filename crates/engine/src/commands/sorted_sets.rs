@@ -35,7 +35,7 @@ pub(super) const TABLE: &[Row] = &[
 
 /// From the lowest score up, or from the highest down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     Ascending,
     Descending,
 }
@@ -219,7 +219,7 @@ fn rank(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, order: Order) ->
 }
 
 /// Takes up to `count` members from one end.
-fn take(set: &mut SortedSet, order: Order, count: usize) -> Vec<(Vec<u8>, f64)> {
+pub(super) fn take(set: &mut SortedSet, order: Order, count: usize) -> Vec<(Vec<u8>, f64)> {
     let mut taken = Vec::new();
     for _ in 0..count.min(set.len()) {
         taken.extend(if order == Order::Ascending { set.pop_min() } else { set.pop_max() });
@@ -227,7 +227,7 @@ fn take(set: &mut SortedSet, order: Order, count: usize) -> Vec<(Vec<u8>, f64)> 
     taken
 }
 
-fn note_popped(ctx: &mut Ctx<'_, '_>, key: &[u8], order: Order) {
+pub(super) fn note_popped(ctx: &mut Ctx<'_, '_>, key: &[u8], order: Order) {
     let event = if order == Order::Ascending { "zpopmin" } else { "zpopmax" };
     ctx.modified(key, Class::SortedSet, event);
     ctx.remove_if_empty::<SortedSet>(key);
@@ -260,14 +260,19 @@ fn zpop(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, order: Order) ->
     Ok(())
 }
 
+/// The end that ZMPOP takes from.
+pub(super) fn order_of(word: &[u8]) -> Result<Order, CommandError> {
+    match word {
+        word if parse::is(word, "min") => Ok(Order::Ascending),
+        word if parse::is(word, "max") => Ok(Order::Descending),
+        _ => Err(CommandError::SYNTAX),
+    }
+}
+
 fn zmpop(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     let (keys, rest) = numbered_keys(args, 1)?;
     let (word, options) = rest.split_first().ok_or(CommandError::SYNTAX)?;
-    let order = match word {
-        word if parse::is(word, "min") => Order::Ascending,
-        word if parse::is(word, "max") => Order::Descending,
-        _ => return Err(CommandError::SYNTAX),
-    };
+    let order = order_of(word)?;
     let count = pop_count(options)?;
     for key in keys {
         let Some(mut set) = ctx.write_as::<SortedSet>(key)? else { continue };

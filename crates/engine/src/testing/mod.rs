@@ -13,7 +13,7 @@ mod wire;
 pub(crate) use self::inbox::Inbox;
 pub(crate) use self::pair::Pair;
 pub(crate) use self::recorder::{Recorder, line};
-pub(crate) use self::rig::Rig;
+pub(crate) use self::rig::{Rig, plain};
 pub(crate) use self::wire::Wires;
 
 /// Cases of a property test: `usual`, or what `PROPTEST_CASES` says.

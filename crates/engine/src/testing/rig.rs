@@ -10,6 +10,7 @@ use mtcache_conformance::resp::read_value;
 use mtcache_protocol::Reply;
 
 use super::{Inbox, Recorder, line, split};
+use crate::blocking::Parked;
 use crate::client::NoMailbox;
 use crate::engine::{Engine, EngineOptions};
 use crate::keyspace::DbIndex;
@@ -37,6 +38,11 @@ impl Clock for ManualClock {
     fn monotonic_nanos(&self) -> u64 {
         self.0.load(Ordering::SeqCst).saturating_mul(1_000_000)
     }
+}
+
+/// The text of a reply without the marks of its types.
+pub(crate) fn plain(reply: &str) -> String {
+    reply.replace(['"', ':'], "")
 }
 
 /// One session of an engine under test.
@@ -86,6 +92,39 @@ impl Rig {
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
         self.reply.clear();
         self.engine.dispatch(&mut self.session, &args, self.clock.now(), &mut self.reply);
+        self.reply.as_bytes().to_vec()
+    }
+
+    /// Runs one line that is expected to wait.
+    #[track_caller]
+    pub(crate) fn wait(&mut self, command: &str) {
+        assert_eq!(self.raw(command), b"", "{command}");
+        assert_ne!(self.session.parked(), Parked::No, "{command}");
+        assert_eq!(self.resumed(), None, "{command}");
+    }
+
+    /// The reply that the session has waited for, [plain], if its wait is over.
+    pub(crate) fn resumed(&mut self) -> Option<String> {
+        self.reply.clear();
+        if !self.engine.resume(&mut self.session, self.clock.now(), &mut self.reply) {
+            return None;
+        }
+        let mut rest = self.reply.as_bytes();
+        let value = read_value(&mut rest).unwrap();
+        assert!(rest.is_empty(), "more than one reply: {value:?} then {}", rest.escape_ascii());
+        Some(plain(&format!("{value:?}")))
+    }
+
+    /// Whether the session goes on.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        self.raw_resumed();
+        self.session.parked() == Parked::No
+    }
+
+    /// As [`resumed`](Self::resumed), the bytes; empty while the wait goes on.
+    pub(crate) fn raw_resumed(&mut self) -> Vec<u8> {
+        self.reply.clear();
+        self.engine.resume(&mut self.session, self.clock.now(), &mut self.reply);
         self.reply.as_bytes().to_vec()
     }
 

@@ -1,6 +1,7 @@
 //! The commands against a real redis-server, and what they journal.
 
 mod acl;
+mod blocking;
 mod concurrency;
 mod eviction;
 mod generic;
