@@ -38,7 +38,7 @@ const NEVER_KNOWS: &[(&str, &[&str])] = &[
     ),
     ("mtcache-persistence", &["tokio", "mio", "socket2", "redis", "mtcache-node"]),
     ("mtcache-node", &["tokio", "mio", "socket2", "redis", "mtcache-server"]),
-    ("mtcache-server", &["redis", "mtcache-cache", "mtcache-link"]),
+    ("mtcache-server", &["redis", "mtcache-cache", "mtcache-link", "openssl", "aws-lc-rs"]),
     (
         "mtcache-link",
         &["mtcache-cache", "mtcache-engine", "mtcache-node", "mtcache-server", "openssl", "native-tls"],
@@ -57,6 +57,8 @@ const ONLY_NAMED_BY: &[(&str, &[&str])] = &[
     ("socket2", &["mtcache-link", "mtcache-server"]),
     ("mlua", &["mtcache-engine"]),
     ("sqlx", &["mtcache-demo"]),
+    ("rustls", &["mtcache-server"]),
+    ("tokio-rustls", &["mtcache-server"]),
     ("clap", &["mtcache-cli"]),
     ("mtcache-protocol", &["mtcache-engine", "mtcache-persistence", "mtcache-node", "mtcache-server"]),
     ("mtcache-node", &["mtcache-cache", "mtcache-server", "mtcache-cli"]),

@@ -70,6 +70,7 @@ impl Demo {
     fn start_engine(&self) -> Result<Running, String> {
         let mut config = Config::default();
         let mut set = |name: &str, value: &str| config.set(name, value).map_err(|error| error.to_string());
+        set("bind", "127.0.0.1 -::1")?;
         match &self.dir {
             Some(dir) => set("dir", &dir.to_string_lossy())?,
             None => set("appendonly", "no")?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mtcache_engine::{Config, EngineOptions};
 use mtcache_node::{AppendOnly, Node, NodeOptions};
-use mtcache_server::{Bind, BoundServer, Server, ServerOptions};
+use mtcache_server::{Bind, BoundServer, Server, ServerOptions, TlsFiles, TlsOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A server and the node that it serves.
@@ -105,11 +105,14 @@ fn server_options(config: &Config) -> Result<ServerOptions, String> {
     let socket = config.text("unixsocket").into_owned();
     let permissions = u32::try_from(config.int("unixsocketperm")).ok().filter(|mode| *mode != 0);
     let port = config.port();
-    if port == 0 && socket.is_empty() {
-        return Err("nothing to listen on: give a --port or a --unixsocket".to_owned());
+    let tls_port = u16::try_from(config.int("tls-port")).unwrap_or_default();
+    if port == 0 && tls_port == 0 && socket.is_empty() {
+        return Err("nothing to listen on: give a --port, a --tls-port or a --unixsocket".to_owned());
     }
     Ok(ServerOptions {
         port: (port != 0).then_some(port),
+        tls: (tls_port != 0).then(|| TlsOptions { port: tls_port, files: TlsFiles::of(config) }),
+        protected_mode: config.flag("protected-mode"),
         bind: bind.into_iter().flatten().collect(),
         tcp_backlog: i32::try_from(config.int("tcp-backlog")).unwrap_or(defaults.tcp_backlog),
         tcp_keepalive: u32::try_from(config.int("tcp-keepalive")).unwrap_or(defaults.tcp_keepalive),

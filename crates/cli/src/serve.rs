@@ -11,8 +11,8 @@ use crate::logging;
 /// Serve the embedded engine over the Redis protocol.
 ///
 /// Options are redis-server's: `mtcache serve [FILE] --port 6379 --dir /var/lib/mtcache --maxmemory 2gb ...`; FILE is a
-/// redis.conf (`-` for the standard input). Defaults: port 6379 on loopback, 2 GB with allkeys-lru, append-only file
-/// synced every second in the working directory.
+/// redis.conf (`-` for the standard input). Defaults: port 6379 (for other machines only with a password),
+/// 2 GB with allkeys-lru, append-only file synced every second in the working directory.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true, disable_version_flag = true)]
 pub(crate) struct Serve {
@@ -51,7 +51,8 @@ Serves the embedded engine over the Redis protocol. FILE is a redis.conf, `-` re
 are redis.conf's parameters and win over the file. The ones used most:
 
   --port 6379                  TCP port, 0 for none
-  --bind 127.0.0.1 -::1        addresses to listen on
+  --bind '* -::*'               addresses to listen on; without a password other machines are refused
+  --tls-port 6380              a port for TLS, with --tls-cert-file, --tls-key-file and --tls-ca-cert-file
   --unixsocket PATH            a Unix socket besides
   --dir .                      where the data lies
   --maxmemory 2gb              limit of the data in memory

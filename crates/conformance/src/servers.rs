@@ -38,6 +38,7 @@ pub struct ServerOptions {
     args: Vec<OsString>,
     password: Option<String>,
     environment: Vec<(String, String)>,
+    no_tcp: bool,
 }
 
 /// The options of [`TestServer::redis`].
@@ -67,6 +68,13 @@ impl ServerOptions {
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
+        self
+    }
+
+    /// Starts it without a plain TCP port, as a server that speaks TLS alone; the harness asks over the Unix socket.
+    #[must_use]
+    pub fn no_tcp(mut self) -> Self {
+        self.no_tcp = true;
         self
     }
 
@@ -334,13 +342,14 @@ impl TestServer {
     }
 
     fn spawn(&self) -> io::Result<Child> {
+        let port = if self.options.no_tcp { 0 } else { self.port };
         let log = File::options().create(true).append(true).open(self.log_path())?;
         let mut command = spawner::dies_with_us(&self.executable);
         if self.program == Program::Mtcache {
             command.arg("serve");
         }
         command
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no"])
             .arg("--unixsocket")
             .arg(self.socket())
@@ -357,7 +366,7 @@ impl TestServer {
     }
 
     fn process_behind_port(&self) -> io::Result<u32> {
-        let mut client = self.client()?;
+        let mut client = if self.options.no_tcp { self.unix_client() } else { self.client() }?;
         // INFO is answered while a server still loads its data; PING is not.
         let pong = client.command(&["PING"])?;
         if let Some(error) = pong.error() {

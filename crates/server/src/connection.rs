@@ -283,6 +283,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.show_buffers();
         self.stream.write_all(self.output.as_bytes()).await?;
+        // Of a TLS stream the last record may still be waiting; for a socket this is nothing.
+        self.stream.flush().await?;
         self.node.engine().count_network(0, self.output.len() as u64);
         self.output.clear();
         self.show_buffers();

@@ -16,6 +16,13 @@ impl ServerError {
     }
 }
 
+impl ServerError {
+    /// An error whose message says it all.
+    pub(crate) fn told(message: String) -> Self {
+        Self { message, source: None }
+    }
+}
+
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;

@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use mtcache_engine::{Config, ConfigListener, Host, HostReport, HostRequest};
 use tokio::sync::watch;
 
+use crate::tls::TlsFiles;
 use crate::worker::Shared;
 
 /// See the module.
 pub(crate) struct ServerHost {
     pub(crate) shared: Arc<Shared>,
     pub(crate) port: Option<u16>,
+    pub(crate) tls_port: Option<u16>,
     /// Set when a client has asked for `SHUTDOWN`.
     pub(crate) stop_requested: watch::Sender<bool>,
 }
@@ -38,10 +40,26 @@ impl Host for ServerHost {
 
 impl ConfigListener for ServerHost {
     fn config_changed(&self, config: &Config, names: &[&'static str]) -> Result<(), String> {
-        if names.contains(&"port") && Some(config.port()) != self.port {
+        if names.contains(&"port") && config.port() != self.port.unwrap_or(0) {
             return Err(
                 "the port cannot be changed while the server runs yet; restart it with --port".to_owned()
             );
+        }
+        if names.contains(&"tls-port") && config.int("tls-port") != i64::from(self.tls_port.unwrap_or(0)) {
+            return Err(
+                "the TLS port cannot be changed while the server runs yet; restart it with --tls-port"
+                    .to_owned(),
+            );
+        }
+        if let Some(certificates) = &self.shared.certificates
+            && names.iter().any(|name| name.starts_with("tls-"))
+        {
+            // Also when the names are the old ones: the files may be new.
+            let reloaded = certificates.reload(&TlsFiles::of(config));
+            reloaded.map_err(|reason| format!("Unable to update TLS configuration: {reason}"))?;
+        }
+        if names.contains(&"protected-mode") {
+            self.shared.protected_mode.store(config.flag("protected-mode"), Ordering::Relaxed);
         }
         if names.contains(&"bind") {
             return Err(

@@ -13,12 +13,14 @@ mod error;
 mod host;
 mod listener;
 mod outbox;
+mod protected;
+mod tls;
 mod worker;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use mtcache_node::Node;
 use tokio::sync::watch;
@@ -27,6 +29,8 @@ pub use self::error::ServerError;
 use self::host::ServerHost;
 use self::listener::Listeners;
 pub use self::outbox::MAX_OUTBOX_BYTES;
+use self::tls::Certificates;
+pub use self::tls::{ClientCertificates, TlsFiles, TlsOptions};
 use self::worker::{Shared, Worker};
 
 /// An address to listen on.
@@ -43,6 +47,10 @@ pub struct Bind {
 pub struct ServerOptions {
     /// TCP port; `Some(0)` lets the system choose, `None` means no TCP. Default: 6379.
     pub port: Option<u16>,
+    /// A port for TLS besides, on the same addresses. Default: none.
+    pub tls: Option<TlsOptions>,
+    /// Connections from other machines are refused while the user `default` needs no password. Default: yes.
+    pub protected_mode: bool,
     /// Addresses to listen on. Default: 127.0.0.1 and, where there is one, `::1`.
     pub bind: Vec<Bind>,
     /// Length of the queue of connections to be accepted. Default: 511.
@@ -63,6 +71,8 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             port: Some(6379),
+            tls: None,
+            protected_mode: true,
             bind: vec![
                 Bind { address: Ipv4Addr::LOCALHOST.into(), is_optional: false },
                 Bind { address: Ipv6Addr::LOCALHOST.into(), is_optional: true },
@@ -91,18 +101,21 @@ pub struct Server {
 #[derive(Debug)]
 pub struct BoundServer {
     listeners: Listeners,
+    certificates: Option<Certificates>,
     options: ServerOptions,
 }
 
 impl BoundServer {
-    /// Opens the sockets.
+    /// Reads the certificates and opens the sockets.
     pub fn bind(options: &ServerOptions) -> Result<Self, ServerError> {
-        Ok(Self { listeners: Listeners::open(options)?, options: options.clone() })
+        let certificates = options.tls.as_ref().map(|tls| Certificates::load(&tls.files)).transpose();
+        let certificates = certificates.map_err(ServerError::told)?;
+        Ok(Self { listeners: Listeners::open(options)?, certificates, options: options.clone() })
     }
 
     /// Starts to serve `node`.
     pub fn serve(self, node: Arc<Node>) -> Result<Server, ServerError> {
-        let Self { listeners, options } = self;
+        let Self { listeners, certificates, options } = self;
         let addresses = listeners.addresses();
         let unix_path = listeners.unix_path.clone();
         let (stop, stopped) = watch::channel(false);
@@ -111,10 +124,13 @@ impl BoundServer {
             connections: AtomicUsize::new(0),
             maxclients: AtomicUsize::new(options.maxclients),
             tcp_keepalive: options.tcp_keepalive,
+            certificates,
+            protected_mode: AtomicBool::new(options.protected_mode),
         });
         let (stop_requested, requested) = watch::channel(false);
-        let port = addresses.first().map(SocketAddr::port);
-        let host = Arc::new(ServerHost { shared: Arc::clone(&shared), port, stop_requested });
+        let port = options.port.and_then(|_| addresses.first().map(SocketAddr::port));
+        let tls_port = options.tls.as_ref().map(|tls| tls.port);
+        let host = Arc::new(ServerHost { shared: Arc::clone(&shared), port, tls_port, stop_requested });
         let engine = Arc::clone(shared.node.engine());
         let workers = worker::start(&shared, listeners, options.workers.max(1), &stopped)?;
         engine.add_host(Arc::clone(&host) as _);
@@ -129,7 +145,7 @@ impl Server {
         BoundServer::bind(options)?.serve(node)
     }
 
-    /// The TCP addresses listened on.
+    /// The TCP addresses listened on, those of TLS last.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }

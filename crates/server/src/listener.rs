@@ -14,6 +14,7 @@ use crate::error::ServerError;
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     pub(crate) tcp: Vec<TcpListener>,
+    pub(crate) tls: Vec<TcpListener>,
     pub(crate) unix: Option<UnixListener>,
     /// Removed when the server ends.
     pub(crate) unix_path: Option<PathBuf>,
@@ -22,30 +23,11 @@ pub(crate) struct Listeners {
 impl Listeners {
     pub(crate) fn open(options: &ServerOptions) -> Result<Self, ServerError> {
         let mut listeners = Self::default();
-        if let Some(mut port) = options.port {
-            for bind in &options.bind {
-                let addr = SocketAddr::new(bind.address, port);
-                match open_tcp(addr, options.tcp_backlog) {
-                    Ok(listener) => {
-                        // Port 0 lets the system choose; the other addresses then share the choice.
-                        if port == 0 {
-                            port = listener.local_addr().map_or(0, |addr| addr.port());
-                        }
-                        listeners.tcp.push(listener);
-                    }
-                    Err(_) if bind.is_optional => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                        return Err(ServerError::new(
-                            format!(
-                                "port {port} on {} is in use by another program; choose another with --port",
-                                bind.address
-                            ),
-                            error,
-                        ));
-                    }
-                    Err(error) => return Err(ServerError::new(format!("cannot listen on {addr}"), error)),
-                }
-            }
+        if let Some(port) = options.port {
+            listeners.tcp = open_port(options, port, "--port")?;
+        }
+        if let Some(tls) = &options.tls {
+            listeners.tls = open_port(options, tls.port, "--tls-port")?;
         }
         if let Some(path) = &options.unixsocket {
             listeners.unix = Some(open_unix(path, options.unixsocketperm)?);
@@ -56,8 +38,38 @@ impl Listeners {
 
     /// The addresses listened on.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        let all = self.tcp.iter().chain(&self.tls);
+        all.filter_map(|listener| listener.local_addr().ok()).collect()
     }
+}
+
+/// Listens on one port of every address.
+fn open_port(options: &ServerOptions, mut port: u16, option: &str) -> Result<Vec<TcpListener>, ServerError> {
+    let mut listeners = Vec::new();
+    for bind in &options.bind {
+        let addr = SocketAddr::new(bind.address, port);
+        match open_tcp(addr, options.tcp_backlog) {
+            Ok(listener) => {
+                // Port 0 lets the system choose; the other addresses then share the choice.
+                if port == 0 {
+                    port = listener.local_addr().map_or(0, |addr| addr.port());
+                }
+                listeners.push(listener);
+            }
+            Err(_) if bind.is_optional => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                return Err(ServerError::new(
+                    format!(
+                        "port {port} on {} is in use by another program; choose another with {option}",
+                        bind.address
+                    ),
+                    error,
+                ));
+            }
+            Err(error) => return Err(ServerError::new(format!("cannot listen on {addr}"), error)),
+        }
+    }
+    Ok(listeners)
 }
 
 fn open_tcp(addr: SocketAddr, backlog: i32) -> std::io::Result<TcpListener> {

@@ -3,15 +3,17 @@
 //! The first worker accepts, and deals the connections out in turn. A worker that panics takes its own connections with
 //! it and nothing else.
 
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mtcache_node::Node;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
@@ -19,6 +21,8 @@ use tokio::task::LocalSet;
 use crate::connection;
 use crate::error::ServerError;
 use crate::listener::Listeners;
+use crate::protected;
+use crate::tls::Certificates;
 
 /// What all workers share.
 pub(crate) struct Shared {
@@ -26,11 +30,18 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     pub(crate) maxclients: AtomicUsize,
     pub(crate) tcp_keepalive: u32,
+    /// With a TLS port.
+    pub(crate) certificates: Option<Certificates>,
+    pub(crate) protected_mode: AtomicBool,
 }
+
+/// How long a peer may take for the TLS handshake. Default: 10 s.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection on its way to its worker.
 enum Accepted {
     Tcp(std::net::TcpStream),
+    Tls(std::net::TcpStream),
     Unix(StdUnixStream),
 }
 
@@ -100,13 +111,15 @@ async fn run(
 /// Starts a task per listening socket.
 fn accept_all(shared: &Arc<Shared>, listeners: Listeners, senders: Vec<mpsc::UnboundedSender<Accepted>>) {
     let dealer = Rc::new(Dealer { senders, next: std::cell::Cell::new(0), shared: Arc::clone(shared) });
-    for listener in listeners.tcp {
+    let plain = listeners.tcp.into_iter().map(|listener| (listener, Encryption::None));
+    let encrypted = listeners.tls.into_iter().map(|listener| (listener, Encryption::Tls));
+    for (listener, encryption) in plain.chain(encrypted) {
         let dealer = Rc::clone(&dealer);
         tokio::task::spawn_local(async move {
             let Ok(listener) = TcpListener::from_std(listener) else { return };
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => dealer.deal_tcp(stream),
+                    Ok((stream, _)) => dealer.deal_tcp(stream, encryption),
                     Err(error) => pause_after(&error).await,
                 }
             }
@@ -131,6 +144,13 @@ async fn pause_after(error: &std::io::Error) {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
 
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encryption {
+    None,
+    Tls,
+}
+
 /// Deals connections out to the workers in turn.
 struct Dealer {
     senders: Vec<mpsc::UnboundedSender<Accepted>>,
@@ -139,14 +159,19 @@ struct Dealer {
 }
 
 impl Dealer {
-    fn deal_tcp(&self, stream: TcpStream) {
+    fn deal_tcp(&self, stream: TcpStream, encryption: Encryption) {
         if !self.admit() {
-            // Best effort: the peer is told why if its socket takes the line.
-            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+            // Best effort: the peer is told why if its socket takes the line. Before a handshake nothing can be said.
+            if encryption == Encryption::None {
+                let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+            }
             return;
         }
         if let Ok(stream) = stream.into_std() {
-            self.deal(Accepted::Tcp(stream));
+            self.deal(match encryption {
+                Encryption::None => Accepted::Tcp(stream),
+                Encryption::Tls => Accepted::Tls(stream),
+            });
         }
     }
 
@@ -194,18 +219,29 @@ fn spawn(shared: &Arc<Shared>, accepted: Accepted) {
     let node = Arc::clone(&shared.node);
     match accepted {
         Accepted::Tcp(stream) => {
-            let addr = stream.peer_addr().map(|addr| addr.to_string()).unwrap_or_default();
-            let laddr = stream.local_addr().map(|addr| addr.to_string()).unwrap_or_default();
-            // Without these two the connection works, only worse.
-            let _ = stream.set_nodelay(true);
-            if shared.tcp_keepalive > 0 {
-                let every = Duration::from_secs(u64::from(shared.tcp_keepalive));
-                let probes = TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
-                let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
-            }
-            if let Ok(stream) = TcpStream::from_std(stream) {
+            let ends = Ends::of(&stream);
+            if let Ok(stream) = prepare(shared, stream) {
+                let shared = Arc::clone(shared);
                 tokio::task::spawn_local(async move {
-                    connection::serve(node, stream, addr, laddr).await;
+                    converse(&shared, stream, ends).await;
+                    drop(place);
+                });
+            }
+        }
+        Accepted::Tls(stream) => {
+            let ends = Ends::of(&stream);
+            let Some(acceptor) = shared.certificates.as_ref().map(Certificates::acceptor) else { return };
+            if let Ok(stream) = prepare(shared, stream) {
+                let shared = Arc::clone(shared);
+                tokio::task::spawn_local(async move {
+                    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => converse(&shared, stream, ends).await,
+                        Ok(Err(error)) => {
+                            tracing::info!(peer = ends.peer(), %error, "TLS connection refused");
+                            shared.node.engine().count_rejected_connection();
+                        }
+                        Err(_) => tracing::info!(peer = ends.peer(), "TLS handshake took too long"),
+                    }
                     drop(place);
                 });
             }
@@ -224,4 +260,44 @@ fn spawn(shared: &Arc<Shared>, accepted: Accepted) {
             }
         }
     }
+}
+
+/// The addresses of a connection.
+struct Ends {
+    peer: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+}
+
+impl Ends {
+    fn of(stream: &std::net::TcpStream) -> Self {
+        Self { peer: stream.peer_addr().ok(), local: stream.local_addr().ok() }
+    }
+
+    fn peer(&self) -> String {
+        self.peer.map(|addr| addr.to_string()).unwrap_or_default()
+    }
+}
+
+fn prepare(shared: &Shared, stream: std::net::TcpStream) -> std::io::Result<TcpStream> {
+    // Without these two the connection works, only worse.
+    let _ = stream.set_nodelay(true);
+    if shared.tcp_keepalive > 0 {
+        let every = Duration::from_secs(u64::from(shared.tcp_keepalive));
+        let probes = TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
+    }
+    TcpStream::from_std(stream)
+}
+
+/// Serves a connection that came over a network, if it may come.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(shared: &Shared, stream: S, ends: Ends) {
+    let engine = shared.node.engine();
+    let is_local = ends.peer.is_some_and(|peer| protected::is_local(peer.ip()));
+    if !is_local && shared.protected_mode.load(Ordering::Relaxed) && engine.is_unprotected() {
+        engine.count_rejected_connection();
+        protected::refuse(stream).await;
+        return;
+    }
+    let local = ends.local.map(|addr| addr.to_string()).unwrap_or_default();
+    connection::serve(Arc::clone(&shared.node), stream, ends.peer(), local).await;
 }

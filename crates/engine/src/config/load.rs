@@ -186,7 +186,7 @@ mod tests {
             ("include more.conf", "more.conf:2: argument couldn't be parsed into an integer"),
             ("include none.conf", "redis.conf:1: cannot open 'none.conf'"),
             ("include self.conf", "self.conf:1: files include each other too deep"),
-            ("tls-port 1", "redis.conf:1: not supported by this version; leave it at its default"),
+            ("tls-cluster yes", "redis.conf:1: not supported by this version; leave it at its default"),
             ("user", "redis.conf:1: wrong number of arguments"),
             (
                 "user bob on ~x\nuser bob off",

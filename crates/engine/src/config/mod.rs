@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(config.port(), 6379);
         assert_eq!(config.memory("maxmemory"), 2 << 30);
         assert!(config.flag("appendonly"));
-        assert_eq!(config.words("bind"), ["127.0.0.1", "-::1"]);
+        assert_eq!(config.words("bind"), ["*", "-::*"]);
         assert_eq!(config.save_points()[1], SavePoint { seconds: 300, changes: 100 });
         assert_eq!(
             config.output_limits()[1],
