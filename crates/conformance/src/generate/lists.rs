@@ -1,12 +1,14 @@
-//! Random commands on lists, without the blocking ones.
+//! Random commands on lists. Those that wait do so for a moment only.
 
 use super::draw::{Args, Draw, Kind};
+use super::timeout;
 use crate::args;
 
 /// One command of the family.
 pub(super) fn next(draw: &mut Draw) -> Args {
     let key = draw.key(Kind::List);
-    match draw.below(34) {
+    match draw.below(37) {
+        34..=36 => waiting(draw),
         0..=8 => {
             let count = draw.batch();
             let mut args = args![draw.pick(&["LPUSH", "RPUSH", "RPUSH", "LPUSH", "LPUSHX", "RPUSHX"]), key];
@@ -50,6 +52,32 @@ pub(super) fn next(draw: &mut Draw) -> Args {
             }
             args
         }
+    }
+}
+
+fn waiting(draw: &mut Draw) -> Args {
+    match draw.below(5) {
+        0..=1 => {
+            let mut args = args![draw.pick(&["BLPOP", "BRPOP"])];
+            args.extend((0..draw.few()).map(|_| draw.key(Kind::List)));
+            args.push(timeout(draw));
+            args
+        }
+        2 => {
+            let keys = draw.few();
+            let mut args = args!["BLMPOP", timeout(draw), keys];
+            args.extend((0..keys).map(|_| draw.key(Kind::List)));
+            args.push(side(draw));
+            if draw.percent(50) {
+                args.extend(args!["COUNT", count(draw)]);
+            }
+            args
+        }
+        3 => {
+            let (from, to) = (draw.key(Kind::List), draw.key(Kind::List));
+            args!["BLMOVE", from, to, side(draw), side(draw), timeout(draw)]
+        }
+        _ => args!["BRPOPLPUSH", draw.key(Kind::List), draw.key(Kind::List), timeout(draw)],
     }
 }
 

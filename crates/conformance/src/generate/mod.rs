@@ -64,13 +64,14 @@ pub enum Family {
 
 impl Family {
     /// What the engine has today.
-    pub const IMPLEMENTED: [Self; 10] = [
+    pub const IMPLEMENTED: [Self; 11] = [
         Self::Strings,
         Self::Hashes,
         Self::Lists,
         Self::Sets,
         Self::SortedSets,
         Self::Generic,
+        Self::Copying,
         Self::Transactions,
         Self::Scripting,
         Self::PubSub,
@@ -238,8 +239,22 @@ fn feed(draw: &mut Draw) -> Args {
     args
 }
 
+/// How long a command waits that is never served, for nothing else runs meanwhile: a moment, or not at all.
+fn timeout(draw: &mut Draw) -> Vec<u8> {
+    draw.pick(&["0.001", "0.001", "0.001", "0.002", "1e-3", "abc", "-1", "", "nan", "1e20"]).into()
+}
+
 /// Makes a command wrong, or at least unusual: an argument too few or too many, one that is not what is due, another case.
 fn spoil(draw: &mut Draw, args: &mut Args) {
+    // A wrong timeout could be a long one, and SORT must keep the words that make its order certain.
+    if matches!(
+        args[0].as_slice(),
+        b"BLPOP" | b"BRPOP" | b"BLMPOP" | b"BLMOVE" | b"BRPOPLPUSH" | b"BZPOPMIN" | b"BZPOPMAX"
+    ) || matches!(args[0].as_slice(), b"BZMPOP" | b"SORT" | b"SORT_RO")
+    {
+        args[0].make_ascii_lowercase();
+        return;
+    }
     match draw.below(10) {
         0..=2 => {
             args.pop();
@@ -332,7 +347,8 @@ mod tests {
             SMISMEMBER SMOVE SPOP SRANDMEMBER SREM SSCAN SUNION SUNIONSTORE ZADD ZCARD ZCOUNT ZDIFF ZDIFFSTORE ZINCRBY ZINTER \
             ZINTERCARD ZINTERSTORE ZLEXCOUNT ZMPOP ZMSCORE ZPOPMAX ZPOPMIN ZRANDMEMBER ZRANGE ZRANGEBYLEX ZRANGEBYSCORE \
             ZRANGESTORE ZRANK ZREM ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE \
-            ZREVRANK ZSCAN ZSCORE ZUNION ZUNIONSTORE DEL UNLINK EXISTS EXPIRE EXPIREAT PEXPIRE PEXPIREAT EXPIRETIME \
+            ZREVRANK ZSCAN ZSCORE ZUNION ZUNIONSTORE BLPOP BRPOP BLMPOP BLMOVE BRPOPLPUSH BZPOPMIN BZPOPMAX BZMPOP COPY SORT SORT_RO \
+            DEL UNLINK EXISTS EXPIRE EXPIREAT PEXPIRE PEXPIREAT EXPIRETIME \
             PEXPIRETIME TTL PTTL PERSIST TYPE RENAME RENAMENX SCAN RANDOMKEY OBJECT TOUCH KEYS MOVE MULTI EXEC DISCARD WATCH \
             UNWATCH EVAL EVALSHA EVAL_RO EVALSHA_RO SCRIPT SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE PUBLISH PUBSUB PING ECHO \
             SELECT SWAPDB DBSIZE FLUSHDB FLUSHALL CLIENT CONFIG COMMAND SLOWLOG MEMORY HELLO AUTH TIME INFO RESET";

@@ -59,8 +59,15 @@ pub(super) fn next(draw: &mut Draw) -> Args {
             }
             args
         }
+        38 if draw.percent(50) => {
+            let mut args = args![draw.pick(&["BZPOPMIN", "BZPOPMAX"])];
+            args.extend((0..draw.few()).map(|_| draw.key(Kind::Sorted)));
+            args.push(super::timeout(draw));
+            args
+        }
         38..=39 => {
-            let mut args = args!["ZMPOP"];
+            let mut args =
+                if draw.percent(30) { args!["BZMPOP", super::timeout(draw)] } else { args!["ZMPOP"] };
             numbered_keys(draw, &mut args);
             args.extend(args![draw.pick(&["MIN", "MAX", "MIN", "MAX", "min", "LEFT"])]);
             if draw.percent(50) {

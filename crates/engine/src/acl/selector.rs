@@ -289,6 +289,11 @@ impl Selector {
         Ok(())
     }
 
+    /// Whether every key may be read: for commands that find keys in what they read.
+    pub(crate) fn may_read_every_key(&self) -> bool {
+        self.all_keys || self.keys.iter().any(|known| known.access.read && *known.pattern == *b"*")
+    }
+
     fn allows_command(&self, spec: &CommandSpec, args: &[&[u8]]) -> bool {
         self.all_commands
             || self.commands.has(spec.id)

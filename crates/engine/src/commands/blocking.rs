@@ -175,19 +175,23 @@ fn pop(
 }
 
 fn blmpop(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
-    let timeout = parse::timeout(args[1])?;
     let (keys, rest) = numbered_keys(args, 2)?;
     let (word, options) = rest.split_first().ok_or(CommandError::SYNTAX)?;
     let end = end_of(word)?;
-    take_or_wait(ctx, BLMPOP, keys, Wanted::PopMany(end, pop_count(options)?), timeout, out)
+    let wanted = Wanted::PopMany(end, pop_count(options)?);
+    // Last of all, as in Redis.
+    let timeout = parse::timeout(args[1])?;
+    take_or_wait(ctx, BLMPOP, keys, wanted, timeout, out)
 }
 
 fn bzmpop(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
-    let timeout = parse::timeout(args[1])?;
     let (keys, rest) = numbered_keys(args, 2)?;
     let (word, options) = rest.split_first().ok_or(CommandError::SYNTAX)?;
     let order = order_of(word)?;
-    take_or_wait(ctx, BZMPOP, keys, Wanted::ZPopMany(order, pop_count(options)?), timeout, out)
+    let wanted = Wanted::ZPopMany(order, pop_count(options)?);
+    // Last of all, as in Redis.
+    let timeout = parse::timeout(args[1])?;
+    take_or_wait(ctx, BZMPOP, keys, wanted, timeout, out)
 }
 
 fn blmove(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {

@@ -29,6 +29,7 @@ mod scripting;
 mod server;
 mod sets;
 mod slowlog;
+mod sort;
 mod sorted_set_combine;
 mod sorted_set_ranges;
 mod sorted_sets;
@@ -87,6 +88,7 @@ const GROUPS: &[&[Row]] = &[
     sets::TABLE,
     lists::TABLE,
     blocking::TABLE,
+    sort::TABLE,
     sorted_sets::TABLE,
     sorted_set_ranges::TABLE,
     sorted_set_combine::TABLE,

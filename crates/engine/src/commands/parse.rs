@@ -56,6 +56,17 @@ pub(crate) fn score(arg: &[u8]) -> Result<f64, CommandError> {
     lenient_double(text.get(start..).unwrap_or_default()).ok_or(CommandError::MIN_OR_MAX_NOT_FLOAT)
 }
 
+/// What SORT sorts by: space may stand before it, a NUL ends it, and nothing at all is zero; but what is too large or too
+/// small to be kept in full is none.
+pub(crate) fn weight(arg: &[u8]) -> Option<f64> {
+    let text = arg.split(|b| *b == 0).next().unwrap_or_default();
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    let start = text.iter().position(|b| !matches!(b, b' ' | b'\t'..=b'\r')).unwrap_or(text.len());
+    double(text.get(start..).unwrap_or_default()).filter(|value| !value.is_subnormal())
+}
+
 /// A floating point number, infinities included.
 pub(crate) fn float(arg: &[u8]) -> Result<f64, CommandError> {
     double(arg).ok_or(CommandError::NOT_FLOAT)

@@ -308,13 +308,17 @@ fn zrandmember(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> Comman
         Some(option) if parse::is(option, "withscores") && args.len() == 4 => true,
         Some(_) => return Err(CommandError::SYNTAX),
     };
-    if count < -(i64::MAX / 2) || (with_scores && count > i64::MAX / 2) {
+    let is_enormous = count < -(i64::MAX / 2);
+    if with_scores && (is_enormous || count > i64::MAX / 2) {
         return Err(CommandError::OUT_OF_RANGE);
     }
     let Some(set) = ctx.read_as::<SortedSet>(args[1])?.filter(|_| count != 0) else {
         out.array(0);
         return Ok(());
     };
+    if is_enormous {
+        return Err(CommandError::OUT_OF_RANGE);
+    }
     let picks = Picks::new(set.len(), count);
     let members = picks.len();
     write_members(out, members, with_scores, picks.filter_map(|index| set.by_index(index)));

@@ -23,7 +23,7 @@ use self::convert::{lua_to_reply, reply_to_lua};
 use self::random::Random;
 use crate::acl::Place;
 use crate::commands::{Locks, handler};
-use crate::context::Ctx;
+use crate::context::{Ctx, Origin};
 use crate::dispatch::{Args, resolve};
 use crate::engine::Engine;
 use crate::error::{CommandError, CommandResult};
@@ -388,7 +388,13 @@ fn call(
         return Ok(Err(CommandError::MISCONF_AOF));
     }
     let mut reply = Reply::new(version);
-    match Engine::run_nested(ctx, spec, runnable, &args, &mut reply) {
+    let outer = ctx.origin;
+    if outer != Origin::Replay {
+        ctx.origin = Origin::Script;
+    }
+    let result = Engine::run_nested(ctx, spec, runnable, &args, &mut reply);
+    ctx.origin = outer;
+    match result {
         Ok(()) => {
             let value = reply_to_lua(lua, reply.as_bytes(), version)?;
             match &value {

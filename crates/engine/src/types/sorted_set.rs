@@ -113,6 +113,13 @@ impl SortedSet {
         Self(Encoding::Skiplist(Box::new(ScoredTable::with_capacity(0))))
     }
 
+    /// Goes over to the large encoding.
+    pub fn unpack(&mut self) {
+        if let Encoding::Listpack(pack) = &self.0 {
+            self.0 = Encoding::Skiplist(Box::new(enlarged(pack)));
+        }
+    }
+
     /// Goes back to the small encoding if that would have been chosen for these members.
     pub fn pack_if_small(&mut self, limits: &EncodingLimits) {
         let Encoding::Skiplist(table) = &self.0 else { return };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::blocking::Parked;
 use crate::session::Session;
 use crate::testing::{Rig, plain};
 
@@ -81,7 +82,7 @@ fn timeouts_are_seconds_with_a_fraction() {
         ("1e20", "-ERR timeout is negative"),
         ("9223372036854775807", "-ERR timeout is negative"),
     ] {
-        rig.check(&[(&format!("BLPOP l {text}"), error), (&format!("BLMPOP {text} 0 l LEFT"), error)]);
+        rig.check(&[(&format!("BLPOP l {text}"), error), (&format!("BLMPOP {text} 1 l LEFT"), error)]);
     }
     for endless in ["0", "-0.0001", "0x0"] {
         let mut waiter = rig.another();
@@ -96,6 +97,13 @@ fn nothing_waits_inside_a_transaction_or_where_nobody_could_be_told() {
     let mut rig = Rig::new();
     rig.set_up(&["MULTI", "BLPOP l 0", "BLMOVE l d LEFT LEFT 0", "BZMPOP 0 1 z MIN"]);
     assert_eq!(rig.raw("EXEC"), b"*3\r\n*-1\r\n$-1\r\n*-1\r\n");
+    let script =
+        "return {redis.call('BLMPOP','0','1','l','LEFT'), redis.call('BZMPOP','0','1','z','MIN'), 1}";
+    assert_eq!(
+        plain(&format!("{:?}", rig.run_args(&["EVAL", script, "0"]))),
+        "[(null bulk), (null bulk), 1]"
+    );
+    assert_eq!(rig.session.parked(), Parked::No);
     rig.session.never_wait();
     assert_eq!(rig.raw("BLPOP l 0"), b"*-1\r\n");
 }

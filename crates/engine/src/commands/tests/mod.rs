@@ -6,5 +6,6 @@ mod concurrency;
 mod eviction;
 mod generic;
 mod scan;
+mod sort;
 mod strings;
 mod transactions;
