@@ -17,7 +17,7 @@ use crate::{
 /// use mtcache_cache::Cache;
 /// use mtcache_trading::{SocialSentiment, Trading};
 ///
-/// # async fn ask_the_source(symbol: &str) -> std::io::Result<SocialSentiment> { unimplemented!() }
+/// # async fn ask_the_source(_: &str) -> std::io::Result<SocialSentiment> { Err(std::io::Error::other("closed")) }
 /// let trading = Trading::new(&Cache::connect("redis://localhost:6379").await?)?;
 /// let read = trading.social_sentiment().get_or_load("BTC", || ask_the_source("BTC")).await?;
 /// println!("{} from {:?}", read.value.sentiment_score, read.source);

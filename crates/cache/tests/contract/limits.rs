@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mtcache_cache::{ErrorKind, Region, RegionPolicy, Source};
+use tokio::task::JoinHandle;
 
 use crate::loads::Gate;
 use crate::rig::{Rig, eventually, on_every_backend};
@@ -53,15 +54,21 @@ async fn loads_beyond_the_limit_wait_and_beyond_that_are_shed(rig: Rig) {
     assert!(region.get_or_load("new", || async { Ok::<_, io::Error>(1) }).await.is_ok());
 }
 
+/// A load under way in the region's only place, until its gate opens.
+async fn occupy(region: &Region<u64>) -> (Gate, JoinHandle<u64>) {
+    let gate = Gate::default();
+    let load = tokio::spawn({
+        let (region, loader) = (region.clone(), gate.loader(1));
+        async move { region.get_or_load("first", loader).await.unwrap().value }
+    });
+    gate.running.notified().await;
+    (gate, load)
+}
+
 async fn a_load_that_waited_looks_again_before_it_runs(rig: Rig) {
     let policy = RegionPolicy::new("r", TTL).max_loads(1, 5);
     let region: Region<u64> = rig.cache().await.region(policy).unwrap();
-    let gate = Gate::default();
-    let first = tokio::spawn({
-        let (region, loader) = (region.clone(), gate.loader(1));
-        async move { region.get_or_load("first", loader).await.unwrap() }
-    });
-    gate.running.notified().await;
+    let (gate, first) = occupy(&region).await;
     let waiting = tokio::spawn({
         let region = region.clone();
         async move { region.get_or_load("k", || async { Ok::<_, io::Error>(2) }).await.unwrap() }
@@ -80,12 +87,7 @@ async fn a_load_that_waited_looks_again_before_it_runs(rig: Rig) {
 async fn a_load_does_not_wait_for_ever(rig: Rig) {
     let policy = RegionPolicy::new("r", TTL).max_loads(1, 5).max_load_wait(Duration::from_millis(50));
     let region: Region<u64> = rig.cache().await.region(policy).unwrap();
-    let gate = Gate::default();
-    let first = tokio::spawn({
-        let (region, loader) = (region.clone(), gate.loader(1));
-        async move { region.get_or_load("first", loader).await.unwrap().value }
-    });
-    gate.running.notified().await;
+    let (gate, first) = occupy(&region).await;
     let error = region.get_or_load("k", || async { Ok::<_, io::Error>(2) }).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Shed, "{error}");
     assert!(error.to_string().contains("max_load_wait"), "{error}");
@@ -106,12 +108,7 @@ async fn shed_loads_leave_nothing_behind(rig: Rig) {
     const WAVE: usize = 1000;
     let policy = RegionPolicy::new("r", TTL).max_loads(1, 0);
     let region: Region<u64> = rig.cache().await.region(policy).unwrap();
-    let gate = Gate::default();
-    let first = tokio::spawn({
-        let (region, loader) = (region.clone(), gate.loader(1));
-        async move { region.get_or_load("first", loader).await.unwrap().value }
-    });
-    gate.running.notified().await;
+    let (gate, first) = occupy(&region).await;
     let mut before = None;
     for wave in 0..15 {
         let reads: Vec<_> = (0..WAVE)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mtcache_cache::{Condition, ErrorKind, ReadOptions, Region, RegionPolicy, Source};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::rig::{Rig, eventually, on_every_backend};
 
@@ -16,7 +17,7 @@ const TTL: Duration = Duration::from_secs(30);
 on_every_backend! {
     a_miss_loads_and_the_next_read_hits,
     ten_thousand_misses_make_one_load,
-    four_processes_make_one_load_each_at_the_most,
+    four_caches_make_one_load_each_at_the_most,
     a_cancelled_leaders_work_is_kept,
     a_panicking_leader_is_replaced_once,
     a_loader_that_always_panics_fails_everyone,
@@ -83,42 +84,36 @@ async fn a_miss_loads_and_the_next_read_hits(rig: Rig) {
 async fn ten_thousand_misses_make_one_load(rig: Rig) {
     let region = region(&rig).await;
     let calls = Arc::new(AtomicU32::new(0));
-    let tasks: Vec<_> = (0..10_000)
-        .map(|_| {
-            let (region, calls) = (region.clone(), Arc::clone(&calls));
-            tokio::spawn(async move {
-                let loader = move || async move {
-                    calls.fetch_add(1, Ordering::SeqCst);
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    Ok::<_, io::Error>(7)
-                };
-                region.get_or_load("k", loader).await.unwrap().value
-            })
-        })
-        .collect();
+    let tasks = herd(&region, &calls, 10_000);
     for task in tasks {
         assert_eq!(task.await.unwrap(), 7);
     }
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
-/// One load for all processes needs leases, which do not exist yet.
-async fn four_processes_make_one_load_each_at_the_most(rig: Rig) {
+/// Tasks that all want the same key, which loads slowly enough for them to meet.
+fn herd(region: &Region<u64>, calls: &Arc<AtomicU32>, tasks: usize) -> Vec<JoinHandle<u64>> {
+    let task = |_| {
+        let (region, calls) = (region.clone(), Arc::clone(calls));
+        tokio::spawn(async move {
+            let loader = move || async move {
+                calls.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok::<_, io::Error>(7)
+            };
+            region.get_or_load("k", loader).await.unwrap().value
+        })
+    };
+    (0..tasks).map(task).collect()
+}
+
+/// One load for all of them, as for all processes, needs leases, which do not exist yet.
+async fn four_caches_make_one_load_each_at_the_most(rig: Rig) {
     let calls: [Arc<AtomicU32>; 4] = Default::default();
     let mut tasks = Vec::new();
     for calls in &calls {
         let region = region(&rig).await;
-        tasks.extend((0..2500).map(|_| {
-            let (region, calls) = (region.clone(), Arc::clone(calls));
-            tokio::spawn(async move {
-                let loader = move || async move {
-                    calls.fetch_add(1, Ordering::SeqCst);
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    Ok::<_, io::Error>(7)
-                };
-                region.get_or_load("k", loader).await.unwrap().value
-            })
-        }));
+        tasks.extend(herd(&region, calls, 2500));
     }
     for task in tasks {
         assert_eq!(task.await.unwrap(), 7);

@@ -1,7 +1,7 @@
 //! Commands that wait for an element: the BLPOP family, BLMOVE, BZPOPMIN and their like.
 //!
-//! What there is at once is taken at once, by the same [`serve`] that later answers those who wait. Effects are journalled as
-//! the command that does not wait: LPOP, LMOVE, ZPOPMIN.
+//! What there is at once is taken at once, by the same [`serve`] that later answers those who wait, and that LMPOP and ZMPOP
+//! take by. Effects are journalled as the command that does not wait: LPOP, LMOVE, ZPOPMIN.
 
 use mtcache_protocol::{CommandId, Reply};
 
@@ -216,12 +216,8 @@ fn take_or_wait(
     timeout: Option<u64>,
     out: &mut Reply,
 ) -> CommandResult {
-    for key in keys {
-        match ctx.write(key).map(|entry| entry.type_name()) {
-            None => {}
-            Some(kind) if kind == wanted.kind() => return serve(ctx, key, &wanted, out),
-            Some(_) => return Err(CommandError::WRONG_TYPE),
-        }
+    if take_first(ctx, keys, &wanted, out)? {
+        return Ok(());
     }
     if ctx.may_wait() {
         ctx.wait_for(id.spec(), keys, wanted, timeout);
@@ -231,4 +227,21 @@ fn take_or_wait(
         out.null_array();
     }
     Ok(())
+}
+
+/// Takes from the first key that is there; false, and no reply, if none is.
+pub(super) fn take_first(
+    ctx: &mut Ctx<'_, '_>,
+    keys: &[&[u8]],
+    wanted: &Wanted,
+    out: &mut Reply,
+) -> Result<bool, CommandError> {
+    for key in keys {
+        match ctx.write(key).map(|entry| entry.type_name()) {
+            None => {}
+            Some(kind) if kind == wanted.kind() => return serve(ctx, key, wanted, out).map(|()| true),
+            Some(_) => return Err(CommandError::WRONG_TYPE),
+        }
+    }
+    Ok(false)
 }

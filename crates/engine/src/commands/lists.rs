@@ -5,6 +5,7 @@
 use mtcache_protocol::Reply;
 
 use super::Locks::Keys;
+use super::blocking::{Wanted, take_first};
 use super::{Row, parse};
 use crate::context::Ctx;
 use crate::error::{CommandError, CommandResult};
@@ -352,20 +353,8 @@ fn lmpop(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
     let (word, options) = rest.split_first().ok_or(CommandError::SYNTAX)?;
     let end = end_of(word)?;
     let count = pop_count(options)?;
-    for key in keys {
-        let Some(mut list) = ctx.write_as::<List>(key)? else { continue };
-        let wanted = count.min(list.len());
-        out.array(2);
-        out.bulk(key);
-        out.array(wanted);
-        for _ in 0..wanted {
-            list.pop_with(end, |element| out.bulk(element));
-        }
-        drop(list);
-        ctx.modified(key, Class::List, pop_event(end));
-        ctx.remove_if_empty::<List>(key);
-        return Ok(());
+    if !take_first(ctx, keys, &Wanted::PopMany(end, count), out)? {
+        out.null_array();
     }
-    out.null_array();
     Ok(())
 }

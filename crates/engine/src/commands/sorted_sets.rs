@@ -7,6 +7,7 @@
 use mtcache_protocol::{Reply, Version};
 
 use super::Locks::Keys;
+use super::blocking::{Wanted, take_first};
 use super::collection_scan::{ScanOptions, nothing};
 use super::hashes::Picks;
 use super::lists::{numbered_keys, pop_count};
@@ -274,22 +275,9 @@ fn zmpop(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
     let (word, options) = rest.split_first().ok_or(CommandError::SYNTAX)?;
     let order = order_of(word)?;
     let count = pop_count(options)?;
-    for key in keys {
-        let Some(mut set) = ctx.write_as::<SortedSet>(key)? else { continue };
-        let popped = take(&mut set, order, count);
-        drop(set);
-        out.array(2);
-        out.bulk(key);
-        out.array(popped.len());
-        for (member, score) in &popped {
-            out.array(2);
-            out.bulk(member);
-            out.double(*score);
-        }
-        note_popped(ctx, key, order);
-        return Ok(());
+    if !take_first(ctx, keys, &Wanted::ZPopMany(order, count), out)? {
+        out.null_array();
     }
-    out.null_array();
     Ok(())
 }
 
