@@ -366,8 +366,11 @@ fn strangers_get_little_room_and_the_same_words() {
     for bytes in [&b"*11\r\n"[..], b"*1\r\n$16385\r\n", b"*10\r\n$16384\r\n"] {
         pair.assert_same(&[bytes]);
     }
-    // Who has authenticated has all the room.
-    pair.assert_same(&[b"AUTH sesame\r\n", &with_mark(b"*12\r\n$3\r\nDEL\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n")]);
+    // Who has authenticated has all the room, from the next command on; after RESET there is little again.
+    let twelve = b"*12\r\n$3\r\nDEL\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n$1\r\na\r\n";
+    pair.assert_same(&[b"AUTH sesame\r\n", &with_mark(twelve)]);
+    pair.assert_same(&[&[b"AUTH sesame\r\n", &twelve[..], MARK].concat()]);
+    pair.assert_same(&[&[b"AUTH sesame\r\nRESET\r\n", &twelve[..]].concat()]);
 }
 
 #[test]

@@ -206,8 +206,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn run_commands(&mut self, start: &mut usize) -> Pause {
         let engine: &Engine = self.node.engine();
         let now = engine.now();
-        self.decoder.set_authenticated(engine.is_authenticated(&self.session));
         loop {
+            // Asked before each command: AUTH, HELLO and RESET change it in the midst of a pipeline.
+            self.decoder.set_authenticated(engine.is_authenticated(&self.session));
             let rest = self.input.get(*start..).unwrap_or_default();
             match self.decoder.next(rest) {
                 Ok(Progress::Command { consumed }) => {
