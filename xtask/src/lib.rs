@@ -6,6 +6,7 @@
 pub mod examples;
 pub mod generated;
 pub mod layers;
+pub mod parameters;
 pub mod references;
 pub mod sources;
 
@@ -16,8 +17,8 @@ pub type Outcome = Result<String, Vec<String>>;
 
 /// All checks that need nothing but the sources.
 pub fn check_all() -> Outcome {
-    let checks: [fn() -> Outcome; 4] =
-        [layers::check, sources::check, references::check, generated::check_all];
+    let checks: [fn() -> Outcome; 5] =
+        [layers::check, sources::check, references::check, parameters::check, generated::check_all];
     let mut said = Vec::new();
     let mut faults = Vec::new();
     for check in checks {

@@ -8,6 +8,7 @@ cargo run -p xtask -- TASK
   layers               who depends on whom, and what each crate must never know
   sources              the rules for source files: an opening comment, a length, no clock or socket where none belongs
   references           files, tests and limits that documents name, looked up in the code
+  parameters           whether code reads each server option that is listed as in effect
   commands [--check]   write docs/commands.md from the command table, or check that it is current
   options [--check]    write docs/options.md from the table of server options, or check that it is current
   examples FILE        run the commands of FILE's `console` blocks and compare what they print
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         ["layers"] => xtask::layers::check(),
         ["sources"] => xtask::sources::check(),
         ["references"] => xtask::references::check(),
+        ["parameters"] => xtask::parameters::check(),
         ["commands"] => xtask::generated::write(xtask::generated::COMMANDS_DOCUMENT),
         ["commands", "--check"] => xtask::generated::check(xtask::generated::COMMANDS_DOCUMENT),
         ["options"] => xtask::generated::write(xtask::generated::OPTIONS_DOCUMENT),

@@ -96,7 +96,7 @@ fn opens_with_its_purpose(text: &str) -> bool {
 }
 
 /// Lines of code that ships, numbered: no comments, and nothing from the tests on, which come last in a file.
-fn shipped_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn shipped_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
         .take_while(|(_, line)| *line != "mod tests {")

@@ -8,12 +8,14 @@ use mtcache_engine::{Config, EngineOptions};
 use mtcache_node::{AppendOnly, Node, NodeOptions};
 use mtcache_server::{Bind, BoundServer, Server, ServerOptions, TlsFiles, TlsOptions};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// A server and the node that it serves.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) node: Arc<Node>,
     pub(crate) server: Server,
+    _pid_file: Option<PidFile>,
 }
 
 impl Running {
@@ -43,13 +45,14 @@ impl Running {
             }
         }
         let server = bound.serve(Arc::clone(&node)).map_err(|error| error.to_string())?;
-        Ok(Self { node, server })
+        Ok(Self { node, server, _pid_file: PidFile::write(config) })
     }
 
     /// Stops listening, ends the connections, and brings everything to disk.
     pub(crate) fn stop(self) -> Result<(), String> {
-        self.server.stop();
-        self.node.close().map_err(|error| error.to_string())
+        let Self { node, server, _pid_file } = self;
+        server.stop();
+        node.close().map_err(|error| error.to_string())
     }
 
     /// Waits for SIGTERM, SIGINT, or a client's `SHUTDOWN`.
@@ -115,12 +118,19 @@ fn server_options(config: &Config) -> Result<ServerOptions, String> {
         protected_mode: config.flag("protected-mode"),
         bind: bind.into_iter().flatten().collect(),
         tcp_backlog: i32::try_from(config.int("tcp-backlog")).unwrap_or(defaults.tcp_backlog),
-        tcp_keepalive: u32::try_from(config.int("tcp-keepalive")).unwrap_or(defaults.tcp_keepalive),
         unixsocket: (!socket.is_empty()).then(|| socket.into()),
         unixsocketperm: permissions,
         maxclients: usize::try_from(config.int("maxclients")).unwrap_or(defaults.maxclients),
-        workers: defaults.workers,
+        workers: workers(config),
     })
+}
+
+/// Worker threads: what `io-threads` says; its default of 1 stands for one per core.
+fn workers(config: &Config) -> usize {
+    match usize::try_from(config.int("io-threads")) {
+        Ok(threads @ 2..) => threads,
+        _ => ServerOptions::default().workers,
+    }
 }
 
 /// An address as redis.conf has it: `*` for all of IPv4, `::*` for all of IPv6, a dash before one that may be missing.
@@ -144,18 +154,88 @@ pub(crate) fn wait_for_stop() -> Result<&'static str, String> {
 }
 
 fn wait_for(requested: impl Future<Output = ()>) -> Result<&'static str, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let (sender, first) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("mtcache-signals".to_owned())
+        .spawn(move || watch_signals(sender))
+        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    event_loop()?.block_on(async {
+        tokio::select! {
+            first = first => first.unwrap_or_else(|_| Err("nobody waits for signals any more".to_owned())),
+            () = requested => Ok("asked to shut down by a client"),
+        }
+    })
+}
+
+fn event_loop() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot wait for signals: {error}"))?;
+        .map_err(|error| format!("cannot wait for signals: {error}"))
+}
+
+/// Tells the first signal to whoever waits, and ends the process at the second one, whatever it is doing.
+fn watch_signals(first: oneshot::Sender<Result<&'static str, String>>) {
+    let runtime = match event_loop() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // Who does not wait any more needs no signal.
+            let _ = first.send(Err(error));
+            return;
+        }
+    };
     runtime.block_on(async {
         let failed = |error| format!("cannot wait for signals: {error}");
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        Ok(tokio::select! {
-            _ = terminate.recv() => "received SIGTERM",
-            _ = interrupt.recv() => "received SIGINT",
-            () = requested => "asked to shut down by a client",
-        })
-    })
+        let signals = signal(SignalKind::terminate())
+            .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)))
+            .map_err(failed);
+        let (mut terminate, mut interrupt) = match signals {
+            Ok(signals) => signals,
+            Err(error) => {
+                let _ = first.send(Err(error));
+                return;
+            }
+        };
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => "received SIGTERM",
+                _ = interrupt.recv() => "received SIGINT",
+            }
+        };
+        // A client may have asked for the stop before; then nobody hears of this one.
+        let _ = first.send(Ok(next().await));
+        let why = next().await;
+        tracing::error!("{why} again: ending at once; what is not saved is lost");
+        std::process::exit(1);
+    });
+}
+
+/// The file that holds the process' number while it runs.
+#[derive(Debug)]
+struct PidFile(PathBuf);
+
+impl PidFile {
+    /// Writes the file that `pidfile` names, if it names one; a relative path is one below `dir`.
+    fn write(config: &Config) -> Option<Self> {
+        let name = config.text("pidfile");
+        if name.is_empty() {
+            return None;
+        }
+        let path = Path::new(&*config.text("dir")).join(&*name);
+        match std::fs::write(&path, format!("{}\n", std::process::id())) {
+            Ok(()) => Some(Self(path)),
+            Err(error) => {
+                // As in Redis, a server without its file is better than none.
+                tracing::warn!("cannot write the pidfile {}: {error}", path.display());
+                None
+            }
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it, which is just as well.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }

@@ -1,6 +1,7 @@
 //! `mtcache serve`: the embedded engine as a server, with redis-server's options.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use clap::Args;
 use mtcache_engine::{Config, ConfigText};
@@ -28,11 +29,12 @@ impl Serve {
             return Ok(());
         }
         let config = read_config(&self.args)?;
-        logging::start(&config)?;
+        let log_level = logging::start(&config)?;
         for name in config.ignored() {
             tracing::warn!("the parameter {name} is accepted and has no effect");
         }
         let running = Running::start(&config)?;
+        running.node.engine().on_config_change(Arc::new(log_level));
         for address in running.server.addresses() {
             tracing::info!("ready to accept connections on {address}");
         }

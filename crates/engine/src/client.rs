@@ -29,6 +29,11 @@ pub trait Mailbox: Send + Sync {
     /// Moves what is queued to the end of the replies being written, so that it arrives before the reply that follows: a
     /// client that has read the confirmation of `UNSUBSCRIBE` gets no message after it.
     fn drain_into(&self, _replies: &mut Vec<u8>) {}
+
+    /// Bytes that wait to be sent, replies included.
+    fn pending(&self) -> u64 {
+        0
+    }
 }
 
 /// A mailbox of callers that never receive anything.
@@ -81,7 +86,6 @@ pub struct Client {
     pub(crate) tracking: TrackingFace,
     input: AtomicU64,
     input_free: AtomicU64,
-    output: AtomicU64,
 }
 
 /// What a client says about itself.
@@ -150,7 +154,6 @@ impl Client {
             tracking: TrackingFace::default(),
             input: AtomicU64::new(0),
             input_free: AtomicU64::new(0),
-            output: AtomicU64::new(0),
         }
     }
 
@@ -159,11 +162,11 @@ impl Client {
         self.killed.load(Ordering::Relaxed)
     }
 
-    /// Tells the engine how much the server holds for this client. Cheap enough for every batch.
-    pub fn set_buffers(&self, buffers: ClientBuffers) {
-        self.input.store(buffers.input, Ordering::Relaxed);
-        self.input_free.store(buffers.input_free, Ordering::Relaxed);
-        self.output.store(buffers.output, Ordering::Relaxed);
+    /// Tells the engine how much the server has received of this client's next command, and the room it keeps for more.
+    /// Cheap enough for every batch.
+    pub fn set_input(&self, bytes: usize, free: usize) {
+        self.input.store(bytes as u64, Ordering::Relaxed);
+        self.input_free.store(free as u64, Ordering::Relaxed);
     }
 
     /// When the client last ran a command.
@@ -171,7 +174,12 @@ impl Client {
         UnixMillis(self.last_interaction.load(Ordering::Relaxed))
     }
 
-    /// Whether the client waits for messages, which must not be ended for being idle.
+    /// Notes that bytes have come from the client or reached it, outside of any command.
+    pub fn note_activity(&self, now: UnixMillis) {
+        self.last_interaction.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Whether the client receives messages.
     pub fn is_subscribed(&self) -> bool {
         self.subscriptions().any()
     }
@@ -193,6 +201,11 @@ impl Client {
 
     pub(crate) fn take_wake(&self) -> Option<Wake> {
         self.wake.lock().take()
+    }
+
+    /// Whether the client waits for something, and must not be ended for being idle.
+    pub fn may_idle(&self) -> bool {
+        self.is_subscribed() || self.is_blocked() || self.has(ClientFlag::Monitor)
     }
 
     /// Ends the connection as soon as the server can.
@@ -281,7 +294,7 @@ impl Client {
         ClientBuffers {
             input: self.input.load(Ordering::Relaxed),
             input_free: self.input_free.load(Ordering::Relaxed),
-            output: self.output.load(Ordering::Relaxed),
+            output: self.mailbox.pending(),
         }
     }
 }

@@ -3,18 +3,21 @@
 //! Invariants: replies leave in the order of the commands, and messages before the replies to later commands; with `appendfsync always` none leaves before what it saw is
 //! durable; a connection that sends bytes which are no commands gets an error and is closed. Deliberately absent: what a
 //! command is, and which stream this is (TCP, Unix, in memory).
+//! Whatever the task waits for, it ends when its outbox does: `CLIENT KILL` and a limit reach a client that does not read.
 
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mtcache_engine::{ClientBuffers, Engine, Parked, Session};
-use mtcache_node::Node;
+use mtcache_engine::{Engine, Parked, Session};
 use mtcache_protocol::{Args, Limits, Progress, Reply, RequestDecoder};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::outbox::{Outbox, OutboxHandle};
+use crate::roster::Roster;
+use crate::worker::Shared;
 
 /// Room that a connection's read buffer starts with and shrinks back to. Default: 16 KB, as Redis reads.
 const READ_BUFFER: usize = 16 * 1024;
@@ -22,28 +25,26 @@ const READ_BUFFER: usize = 16 * 1024;
 const FLUSH_AT: usize = 256 * 1024;
 /// A buffer with more room than this is given back once it is empty. Default: 64 KB.
 const KEEP_BUFFER: usize = 64 * 1024;
-/// Bytes that a client may send behind a command that waits; one more and it is closed. Default: 1 GB, Redis' limit of a
-/// client's query buffer.
-const MAX_WAITING_INPUT: usize = 1 << 30;
 /// A waiting connection looks at the clock again no sooner than this. Default: 1 ms.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// And no later, however long it waits. Default: an hour.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 
 /// Runs a connection until it ends.
-pub(crate) async fn serve<S>(node: Arc<Node>, stream: S, addr: String, laddr: String)
+pub(crate) async fn serve<S>(shared: Arc<Shared>, roster: Roster, stream: S, addr: String, laddr: String)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let outbox = Arc::new(Outbox::default());
-    let engine = node.engine();
+    let outbox = Arc::new(Outbox::new(Arc::clone(&shared.output_limits)));
+    let engine = shared.node.engine();
     let client = engine.connect(addr, laddr, Box::new(OutboxHandle(Arc::clone(&outbox))));
+    let present = roster.enter(&client, &outbox);
     let session = engine.new_session(client);
     let mut connection = Connection {
         input: Vec::with_capacity(READ_BUFFER),
         decoder: RequestDecoder::new(Limits::default()),
         output: Reply::new(session.version()),
-        node,
+        shared,
         stream,
         outbox,
         session,
@@ -52,12 +53,13 @@ where
     if let Err(error) = connection.run().await {
         tracing::debug!(client = connection.session.client().id, %error, "connection lost");
     }
-    let Connection { node, mut session, .. } = connection;
-    node.engine().disconnect(&mut session);
+    let Connection { shared, mut session, .. } = connection;
+    drop(present);
+    shared.node.engine().disconnect(&mut session);
 }
 
 struct Connection<S> {
-    node: Arc<Node>,
+    shared: Arc<Shared>,
     stream: S,
     outbox: Arc<Outbox>,
     session: Session,
@@ -107,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     if received == 0 {
                         return Ok(());
                     }
-                    self.node.engine().count_network(received as u64, 0);
+                    self.shared.node.engine().count_network(received as u64, 0);
                     let mut next = self.run_batch().await?;
                     while next == Next::Park {
                         next = match self.wait(changed.as_mut(), renew).await? {
@@ -116,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         };
                     }
                     if next == Next::Close {
-                        return self.stream.shutdown().await;
+                        return self.shut_down().await;
                     }
                 }
                 () = &mut changed => {
@@ -139,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         renew: impl Fn() -> C,
     ) -> std::io::Result<Next> {
         loop {
-            let engine = self.node.engine();
+            let engine = self.shared.node.engine();
             if engine.resume(&mut self.session, engine.now(), &mut self.output) {
                 return Ok(Next::GoOn);
             }
@@ -161,11 +163,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             tokio::select! {
                 read = self.stream.read_buf(&mut self.input) => {
                     let received = read?;
-                    if received == 0 || self.input.len() > MAX_WAITING_INPUT {
+                    if received == 0 {
                         return Ok(Next::Close);
                     }
-                    self.node.engine().count_network(received as u64, 0);
-                    self.show_buffers();
+                    self.shared.node.engine().count_network(received as u64, 0);
+                    self.check_input()?;
                 }
                 () = &mut changed => {
                     changed.set(renew());
@@ -187,8 +189,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.session.begin_batch();
             let pause = self.run_commands(&mut start);
             self.session.end_batch();
+            self.outbox.set_subscriber(self.session.client().is_subscribed());
             match pause {
-                Pause::NeedMore(hint) => self.consume(start, hint),
+                Pause::NeedMore(hint) => {
+                    self.consume(start, hint);
+                    self.check_input()?;
+                }
                 Pause::Park => self.consume(start, 0),
                 Pause::Flush | Pause::Close => {}
             }
@@ -204,8 +210,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Runs complete commands from `start` on, until there is a reason to stop.
     fn run_commands(&mut self, start: &mut usize) -> Pause {
-        let engine: &Engine = self.node.engine();
+        let engine: &Engine = self.shared.node.engine();
         let now = engine.now();
+        let max_bulk_len = usize::try_from(engine.settings().max_bulk_len()).unwrap_or(usize::MAX);
+        self.decoder.set_limits(Limits { max_bulk_len, ..Limits::default() });
         loop {
             // Asked before each command: AUTH, HELLO and RESET change it in the midst of a pipeline.
             self.decoder.set_authenticated(engine.is_authenticated(&self.session));
@@ -264,13 +272,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Shows others what is held for this connection, for `CLIENT LIST`. What is being written counts until it is gone.
-    fn show_buffers(&self) {
-        self.session.client().set_buffers(ClientBuffers {
-            input: self.input.len() as u64,
-            input_free: (self.input.capacity() - self.input.len()) as u64,
-            output: self.output.len() as u64,
-        });
+    /// Looks at what has been received and not yet run: a command that is not complete, or what follows one that waits.
+    fn check_input(&self) -> std::io::Result<()> {
+        let client = self.session.client();
+        client.set_input(self.input.len(), self.input.capacity() - self.input.len());
+        if self.input.is_empty() {
+            return Ok(());
+        }
+        client.note_activity(self.shared.node.engine().now());
+        let limit = self.shared.query_buffer_limit.load(Ordering::Relaxed);
+        if self.input.len() > limit {
+            tracing::warn!(
+                client = client.id,
+                "more bytes wait to be run than client-query-buffer-limit allows: closed at {limit}"
+            );
+            return Err(std::io::Error::other("the query buffer's limit was reached"));
+        }
+        Ok(())
     }
 
     /// Writes all replies, once what they saw is as durable as the configuration promises.
@@ -278,20 +296,63 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.output.is_empty() {
             return Ok(());
         }
-        if let Some(reached) = self.node.before_reply(&self.session) {
-            // A write whose fate is unknown is answered by a closed connection, never by a reply.
-            reached.await.map_err(|_| std::io::Error::other("the journal failed"))?;
+        if let Some(reached) = self.shared.node.before_reply(&self.session) {
+            tokio::select! {
+                biased;
+                // A write whose fate is unknown is answered by a closed connection, never by a reply.
+                reached = reached => reached.map_err(|_| std::io::Error::other("the journal failed"))?,
+                () = self.outbox.ended() => return Err(ended()),
+            }
         }
-        self.show_buffers();
-        self.stream.write_all(self.output.as_bytes()).await?;
+        if !self.outbox.set_in_flight(self.output.len()) {
+            tracing::warn!(
+                client = self.session.client().id,
+                "a client does not read its replies: closed at {} waiting bytes",
+                self.outbox.pending()
+            );
+            return Err(ended());
+        }
+        let mut sent = 0;
+        while let Some(rest) = self.output.as_bytes().get(sent..).filter(|rest| !rest.is_empty()) {
+            let written = tokio::select! {
+                biased;
+                written = self.stream.write(rest) => written?,
+                () = self.outbox.ended() => return Err(ended()),
+            };
+            if written == 0 {
+                return Err(std::io::ErrorKind::WriteZero.into());
+            }
+            sent += written;
+            if sent < self.output.len() {
+                self.outbox.set_in_flight(self.output.len() - sent);
+                self.session.client().note_activity(self.shared.node.engine().now());
+            }
+        }
         // Of a TLS stream the last record may still be waiting; for a socket this is nothing.
-        self.stream.flush().await?;
-        self.node.engine().count_network(0, self.output.len() as u64);
+        tokio::select! {
+            biased;
+            flushed = self.stream.flush() => flushed?,
+            () = self.outbox.ended() => return Err(ended()),
+        }
+        self.shared.node.engine().count_network(0, self.output.len() as u64);
         self.output.clear();
-        self.show_buffers();
+        self.outbox.set_in_flight(0);
         if self.output.buffer_mut().capacity() > KEEP_BUFFER {
             drop(self.output.take());
         }
         Ok(())
     }
+
+    /// Closes in order, so that the last reply arrives.
+    async fn shut_down(&mut self) -> std::io::Result<()> {
+        tokio::select! {
+            biased;
+            result = self.stream.shutdown() => result,
+            () = self.outbox.ended() => Err(ended()),
+        }
+    }
+}
+
+fn ended() -> std::io::Error {
+    std::io::Error::other("the connection was ended from inside")
 }

@@ -70,6 +70,7 @@ impl ConfigListener for ServerHost {
             let maxclients = usize::try_from(config.int("maxclients")).unwrap_or(usize::MAX);
             self.shared.maxclients.store(maxclients, Ordering::Relaxed);
         }
+        self.shared.configure(config);
         Ok(())
     }
 }

@@ -14,13 +14,13 @@ mod host;
 mod listener;
 mod outbox;
 mod protected;
+mod roster;
 mod tls;
 mod worker;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use mtcache_node::Node;
 use tokio::sync::watch;
@@ -55,8 +55,6 @@ pub struct ServerOptions {
     pub bind: Vec<Bind>,
     /// Length of the queue of connections to be accepted. Default: 511.
     pub tcp_backlog: i32,
-    /// Seconds between TCP keep-alive probes of a silent peer, 0 for none. Default: 300.
-    pub tcp_keepalive: u32,
     /// A Unix socket to listen on besides. Default: none.
     pub unixsocket: Option<PathBuf>,
     /// Its permissions. Default: whatever the umask gives.
@@ -78,7 +76,6 @@ impl Default for ServerOptions {
                 Bind { address: Ipv6Addr::LOCALHOST.into(), is_optional: true },
             ],
             tcp_backlog: 511,
-            tcp_keepalive: 300,
             unixsocket: None,
             unixsocketperm: None,
             maxclients: 10_000,
@@ -119,14 +116,7 @@ impl BoundServer {
         let addresses = listeners.addresses();
         let unix_path = listeners.unix_path.clone();
         let (stop, stopped) = watch::channel(false);
-        let shared = Arc::new(Shared {
-            node,
-            connections: AtomicUsize::new(0),
-            maxclients: AtomicUsize::new(options.maxclients),
-            tcp_keepalive: options.tcp_keepalive,
-            certificates,
-            protected_mode: AtomicBool::new(options.protected_mode),
-        });
+        let shared = Arc::new(Shared::new(node, &options, certificates));
         let (stop_requested, requested) = watch::channel(false);
         let port = options.port.and_then(|_| addresses.first().map(SocketAddr::port));
         let tls_port = options.tls.as_ref().map(|tls| tls.port);

@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use mtcache_engine::Config;
 use mtcache_node::Node;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,21 +19,61 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::ServerOptions;
 use crate::connection;
 use crate::error::ServerError;
 use crate::listener::Listeners;
+use crate::outbox::OutputLimits;
 use crate::protected;
+use crate::roster::Roster;
 use crate::tls::Certificates;
+
+/// Time between two looks at all connections of a worker: how exact `timeout` and soft limits are. Default: 1 s.
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 
 /// What all workers share.
 pub(crate) struct Shared {
     pub(crate) node: Arc<Node>,
     pub(crate) connections: AtomicUsize,
     pub(crate) maxclients: AtomicUsize,
-    pub(crate) tcp_keepalive: u32,
+    /// Seconds between keep-alive probes of connections that come from now on; zero for none.
+    tcp_keepalive: AtomicU32,
+    /// Seconds after which an idle connection is closed; zero for never.
+    timeout: AtomicU32,
+    /// Bytes that a client may have sent and that are not run yet.
+    pub(crate) query_buffer_limit: AtomicUsize,
+    pub(crate) output_limits: Arc<OutputLimits>,
     /// With a TLS port.
     pub(crate) certificates: Option<Certificates>,
     pub(crate) protected_mode: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(node: Arc<Node>, options: &ServerOptions, certificates: Option<Certificates>) -> Self {
+        let shared = Self {
+            connections: AtomicUsize::new(0),
+            maxclients: AtomicUsize::new(options.maxclients),
+            tcp_keepalive: AtomicU32::new(0),
+            timeout: AtomicU32::new(0),
+            query_buffer_limit: AtomicUsize::new(0),
+            output_limits: Arc::default(),
+            certificates,
+            protected_mode: AtomicBool::new(options.protected_mode),
+            node,
+        };
+        shared.configure(&shared.node.engine().config());
+        shared
+    }
+
+    /// Takes over what the configuration says about every connection; it may change while the server runs.
+    pub(crate) fn configure(&self, config: &Config) {
+        let number = |name| u32::try_from(config.int(name)).unwrap_or_default();
+        self.tcp_keepalive.store(number("tcp-keepalive"), Ordering::Relaxed);
+        self.timeout.store(number("timeout"), Ordering::Relaxed);
+        let limit = usize::try_from(config.memory("client-query-buffer-limit")).unwrap_or(usize::MAX);
+        self.query_buffer_limit.store(limit, Ordering::Relaxed);
+        self.output_limits.set(config);
+    }
 }
 
 /// How long a peer may take for the TLS handshake. Default: 10 s.
@@ -96,14 +137,20 @@ async fn run(
     if let Some((listeners, senders)) = accepting {
         accept_all(&shared, listeners, senders);
     }
+    let roster = Roster::default();
+    let mut sweep = tokio::time::interval(SWEEP_PERIOD);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             // The sender is gone only with the server itself; both mean the end.
             _ = stopped.changed() => return,
             accepted = receiver.recv() => match accepted {
-                Some(accepted) => spawn(&shared, accepted),
+                Some(accepted) => spawn(&shared, &roster, accepted),
                 None => return,
             },
+            _ = sweep.tick() => {
+                roster.sweep(shared.node.engine().now(), shared.timeout.load(Ordering::Relaxed));
+            }
         }
     }
 }
@@ -214,16 +261,15 @@ impl Drop for Place {
     }
 }
 
-fn spawn(shared: &Arc<Shared>, accepted: Accepted) {
+fn spawn(shared: &Arc<Shared>, roster: &Roster, accepted: Accepted) {
     let place = Place(Arc::clone(shared));
-    let node = Arc::clone(&shared.node);
+    let (shared, roster) = (Arc::clone(shared), roster.clone());
     match accepted {
         Accepted::Tcp(stream) => {
             let ends = Ends::of(&stream);
-            if let Ok(stream) = prepare(shared, stream) {
-                let shared = Arc::clone(shared);
+            if let Ok(stream) = prepare(&shared, stream) {
                 tokio::task::spawn_local(async move {
-                    converse(&shared, stream, ends).await;
+                    converse(shared, roster, stream, ends).await;
                     drop(place);
                 });
             }
@@ -231,11 +277,10 @@ fn spawn(shared: &Arc<Shared>, accepted: Accepted) {
         Accepted::Tls(stream) => {
             let ends = Ends::of(&stream);
             let Some(acceptor) = shared.certificates.as_ref().map(Certificates::acceptor) else { return };
-            if let Ok(stream) = prepare(shared, stream) {
-                let shared = Arc::clone(shared);
+            if let Ok(stream) = prepare(&shared, stream) {
                 tokio::task::spawn_local(async move {
                     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => converse(&shared, stream, ends).await,
+                        Ok(Ok(stream)) => converse(shared, roster, stream, ends).await,
                         Ok(Err(error)) => {
                             tracing::info!(peer = ends.peer(), %error, "TLS connection refused");
                             shared.node.engine().count_rejected_connection();
@@ -254,7 +299,7 @@ fn spawn(shared: &Arc<Shared>, accepted: Accepted) {
                 .unwrap_or_else(|| "unixsocket:0".to_owned());
             if let Ok(stream) = UnixStream::from_std(stream) {
                 tokio::task::spawn_local(async move {
-                    connection::serve(node, stream, path.clone(), path).await;
+                    connection::serve(shared, roster, stream, path.clone(), path).await;
                     drop(place);
                 });
             }
@@ -281,8 +326,9 @@ impl Ends {
 fn prepare(shared: &Shared, stream: std::net::TcpStream) -> std::io::Result<TcpStream> {
     // Without these two the connection works, only worse.
     let _ = stream.set_nodelay(true);
-    if shared.tcp_keepalive > 0 {
-        let every = Duration::from_secs(u64::from(shared.tcp_keepalive));
+    let keepalive = shared.tcp_keepalive.load(Ordering::Relaxed);
+    if keepalive > 0 {
+        let every = Duration::from_secs(u64::from(keepalive));
         let probes = TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
     }
@@ -290,7 +336,12 @@ fn prepare(shared: &Shared, stream: std::net::TcpStream) -> std::io::Result<TcpS
 }
 
 /// Serves a connection that came over a network, if it may come.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(shared: &Shared, stream: S, ends: Ends) {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    shared: Arc<Shared>,
+    roster: Roster,
+    stream: S,
+    ends: Ends,
+) {
     let engine = shared.node.engine();
     let is_local = ends.peer.is_some_and(|peer| protected::is_local(peer.ip()));
     if !is_local && shared.protected_mode.load(Ordering::Relaxed) && engine.is_unprotected() {
@@ -299,5 +350,5 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(shared: &Shared, stream: S,
         return;
     }
     let local = ends.local.map(|addr| addr.to_string()).unwrap_or_default();
-    connection::serve(Arc::clone(&shared.node), stream, ends.peer(), local).await;
+    connection::serve(shared, roster, stream, ends.peer(), local).await;
 }

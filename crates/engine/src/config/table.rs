@@ -226,7 +226,7 @@ pub const PARAMS: &[Param] = &[
     owner("maxclients", Int(1, U32_MAX), "10000"),
     engine("maxmemory", Memory(0), "2147483648"),
     ignored("maxmemory-clients", MemoryOrPercent, "0"),
-    engine("maxmemory-eviction-tenacity", Int(0, 100), "10"),
+    ignored("maxmemory-eviction-tenacity", Int(0, 100), "10"),
     engine(
         "maxmemory-policy",
         Choice(&[
@@ -285,7 +285,7 @@ pub const PARAMS: &[Param] = &[
     ignored("set-proc-title", Flag, "yes").at_start(),
     ignored("shutdown-on-sigint", ShutdownOptions, "default"),
     ignored("shutdown-on-sigterm", ShutdownOptions, "default"),
-    owner("shutdown-timeout", Int(0, I32_MAX), "10"),
+    ignored("shutdown-timeout", Int(0, I32_MAX), "10"),
     engine("slowlog-log-slower-than", Int(-1, i64::MAX), "10000"),
     engine("slowlog-max-len", Int(0, i64::MAX), "128"),
     ignored("socket-mark-id", Int(0, U32_MAX), "0").at_start(),
