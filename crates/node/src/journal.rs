@@ -1,19 +1,21 @@
 //! The node's journal: takes what the engine writes, and a thread of its own brings it to disk.
 //!
-//! Workers only copy into a buffer; writing and syncing happen on the writer thread, so that a slow disk delays nobody who
-//! need not wait. With `appendfsync always` a reply waits ([`Reached`]) until what it saw is durable. After a failure writes
-//! are refused, reads go on, and the thread tries again each [`RETRY`] until a new file takes everything.
+//! Workers only copy into a buffer; writing happens on the writer thread, so that a slow disk delays nobody who need not
+//! wait. With `appendfsync always` a reply waits ([`Reached`]) until what it saw is durable. With `everysec` a second thread
+//! syncs while the first goes on writing, and the reply to a write waits only once the oldest write that is not durable is
+//! older than [`MAX_UNSYNCED_AGE`]. After a failure writes are refused, reads go on, and the thread tries again each
+//! [`RETRY`] until a new file takes everything.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mtcache_engine::{Commands, DbIndex, Journal, Lsn};
-use mtcache_persistence::{AofWriter, AppendFsync, DEFAULT_JOURNAL_BUFFER_BYTES, JournalBuffer};
+use mtcache_persistence::{AofWriter, AppendFsync, DEFAULT_JOURNAL_BUFFER_BYTES, JournalBuffer, PendingSync};
 use parking_lot::Mutex;
 
 use crate::NodeError;
@@ -22,6 +24,11 @@ use crate::NodeError;
 const GATHER: Duration = Duration::from_millis(2);
 /// Time between two syncs with `appendfsync everysec`; what lies between is what a loss of power may cost.
 const SYNC_PERIOD: Duration = Duration::from_millis(900);
+/// With `appendfsync everysec` replies to writes wait while a write older than this is not durable: no more is lost with
+/// the machine, however slow its disk. Default: 2 s, as long as Redis puts a write off.
+const MAX_UNSYNCED_AGE: Duration = Duration::from_secs(2);
+/// A sync begins before it is due once so many bytes wait for one. Default: 32 MB, half of what the writer may hold.
+const SYNC_AT_BYTES: u64 = 32 * 1024 * 1024;
 /// How long the writer sleeps when nothing comes.
 const IDLE: Duration = Duration::from_millis(100);
 /// Time between two attempts to write again after a failure. Default: 1 s.
@@ -35,6 +42,10 @@ pub(crate) struct NodeJournal {
     appended: AtomicU64,
     written: AtomicU64,
     synced: AtomicU64,
+    /// When the oldest write that is not durable was taken from the buffer, in milliseconds after `started`, plus one; zero
+    /// when all is durable.
+    oldest_unsynced: AtomicU64,
+    started: Instant,
     failed: AtomicBool,
     stopping: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
@@ -89,6 +100,8 @@ impl JournalThread {
             appended: AtomicU64::new(0),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
+            oldest_unsynced: AtomicU64::new(0),
+            started: Instant::now(),
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             waiting: Mutex::default(),
@@ -158,6 +171,11 @@ impl NodeJournal {
             // A reply may show what another session wrote, so it waits for all that has been written until now.
             AppendFsync::Always if self.synced.load(Ordering::Acquire) < appended => Goal::Synced(appended),
             AppendFsync::Always => return None,
+            AppendFsync::Everysec
+                if self.is_behind() && self.synced.load(Ordering::Acquire) < last_write.0 =>
+            {
+                Goal::Recent
+            }
             _ => {
                 let room = DEFAULT_JOURNAL_BUFFER_BYTES as u64;
                 if appended.saturating_sub(self.written.load(Ordering::Relaxed)) <= room {
@@ -169,19 +187,50 @@ impl NodeJournal {
         Some(Reached { journal: Arc::clone(self), goal, last_write: last_write.0 })
     }
 
+    /// Whether a write has been waiting for its sync for too long.
+    fn is_behind(&self) -> bool {
+        match self.oldest_unsynced.load(Ordering::Acquire) {
+            0 => false,
+            at => self.millis().saturating_sub(at) > MAX_UNSYNCED_AGE.as_millis() as u64,
+        }
+    }
+
+    /// Milliseconds since the start, plus one.
+    fn millis(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64 + 1
+    }
+
     fn run(&self, mut writer: AofWriter) {
+        let mut syncer = Syncer::new();
         let mut last_sync = Instant::now();
+        // When the first write was taken that no sync has been begun for, and the first that the running one is to cover.
+        let (mut waiting_since, mut syncing_since) = (0, 0);
         loop {
             let stopping = self.stopping.load(Ordering::Acquire);
+            if let Some((pending, result)) = syncer.finished(stopping || writer.is_failed())
+                && !writer.is_failed()
+            {
+                let result = writer.finish_sync(&pending, result);
+                syncing_since = 0;
+                self.note_oldest(syncing_since, waiting_since);
+                self.note(&writer, result.map(drop));
+            }
             if writer.is_failed() {
+                (waiting_since, syncing_since) = (0, 0);
+                self.note_oldest(0, 0);
                 self.recover(&mut writer);
                 if stopping {
                     return;
                 }
                 continue;
             }
-            let has_work = self.buffer.wait_for_commands(IDLE);
+            let patience = if syncer.is_busy() { GATHER } else { IDLE };
+            let has_work = self.buffer.wait_for_commands(patience);
             if has_work {
+                if waiting_since == 0 {
+                    waiting_since = self.millis();
+                    self.note_oldest(syncing_since, waiting_since);
+                }
                 let batch = self.buffer.take();
                 // What fails here stays in the writer's keeping and is written again by `recover`.
                 let result = writer.append(&batch.bytes, batch.db_before);
@@ -189,23 +238,46 @@ impl NodeJournal {
                 self.note(&writer, result.map(drop));
             }
             let policy = self.policy();
+            let unsynced = writer.written_lsn().0.saturating_sub(writer.synced_lsn().0);
             let is_due = match policy {
                 AppendFsync::Always => true,
-                AppendFsync::Everysec => last_sync.elapsed() >= SYNC_PERIOD,
-                AppendFsync::No => false,
+                AppendFsync::Everysec => last_sync.elapsed() >= SYNC_PERIOD || unsynced >= SYNC_AT_BYTES,
+                AppendFsync::No => unsynced >= SYNC_AT_BYTES,
             };
-            if !writer.is_failed() && (is_due || stopping) {
-                let result = writer.sync();
+            if !writer.is_failed() && (is_due || stopping) && !syncer.is_busy() {
+                let in_background = policy != AppendFsync::Always && !stopping;
+                let result = if in_background {
+                    writer.begin_sync().map(|pending| {
+                        if let Some(pending) = pending {
+                            (syncing_since, waiting_since) = (waiting_since, 0);
+                            syncer.begin(pending);
+                        }
+                    })
+                } else {
+                    (syncing_since, waiting_since) = (0, 0);
+                    writer.sync().map(drop)
+                };
                 last_sync = Instant::now();
-                self.note(&writer, result.map(drop));
+                if !in_background || result.is_err() {
+                    self.note(&writer, result);
+                }
             }
-            if stopping && self.buffer.is_empty() && !writer.is_failed() {
+            if writer.written_lsn() == writer.synced_lsn() {
+                (waiting_since, syncing_since) = (0, 0);
+            }
+            self.note_oldest(syncing_since, waiting_since);
+            if stopping && self.buffer.is_empty() && !syncer.is_busy() && !writer.is_failed() {
                 return;
             }
             if has_work && policy != AppendFsync::Always && !stopping {
                 std::thread::sleep(GATHER);
             }
         }
+    }
+
+    fn note_oldest(&self, syncing_since: u64, waiting_since: u64) {
+        let oldest = if syncing_since != 0 { syncing_since } else { waiting_since };
+        self.oldest_unsynced.store(oldest, Ordering::Release);
     }
 
     /// Publishes how far the writer has come, and wakes who waits for it.
@@ -247,10 +319,76 @@ impl NodeJournal {
     }
 }
 
+/// The thread that syncs, one sync at a time, while the writer goes on.
+struct Syncer {
+    /// Gone when the thread could not be started: then the writer syncs itself.
+    thread: Option<(mpsc::Sender<PendingSync>, mpsc::Receiver<Synced>)>,
+    done: Option<Synced>,
+    is_busy: bool,
+}
+
+type Synced = (PendingSync, std::io::Result<()>);
+
+impl Syncer {
+    fn new() -> Self {
+        let (to_thread, syncs) = mpsc::channel::<PendingSync>();
+        let (done, from_thread) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("mtcache-fsync".to_owned()).spawn(move || {
+            for pending in syncs {
+                let result = pending.run();
+                if done.send((pending, result)).is_err() {
+                    return;
+                }
+            }
+        });
+        let thread = match thread {
+            Ok(_) => Some((to_thread, from_thread)),
+            Err(error) => {
+                tracing::warn!("cannot start the thread that syncs: {error}; writing waits for each sync");
+                None
+            }
+        };
+        Self { thread, done: None, is_busy: false }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
+    fn begin(&mut self, pending: PendingSync) {
+        self.is_busy = true;
+        let unsent = match &self.thread {
+            Some((to_thread, _)) => to_thread.send(pending).err().map(|error| error.0),
+            None => Some(pending),
+        };
+        if let Some(pending) = unsent {
+            let result = pending.run();
+            self.done = Some((pending, result));
+        }
+    }
+
+    /// The sync that has ended, if one has; with `wait`, the one that is running.
+    fn finished(&mut self, wait: bool) -> Option<Synced> {
+        if !self.is_busy {
+            return None;
+        }
+        let done = self.done.take().or_else(|| {
+            let (_, from_thread) = self.thread.as_ref()?;
+            if wait { from_thread.recv().ok() } else { from_thread.try_recv().ok() }
+        });
+        if done.is_some() || wait {
+            self.is_busy = false;
+        }
+        done
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Goal {
     Written(u64),
     Synced(u64),
+    /// No write that is not durable is too old.
+    Recent,
 }
 
 /// Ready when the journal has come as far as a reply has to wait for. [`NotDurable`] when it failed before that: then the
@@ -271,6 +409,7 @@ impl Reached {
         let done = match self.goal {
             Goal::Written(lsn) => self.journal.written.load(Ordering::Acquire) >= lsn,
             Goal::Synced(lsn) => synced >= lsn,
+            Goal::Recent => synced >= self.last_write || !self.journal.is_behind(),
         };
         if done {
             return Poll::Ready(Ok(()));

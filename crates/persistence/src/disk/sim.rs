@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 pub use self::faults::{Crash, Fault};
 use self::state::{
@@ -25,6 +25,29 @@ use super::{Disk, DiskLock, ReadFile, SyncFile, WriteFile};
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
+}
+
+/// Where syncs of files wait while a test holds them.
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<Held>,
+    opened: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    is_closed: bool,
+    waiting: usize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut held = self.state.lock();
+        held.waiting += 1;
+        self.opened.wait_while(&mut held, |held| held.is_closed);
+        held.waiting -= 1;
+    }
 }
 
 impl SimDisk {
@@ -63,12 +86,28 @@ impl SimDisk {
         let mut state = self.state.lock();
         state.crashed = true;
         let survivor = state.after(how);
-        Self { state: Arc::new(Mutex::new(survivor)) }
+        Self { state: Arc::new(Mutex::new(survivor)), gate: Arc::default() }
     }
 
     /// Adds a fault to those in force.
     pub fn inject(&self, fault: Fault) {
         self.state.lock().faults.push(fault);
+    }
+
+    /// Lets syncs of files wait from now on, as those of a disk that is busy.
+    pub fn hold_syncs(&self) {
+        self.gate.state.lock().is_closed = true;
+    }
+
+    /// Lets the syncs that wait go on, and all that come.
+    pub fn release_syncs(&self) {
+        self.gate.state.lock().is_closed = false;
+        self.gate.opened.notify_all();
+    }
+
+    /// How many syncs of files wait.
+    pub fn held_syncs(&self) -> usize {
+        self.gate.state.lock().waiting
     }
 
     /// Ends all faults.
@@ -242,6 +281,7 @@ impl SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.gate.pass();
         let mut state = self.disk.state.lock();
         let power = state.step()?;
         // A failure that nobody lived to be told is told to the next process that syncs the file.
