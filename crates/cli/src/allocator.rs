@@ -6,6 +6,9 @@
 //! `MALLOC_CONF`-style settings from the environment (`_RJEM_MALLOC_CONF`) come on top of these.
 #![allow(unsafe_code)]
 
+use mtcache_node::AllocatorFigures;
+use tikv_jemalloc_ctl::{epoch, stats};
+
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -24,3 +27,16 @@ unsafe impl Sync for Text {}
 #[unsafe(export_name = "_rjem_malloc_conf")]
 #[used]
 static MALLOC_CONF: Text = Text(SETTINGS.as_ptr());
+
+/// What jemalloc says about itself now.
+pub(crate) fn figures() -> AllocatorFigures {
+    // Its figures stand still until the epoch is advanced. None of these fails in a jemalloc that keeps statistics.
+    let _ = epoch::advance();
+    let read = |figure: tikv_jemalloc_ctl::Result<usize>| figure.unwrap_or_default() as u64;
+    AllocatorFigures {
+        allocated: read(stats::allocated::read()),
+        active: read(stats::active::read()),
+        resident: read(stats::resident::read()),
+        name: "jemalloc-5.3.1",
+    }
+}

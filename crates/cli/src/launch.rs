@@ -10,6 +10,8 @@ use mtcache_server::{Bind, BoundServer, Server, ServerOptions, TlsFiles, TlsOpti
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::allocator;
+
 /// A server and the node that it serves.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -82,6 +84,7 @@ fn node_options(config: &Config) -> Result<NodeOptions, String> {
     Ok(NodeOptions {
         engine: EngineOptions { config: config.clone(), ..EngineOptions::default() },
         append_only,
+        allocator: Some(allocator::figures),
     })
 }
 

@@ -76,8 +76,10 @@ impl Replay {
         for (name, value) in [("maxmemory", &*self.maxmemory), ("maxmemory-policy", &*self.policy)] {
             config.set(name, value).map_err(|error| error.to_string())?;
         }
-        let options =
-            NodeOptions { engine: EngineOptions { config, ..EngineOptions::default() }, append_only: None };
+        let options = NodeOptions {
+            engine: EngineOptions { config, ..EngineOptions::default() },
+            ..NodeOptions::default()
+        };
         let node = Arc::new(Node::open(&options).map_err(|error| error.to_string())?);
         let cache =
             Cache::builder("embedded://").on_node(node, 0).open().await.map_err(|error| error.to_string())?;

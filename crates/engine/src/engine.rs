@@ -4,7 +4,7 @@
 //! owns the engine calls ([`Engine::expire_cycle`]). Time comes in through the [`Clock`], writes go out through
 //! the [`Journal`].
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -48,6 +48,21 @@ impl Default for EngineOptions {
     }
 }
 
+/// What an allocator may lose to fragmentation before `maxmemory` counts it: pages that are only partly used are resident all
+/// the same. Default: 32 MB.
+pub const MAX_FRAGMENTATION: usize = 32 * 1024 * 1024;
+
+/// What a process has allocated, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AllocatedMemory {
+    /// All that is given out.
+    pub bytes: usize,
+    /// The part of it that holds what the journal has not brought to disk, which `maxmemory` does not count.
+    pub of_journal: usize,
+    /// The pages that hold what is given out.
+    pub in_pages: usize,
+}
+
 /// The engine.
 pub struct Engine {
     pub(crate) keyspace: Keyspace,
@@ -58,8 +73,12 @@ pub struct Engine {
     pub(crate) acl: Arc<Acl>,
     pub(crate) journal: OnceLock<Arc<dyn Journal>>,
     next_client_id: AtomicU64,
-    /// Memory that the owner of the engine holds besides the keyspace, told by it from time to time.
-    external_memory: AtomicUsize,
+    /// What the process had allocated beyond our account of the keyspace (or, below zero, less) when its owner last looked.
+    external_memory: AtomicIsize,
+    /// Bytes that are in use and that eviction could not make fewer: the journal's.
+    not_evictable: AtomicUsize,
+    /// Bytes that the allocator loses to fragmentation beyond [`MAX_FRAGMENTATION`].
+    excess_fragmentation: AtomicUsize,
     pub(crate) registry: Registry,
     pub(crate) pubsub: PubSub,
     pub(crate) tracking: Tracking,
@@ -106,7 +125,9 @@ impl Engine {
             scripts: Scripts::default(),
             journal: OnceLock::new(),
             next_client_id: AtomicU64::new(1),
-            external_memory: AtomicUsize::new(0),
+            external_memory: AtomicIsize::new(0),
+            not_evictable: AtomicUsize::new(0),
+            excess_fragmentation: AtomicUsize::new(0),
             pool: Mutex::new(EvictionPool::default()),
         }
     }
@@ -232,14 +253,32 @@ impl Engine {
         self.settings.policy()
     }
 
-    /// Bytes in use, which `maxmemory` limits.
+    /// Bytes in use. In a process that tells what its allocator says ([`set_allocated_memory`](Self::set_allocated_memory))
+    /// these are all of its bytes, otherwise those of the keyspace.
     pub fn used_memory(&self) -> usize {
-        self.keyspace.used_memory() + self.external_memory.load(Ordering::Relaxed)
+        self.keyspace.used_memory().saturating_add_signed(self.external_memory.load(Ordering::Relaxed))
     }
 
-    /// Tells the engine how many bytes its owner holds besides the keyspace.
-    pub fn set_external_memory(&self, bytes: usize) {
-        self.external_memory.store(bytes, Ordering::Relaxed);
+    /// Tells the engine what the process has allocated. What the keyspace does between two calls is accounted for without
+    /// them.
+    pub fn set_allocated_memory(&self, allocated: AllocatedMemory) {
+        let AllocatedMemory { bytes, of_journal, in_pages } = allocated;
+        let external = bytes as isize - self.keyspace.used_memory() as isize;
+        self.external_memory.store(external, Ordering::Relaxed);
+        self.not_evictable.store(of_journal.min(bytes), Ordering::Relaxed);
+        let wasted = in_pages.saturating_sub(bytes).saturating_sub(MAX_FRAGMENTATION);
+        self.excess_fragmentation.store(wasted, Ordering::Relaxed);
+    }
+
+    /// Bytes in use that `maxmemory` does not count.
+    pub(crate) fn not_evictable(&self) -> usize {
+        self.not_evictable.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in use as `maxmemory` counts them.
+    fn counted_memory(&self) -> u64 {
+        let wasted = self.excess_fragmentation.load(Ordering::Relaxed);
+        (self.used_memory().saturating_sub(self.not_evictable()) + wasted) as u64
     }
 
     /// Publishes a keyspace notification if its class is switched on. The subscribers' mailboxes take it under whatever locks
@@ -266,9 +305,12 @@ impl Engine {
     /// Whether there is surely room below `limit`, told at a glance.
     #[inline]
     fn has_room(&self, limit: u64) -> bool {
-        let external = self.external_memory.load(Ordering::Relaxed);
-        usize::try_from(limit)
-            .is_ok_and(|limit| self.keyspace.is_surely_within(limit.saturating_sub(external)))
+        let external =
+            self.external_memory.load(Ordering::Relaxed).saturating_sub_unsigned(self.not_evictable());
+        let external = external.saturating_add_unsigned(self.excess_fragmentation.load(Ordering::Relaxed));
+        usize::try_from(limit).is_ok_and(|limit| {
+            self.keyspace.is_surely_within(limit.saturating_add_signed(external.saturating_neg()))
+        })
     }
 
     /// Whether a write that takes memory may go on: evicts until the use is below `maxmemory`. Called without locks.
@@ -276,7 +318,7 @@ impl Engine {
         /// Evictions for one command; a write that needs more leaves the rest to the next.
         const MAX_PER_COMMAND: usize = 10_000;
         let limit = self.settings.maxmemory();
-        if limit == 0 || self.has_room(limit) || self.used_memory() as u64 <= limit {
+        if limit == 0 || self.has_room(limit) || self.counted_memory() <= limit {
             return true;
         }
         if self.is_paused(now) {
@@ -287,7 +329,7 @@ impl Engine {
             if !self.evict_one(&mut pool, now) {
                 return false;
             }
-            if self.used_memory() as u64 <= limit {
+            if self.counted_memory() <= limit {
                 return true;
             }
         }

@@ -77,6 +77,8 @@ pub struct HostReport {
     pub tcp_port: Option<u16>,
     /// Resident set of the process, in bytes.
     pub resident_bytes: u64,
+    /// Bytes that were given out before anything was loaded.
+    pub startup_bytes: u64,
     /// Bytes that the allocator has given out; zero when unknown.
     pub allocated_bytes: u64,
     /// Bytes in pages that the allocator uses.
@@ -91,8 +93,6 @@ pub struct HostReport {
     pub cpu_system: f64,
     /// Seconds of processor time in the program.
     pub cpu_user: f64,
-    /// Bytes that wait in clients' buffers.
-    pub client_buffer_bytes: u64,
     /// Whether data is being loaded.
     pub is_loading: bool,
     /// The append-only file, when it is on.

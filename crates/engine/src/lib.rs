@@ -49,7 +49,7 @@ pub use self::config::{
     SavePoint,
 };
 pub use self::dispatch::MAX_TRANSACTION_BYTES;
-pub use self::engine::{Engine, EngineOptions};
+pub use self::engine::{AllocatedMemory, Engine, EngineOptions, MAX_FRAGMENTATION};
 pub use self::error::{CommandError, CommandResult};
 pub use self::host::{Host, HostReport, HostRequest, JournalReport, ShutdownMode, SnapshotReport};
 pub use self::journal::{Commands, Journal, Lsn};

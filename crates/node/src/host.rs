@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mtcache_engine::{
-    Config, ConfigListener, Host, HostReport, HostRequest, JournalReport, SnapshotReport, UnixMillis,
+    AllocatedMemory, Config, ConfigListener, Engine, Host, HostReport, HostRequest, JournalReport,
+    SnapshotReport, UnixMillis,
 };
 
 use crate::journal::NodeJournal;
@@ -19,12 +20,55 @@ use crate::journal::NodeJournal;
 pub(crate) struct NodeHost {
     pub(crate) journal: Option<Arc<NodeJournal>>,
     pub(crate) opened: UnixMillis,
+    pub(crate) allocator: Option<AllocatorProbe>,
+    /// Bytes allocated before anything was loaded.
+    pub(crate) startup: u64,
+}
+
+/// What a process' allocator says about itself, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AllocatorFigures {
+    /// Given out.
+    pub allocated: u64,
+    /// In pages that are in use.
+    pub active: u64,
+    /// Held physically.
+    pub resident: u64,
+    /// The allocator's name.
+    pub name: &'static str,
+}
+
+/// Asks the allocator; called ten times a second.
+pub type AllocatorProbe = fn() -> AllocatorFigures;
+
+impl NodeHost {
+    /// Tells the engine what the process has allocated.
+    pub(crate) fn sample_memory(&self, engine: &Engine) {
+        let Some(allocator) = self.allocator else { return };
+        let of_journal = self.journal.as_ref().map_or(0, |journal| {
+            let status = journal.status();
+            status.buffer_length + status.unsynced
+        });
+        let figures = allocator();
+        engine.set_allocated_memory(AllocatedMemory {
+            bytes: figures.allocated as usize,
+            of_journal: of_journal as usize,
+            in_pages: figures.active as usize,
+        });
+    }
 }
 
 impl Host for NodeHost {
     fn report(&self, report: &mut HostReport) {
         report.executable =
             std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+        report.startup_bytes = self.startup;
+        if let Some(figures) = self.allocator.map(|allocator| allocator()) {
+            report.allocated_bytes = figures.allocated;
+            report.active_bytes = figures.active;
+            report.allocator_resident_bytes = figures.resident;
+            figures.name.clone_into(&mut report.allocator);
+        }
         report.resident_bytes = resident_bytes().unwrap_or_default();
         report.system_memory = system_memory().unwrap_or_default();
         (report.cpu_user, report.cpu_system) = cpu_seconds().unwrap_or_default();

@@ -24,6 +24,7 @@ use mtcache_persistence::{Aof, AofOptions, AppendFsync, ReplayReport};
 
 pub use self::clock::SystemClock;
 pub use self::error::NodeError;
+pub use self::host::{AllocatorFigures, AllocatorProbe};
 use self::host::{NodeFiles, NodeHost};
 use self::journal::JournalThread;
 pub use self::journal::{JournalStatus, NotDurable, Reached};
@@ -37,6 +38,9 @@ pub struct NodeOptions {
     pub engine: EngineOptions,
     /// Where and how writes are kept; `None` for memory only. Default: `None`.
     pub append_only: Option<AppendOnly>,
+    /// Asks the allocator of a process whose memory is all the engine's business, so that `used_memory` and `maxmemory` count
+    /// all of it. Default: `None`, and only the keyspace counts.
+    pub allocator: Option<AllocatorProbe>,
 }
 
 /// How writes are kept in an append-only file.
@@ -74,6 +78,7 @@ impl Node {
     /// As [`open`](Self::open), on a disk of the caller's.
     pub fn open_on(options: &NodeOptions, disk: Arc<dyn Disk>) -> Result<Self, NodeError> {
         let engine = Arc::new(Engine::new(&options.engine, Arc::new(SystemClock::new())));
+        let startup = options.allocator.map_or(0, |allocator| allocator().allocated);
         let mut journal = None;
         let mut replayed = None;
         // Users first: what is wrong with them is found before a long load begins.
@@ -91,10 +96,13 @@ impl Node {
         let host = Arc::new(NodeHost {
             journal: journal.as_ref().map(|thread| Arc::clone(thread.journal())),
             opened: engine.now(),
+            allocator: options.allocator,
+            startup,
         });
         engine.add_host(Arc::clone(&host) as _);
-        engine.on_config_change(host);
-        let timers = Timers::start(&engine)?;
+        engine.on_config_change(Arc::clone(&host) as _);
+        host.sample_memory(&engine);
+        let timers = Timers::start(&engine, host)?;
         Ok(Self { engine, timers, journal, replayed })
     }
 

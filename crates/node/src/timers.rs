@@ -8,6 +8,7 @@ use mtcache_engine::{Config, Engine};
 use parking_lot::{Condvar, Mutex};
 
 use crate::NodeError;
+use crate::host::NodeHost;
 
 /// Time between two samples of the rates that `INFO` shows.
 const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
@@ -47,7 +48,7 @@ struct State {
 }
 
 impl Timers {
-    pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self, NodeError> {
+    pub(crate) fn start(engine: &Arc<Engine>, host: Arc<NodeHost>) -> Result<Self, NodeError> {
         let state = Arc::new(State::default());
         let (in_thread, engine) = (Arc::clone(&state), Arc::downgrade(engine));
         let thread = std::thread::Builder::new()
@@ -58,6 +59,7 @@ impl Timers {
                 while in_thread.sleep(pause) {
                     let Some(engine) = engine.upgrade() else { return };
                     if sampled.is_none_or(|at| at.elapsed() >= SAMPLE_PERIOD) {
+                        host.sample_memory(&engine);
                         engine.sample_rates();
                         sampled = Some(Instant::now());
                     }

@@ -10,7 +10,7 @@ use mtcache_protocol::Reply;
 use super::Locks::Later;
 use super::Row;
 use super::connection::REDIS_VERSION;
-use super::memory::{Figures, figures, percent};
+use super::memory::{Figures, beside_the_data, figures, percent};
 use crate::client::ClientBuffers;
 use crate::context::Ctx;
 use crate::error::CommandResult;
@@ -92,6 +92,7 @@ impl<'v, 'a, 'e> View<'v, 'a, 'e> {
         }
         let blocked = clients.iter().filter(|client| client.is_blocked()).count();
         let now = ctx.now;
+        let beside = beside_the_data(ctx.engine, &report);
         let (figures, counters, databases) = ctx.with_every_shard(|engine, locked| {
             let mut counters = ShardCounters::default();
             for shard in locked.shards() {
@@ -115,7 +116,7 @@ impl<'v, 'a, 'e> View<'v, 'a, 'e> {
                     databases.push((db, keys, expiring, life / sampled.max(1)));
                 }
             }
-            (figures(engine, locked), counters, databases)
+            (figures(engine, locked, beside), counters, databases)
         });
         Self { ctx, report, figures, counters, databases, buffers, clients: clients.len(), blocked }
     }
@@ -181,7 +182,7 @@ fn memory(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
         out,
         "used_memory:{used}\r\nused_memory_human:{}\r\nused_memory_rss:{resident}\r\nused_memory_rss_human:{}\r\n\
          used_memory_peak:{}\r\nused_memory_peak_human:{}\r\nused_memory_peak_perc:{:.2}%\r\n\
-         used_memory_overhead:{}\r\nused_memory_startup:0\r\nused_memory_dataset:{}\r\n\
+         used_memory_overhead:{}\r\nused_memory_startup:{}\r\nused_memory_dataset:{}\r\n\
          used_memory_dataset_perc:{:.2}%\r\nallocator_allocated:{allocated}\r\nallocator_active:{active}\r\n\
          allocator_resident:{held}\r\ntotal_system_memory:{}\r\ntotal_system_memory_human:{}\r\n",
         Human(used),
@@ -190,6 +191,7 @@ fn memory(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
         Human(figures.peak),
         percent(used, figures.peak),
         figures.overhead,
+        report.startup_bytes,
         figures.dataset(),
         figures.dataset_share(),
         report.system_memory,
@@ -211,7 +213,7 @@ fn memory(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
         "maxmemory:{limit}\r\nmaxmemory_human:{}\r\nmaxmemory_policy:{}\r\nallocator_frag_ratio:{:.2}\r\n\
          allocator_frag_bytes:{}\r\nallocator_rss_ratio:{:.2}\r\nallocator_rss_bytes:{}\r\nrss_overhead_ratio:{:.2}\r\n\
          rss_overhead_bytes:{}\r\nmem_fragmentation_ratio:{:.2}\r\nmem_fragmentation_bytes:{}\r\n\
-         mem_not_counted_for_evict:0\r\nmem_replication_backlog:0\r\nmem_total_replication_buffers:0\r\n\
+         mem_not_counted_for_evict:{}\r\nmem_replication_backlog:0\r\nmem_total_replication_buffers:0\r\n\
          mem_clients_slaves:0\r\nmem_clients_normal:{}\r\nmem_cluster_links:0\r\nmem_aof_buffer:{}\r\n\
          mem_allocator:{allocator}\r\nactive_defrag_running:0\r\nlazyfree_pending_objects:0\r\nlazyfreed_objects:0\r\n",
         Human(limit),
@@ -224,8 +226,9 @@ fn memory(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
         resident as i64 - held as i64,
         ratio(resident, used),
         resident as i64 - used as i64,
+        view.ctx.engine.not_evictable(),
         view.buffers.input + view.buffers.output,
-        report.journal.as_ref().map_or(0, |journal| journal.buffered_bytes),
+        view.ctx.engine.not_evictable(),
     )
 }
 

@@ -4,10 +4,11 @@ use mtcache_protocol::{Reply, parse_i64};
 
 use super::Locks::{Keys, Later, None as NoLocks};
 use super::{Row, write_help};
+use crate::client::Client;
 use crate::context::Ctx;
 use crate::engine::Engine;
 use crate::error::{CommandError, CommandResult};
-use crate::host::HostRequest;
+use crate::host::{HostReport, HostRequest};
 use crate::keyspace::{DbIndex, Locked};
 
 pub(super) const TABLE: &[Row] = &[
@@ -66,8 +67,23 @@ pub(super) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
-/// Adds the figures up. All shards are locked.
-pub(super) fn figures(engine: &Engine, locked: &mut Locked<'_>) -> Figures {
+/// Bytes of all clients' buffers.
+pub(super) fn client_buffers(engine: &Engine) -> u64 {
+    let buffers = |client: &Client| {
+        let own = client.buffers();
+        own.input + own.input_free + own.output
+    };
+    engine.registry.all().iter().map(|client| buffers(client)).sum()
+}
+
+/// What is no data, besides the structures around it: what was there at the start, clients' buffers, the journal's.
+pub(super) fn beside_the_data(engine: &Engine, report: &HostReport) -> u64 {
+    let of_process = if report.allocated_bytes == 0 { 0 } else { client_buffers(engine) };
+    report.startup_bytes + of_process + engine.not_evictable() as u64
+}
+
+/// Adds the figures up; `beside` is what is in use and neither data nor around it. All shards are locked.
+pub(super) fn figures(engine: &Engine, locked: &mut Locked<'_>, beside: u64) -> Figures {
     let used = engine.used_memory() as u64;
     let peak = engine.note_peak(used);
     let mut databases = Vec::new();
@@ -85,13 +101,15 @@ pub(super) fn figures(engine: &Engine, locked: &mut Locked<'_>) -> Figures {
             keys += here;
         }
     }
-    let overhead = databases.iter().map(|(_, overhead, _)| overhead).sum();
+    let overhead = beside + databases.iter().map(|(_, overhead, _)| overhead).sum::<u64>();
     Figures { used, peak, databases, keys, overhead }
 }
 
 fn stats(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
     let report = ctx.engine.hosts.report();
-    let figures = ctx.with_every_shard(figures);
+    let beside = beside_the_data(ctx.engine, &report);
+    let clients = client_buffers(ctx.engine);
+    let figures = ctx.with_every_shard(|engine, locked| figures(engine, locked, beside));
     let allocated = if report.allocated_bytes > 0 { report.allocated_bytes } else { figures.used };
     let active = report.active_bytes.max(allocated);
     let resident = report.allocator_resident_bytes.max(active);
@@ -106,13 +124,13 @@ fn stats(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
     };
     number(out, "peak.allocated", figures.peak);
     number(out, "total.allocated", figures.used);
-    number(out, "startup.allocated", 0);
+    number(out, "startup.allocated", report.startup_bytes);
     number(out, "replication.backlog", 0);
     number(out, "clients.slaves", 0);
-    number(out, "clients.normal", report.client_buffer_bytes);
+    number(out, "clients.normal", clients);
     number(out, "cluster.links", 0);
-    number(out, "aof.buffer", report.journal.as_ref().map_or(0, |journal| journal.buffered_bytes));
-    number(out, "lua.caches", 0);
+    number(out, "aof.buffer", ctx.engine.not_evictable() as u64);
+    number(out, "lua.caches", ctx.engine.scripts.figures().1 as u64);
     number(out, "functions.caches", 0);
     for (db, overhead, _) in &figures.databases {
         out.bulk(format!("db.{db}").as_bytes());
@@ -131,7 +149,11 @@ fn stats(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
     };
     number(out, "overhead.total", figures.overhead);
     number(out, "keys.count", figures.keys as u64);
-    number(out, "keys.bytes-per-key", figures.used / figures.keys.max(1) as u64);
+    number(
+        out,
+        "keys.bytes-per-key",
+        figures.used.saturating_sub(report.startup_bytes) / figures.keys.max(1) as u64,
+    );
     number(out, "dataset.bytes", figures.dataset());
     number(out, "allocator.allocated", allocated);
     number(out, "allocator.active", active);
