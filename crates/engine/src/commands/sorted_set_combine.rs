@@ -241,7 +241,8 @@ fn combine(
     let Some(((smallest, weight), others)) = inputs.split_first() else { return result };
     smallest.for_each(|member, score| {
         let total = others.iter().try_fold(weighted(score, *weight), |total, (other, weight)| {
-            Some(request.aggregate.apply(total, weighted(other.score(member)?, *weight)))
+            // Redis makes no zero of a product here that is not a number: a sum becomes zero, MIN and MAX pass over it.
+            Some(request.aggregate.apply(total, other.score(member)? * weight))
         });
         if let Some(total) = total {
             result.insert(member, total, limits);
