@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mtcache_engine::{Config, EngineOptions};
-use mtcache_node::{AppendOnly, Node, NodeOptions};
+use mtcache_node::{AppendOnly, Node, NodeOptions, Snapshots};
 use mtcache_server::{Bind, BoundServer, Server, ServerOptions, TlsFiles, TlsOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -35,7 +35,12 @@ impl Running {
         let bound = BoundServer::bind(&listening).map_err(|error| error.to_string())?;
         let node = Arc::new(Node::open(&options).map_err(|error| error.to_string())?);
         if let Some(report) = node.replayed() {
-            tracing::info!(commands = report.commands, bytes = report.bytes, "loaded the append-only file");
+            tracing::info!(
+                keys = report.keys,
+                commands = report.commands,
+                bytes = report.bytes,
+                "loaded the append-only file"
+            );
             if let Some(cut) = &report.cut_off {
                 tracing::warn!(
                     "{}: cut off {} bytes at offset {}: {}",
@@ -45,6 +50,9 @@ impl Running {
                     cut.reason
                 );
             }
+        }
+        if let Some(report) = node.loaded() {
+            tracing::info!(keys = report.keys, bytes = report.end, "loaded the snapshot");
         }
         let server = bound.serve(Arc::clone(&node)).map_err(|error| error.to_string())?;
         Ok(Self { node, server, _pid_file: PidFile::write(config) })
@@ -65,6 +73,7 @@ impl Running {
 
 fn node_options(config: &Config) -> Result<NodeOptions, String> {
     let dir = PathBuf::from(config.text("dir").into_owned());
+    let snapshots = Snapshots { dir: dir.clone(), file_name: config.text("dbfilename").into_owned() };
     let append_only = if config.flag("appendonly") {
         check_dir(&dir)?;
         let mut append_only = AppendOnly::in_dir(dir);
@@ -85,6 +94,7 @@ fn node_options(config: &Config) -> Result<NodeOptions, String> {
         engine: EngineOptions { config: config.clone(), ..EngineOptions::default() },
         append_only,
         allocator: Some(allocator::figures),
+        snapshots: Some(snapshots),
     })
 }
 

@@ -4,6 +4,7 @@
 pub mod allowed;
 mod chance;
 pub mod client;
+pub mod datasets;
 pub mod differential;
 pub mod generate;
 pub mod normalise;

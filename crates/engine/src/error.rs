@@ -79,6 +79,18 @@ texts! {
     IS_LFU = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.";
     /// The end of a wait that another client has asked for.
     UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+    /// `RESTORE` of a key that is there.
+    BUSY_KEY = "BUSYKEY Target key name already exists.";
+    /// A payload of another format, or a damaged one.
+    BAD_PAYLOAD = "ERR DUMP payload version or checksum are wrong";
+    /// A payload that is no value.
+    BAD_DATA = "ERR Bad data format";
+    /// An expiry below zero.
+    INVALID_TTL = "ERR Invalid TTL value, must be >= 0";
+    /// An idle time below zero.
+    INVALID_IDLE_TIME = "ERR Invalid IDLETIME value, must be >= 0";
+    /// A use counter out of its range.
+    INVALID_FREQ = "ERR Invalid FREQ value, must be >= 0 and <= 255";
     /// A write while the data cannot be made durable.
     MISCONF_AOF = "MISCONF Errors writing to the AOF file. Writes are refused until the disk can be written again; see the log.";
 }

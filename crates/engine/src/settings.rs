@@ -4,12 +4,13 @@
 //! a change need not reach a command that is already running.
 
 use std::sync::atomic::{
-    AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
 
 use crate::config::Config;
 use crate::keyspace::{AccessClock, EvictionPolicy, LfuParameters};
 use crate::notify::EventClasses;
+use crate::rdb::Compression;
 use crate::time::UnixMillis;
 use crate::types::EncodingLimits;
 
@@ -36,6 +37,7 @@ pub struct Settings {
     zset_entries: AtomicUsize,
     zset_value: AtomicUsize,
     list_size: AtomicI32,
+    rdb_uncompressed: AtomicBool,
 }
 
 impl Settings {
@@ -72,6 +74,7 @@ impl Settings {
         self.zset_entries.store(size("zset-max-listpack-entries"), Ordering::Relaxed);
         self.zset_value.store(size("zset-max-listpack-value"), Ordering::Relaxed);
         self.list_size.store(config.int("list-max-listpack-size") as i32, Ordering::Relaxed);
+        self.rdb_uncompressed.store(!config.flag("rdbcompression"), Ordering::Relaxed);
     }
 
     /// Bytes the keyspace may take; zero for no limit.
@@ -160,6 +163,11 @@ impl Settings {
     /// Keys that are remembered as read by clients that track; zero for any number.
     pub(crate) fn tracking_max_keys(&self) -> usize {
         self.tracking_max_keys.load(Ordering::Relaxed)
+    }
+
+    /// Whether strings in snapshots and DUMP payloads are compressed.
+    pub fn rdb_compression(&self) -> Compression {
+        if self.rdb_uncompressed.load(Ordering::Relaxed) { Compression::Off } else { Compression::Lzf }
     }
 
     /// When collections leave their compact encodings.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use mtcache_engine::{Engine, EngineOptions, Session};
 use mtcache_persistence::disk::{Disk, RealDisk};
-use mtcache_persistence::{Aof, AofOptions, AppendFsync, ReplayReport};
+use mtcache_persistence::{Aof, AofOptions, AppendFsync, RdbReport, ReplayReport};
 
 pub use self::clock::SystemClock;
 pub use self::error::NodeError;
@@ -41,6 +41,25 @@ pub struct NodeOptions {
     /// Asks the allocator of a process whose memory is all the engine's business, so that `used_memory` and `maxmemory` count
     /// all of it. Default: `None`, and only the keyspace counts.
     pub allocator: Option<AllocatorProbe>,
+    /// Where snapshots lie; `None` for memory only. One that is there is loaded if there is no append-only file to load,
+    /// which knows better. Default: `None`.
+    pub snapshots: Option<Snapshots>,
+}
+
+/// Where snapshots lie.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    /// The directory; it must exist.
+    pub dir: PathBuf,
+    /// The file's name in there (`dbfilename`). Default: `dump.rdb`.
+    pub file_name: String,
+}
+
+impl Snapshots {
+    /// The file `dump.rdb` in `dir`.
+    pub fn in_dir(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), file_name: "dump.rdb".to_owned() }
+    }
 }
 
 /// How writes are kept in an append-only file.
@@ -67,6 +86,7 @@ pub struct Node {
     timers: Timers,
     journal: Option<JournalThread>,
     replayed: Option<ReplayReport>,
+    loaded: Option<RdbReport>,
 }
 
 impl Node {
@@ -84,6 +104,7 @@ impl Node {
         // Users first: what is wrong with them is found before a long load begins.
         engine.add_host(Arc::new(NodeFiles) as _);
         engine.load_users().map_err(NodeError::new)?;
+        let mut loaded = None;
         if let Some(append_only) = &options.append_only {
             let aof =
                 Aof::open(disk, &append_only.dir, append_only.files.clone()).map_err(NodeError::files)?;
@@ -92,6 +113,9 @@ impl Node {
             engine.attach_journal(Arc::clone(thread.journal()) as _);
             journal = Some(thread);
             replayed = Some(report);
+        } else if let Some(snapshots) = &options.snapshots {
+            let path = snapshots.dir.join(&snapshots.file_name);
+            loaded = replay::load_snapshot(&engine, &*disk, &path)?;
         }
         let host = Arc::new(NodeHost {
             journal: journal.as_ref().map(|thread| Arc::clone(thread.journal())),
@@ -103,7 +127,7 @@ impl Node {
         engine.on_config_change(Arc::clone(&host) as _);
         host.sample_memory(&engine);
         let timers = Timers::start(&engine, host)?;
-        Ok(Self { engine, timers, journal, replayed })
+        Ok(Self { engine, timers, journal, replayed, loaded })
     }
 
     /// The engine.
@@ -114,6 +138,11 @@ impl Node {
     /// What was loaded when the node was opened.
     pub fn replayed(&self) -> Option<&ReplayReport> {
         self.replayed.as_ref()
+    }
+
+    /// The snapshot that was loaded when the node was opened.
+    pub fn loaded(&self) -> Option<&RdbReport> {
+        self.loaded.as_ref()
     }
 
     /// What the replies of this session have to wait for before they may leave; `None` when nothing.

@@ -6,7 +6,8 @@ mod reader;
 mod scanner;
 mod writer;
 
-pub(crate) use base::empty_rdb;
+#[cfg(test)]
+pub(crate) use crate::rdb::empty_rdb;
 pub use reader::Command;
 pub(crate) use reader::{FileOutcome, Tail, Warnings, replay_file};
 pub use writer::{AofWriter, PendingSync};

@@ -6,10 +6,12 @@
 
 use std::path::Path;
 
-use crate::aof::{FileOutcome, Tail, Warnings, replay_file};
+use crate::aof::{Command, FileOutcome, Tail, Warnings, replay_file};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Manifest;
+use crate::rdb::RdbKey;
+use crate::receiver::Receiver;
 use crate::recover::{AofOptions, CutOff, cut_off, lock};
 
 /// Whether to repair.
@@ -33,6 +35,8 @@ pub struct CheckedFile {
     pub sound_up_to: u64,
     /// Its commands up to there.
     pub commands: u64,
+    /// Its keys, where it begins with a snapshot.
+    pub keys: u64,
     /// What is wrong after that.
     pub problem: Option<String>,
 }
@@ -96,13 +100,10 @@ fn check_file(
     let io = |error| Error::io(format_args!("read the AOF file {name}"), error);
     let file = disk.open_read(&dir.join(name)).map_err(io)?;
     let len = file.len().map_err(io)?;
-    let mut commands = 0;
-    let outcome = replay_file(file, name, options.max_bulk_bytes, warnings, &mut |command| {
-        let is_known = command.args.first().is_some_and(|name| mtcache_protocol::lookup(name).is_some());
-        commands += 1;
-        if is_known { Ok(()) } else { Err("there is no such command".into()) }
-    });
-    let checked = CheckedFile { name: name.to_owned(), len, sound_up_to: len, commands, problem: None };
+    let mut looker = Looker::default();
+    let outcome = replay_file(file, name, options.max_bulk_bytes, warnings, &mut looker);
+    let Looker { commands, keys } = looker;
+    let checked = CheckedFile { name: name.to_owned(), len, sound_up_to: len, commands, keys, problem: None };
     match outcome {
         Ok(FileOutcome { tail: Tail::Clean, .. }) => Ok(checked),
         Ok(FileOutcome { tail, valid_up_to, .. }) => {
@@ -114,6 +115,26 @@ fn check_file(
             // Not damage that cutting off would mend.
             None => Err(error),
         },
+    }
+}
+
+/// Counts, and knows commands by their names alone.
+#[derive(Default)]
+struct Looker {
+    commands: u64,
+    keys: u64,
+}
+
+impl Receiver for Looker {
+    fn command(&mut self, command: Command<'_>) -> Result<(), String> {
+        let is_known = command.args.first().is_some_and(|name| mtcache_protocol::lookup(name).is_some());
+        self.commands += 1;
+        if is_known { Ok(()) } else { Err("there is no such command".into()) }
+    }
+
+    fn key(&mut self, _: RdbKey<'_>) -> Result<(), String> {
+        self.keys += 1;
+        Ok(())
     }
 }
 

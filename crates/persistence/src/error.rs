@@ -66,6 +66,12 @@ impl Error {
         self.sound_up_to
     }
 
+    /// Of damage that no cutting off would mend.
+    pub(crate) fn located(mut self, offset: u64) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+
     pub(crate) fn at(mut self, offset: u64, sound_up_to: u64) -> Self {
         self.offset = Some(offset);
         self.sound_up_to = Some(sound_up_to);

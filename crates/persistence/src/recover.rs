@@ -7,12 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::aof::{
-    AofWriter, Command, FileOutcome, Tail, Warnings, WriterParts, empty_rdb, replay_file, sync_dir,
-};
+use crate::aof::{AofWriter, Command, FileOutcome, Tail, Warnings, WriterParts, replay_file, sync_dir};
 use crate::disk::{Disk, DiskLock, append_all};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{FileEntry, FileType, Manifest};
+use crate::rdb::empty_rdb;
+use crate::receiver::{CommandsOnly, Receiver};
 
 /// What to do with a last file that ends in the middle of a command (`aof-load-truncated`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub struct ReplayReport {
     pub files: usize,
     /// The commands that were handed on.
     pub commands: u64,
+    /// The keys of a snapshot that were handed on.
+    pub keys: u64,
     /// The bytes that were read, without what was cut off.
     pub bytes: u64,
     /// What was cut off the end.
@@ -151,13 +153,18 @@ impl Aof {
         self.manifest.data_files().map(|entry| self.file_len(&entry.name)).sum()
     }
 
-    /// Hands every command on, in order, and goes on as the writer of the journal.
-    ///
-    /// If `on_command` refuses one, or a file is damaged, nothing on disk has been changed.
+    /// As [`replay_into`](Self::replay_into), for a journal of commands alone: a snapshot with keys is refused.
     pub fn replay(
         self,
-        mut on_command: impl FnMut(Command<'_>) -> Result<(), String>,
+        on_command: impl FnMut(Command<'_>) -> Result<(), String>,
     ) -> Result<(AofWriter, ReplayReport)> {
+        self.replay_into(&mut CommandsOnly(on_command))
+    }
+
+    /// Hands everything on, in order, and goes on as the writer of the journal.
+    ///
+    /// If the receiver refuses something, or a file is damaged, nothing on disk has been changed.
+    pub fn replay_into(self, receiver: &mut dyn Receiver) -> Result<(AofWriter, ReplayReport)> {
         let mut warnings = Warnings::default();
         let mut report = ReplayReport { is_upgraded: self.is_upgraded, ..ReplayReport::default() };
         // All of them, before the first command is handed on: a missing one is found now.
@@ -167,10 +174,11 @@ impl Aof {
             let file = self.disk.open_read(&self.dir.join(&entry.name));
             let file = file.map_err(|error| Error::io(format_args!("read {}", entry.name), error))?;
             let limit = self.options.max_bulk_bytes;
-            let outcome = replay_file(file, &entry.name, limit, &mut warnings, &mut on_command)?;
+            let outcome = replay_file(file, &entry.name, limit, &mut warnings, receiver)?;
             report.cut_off = self.end_of_file(&entry.name, outcome, at + 1 == count)?;
             report.files += 1;
             report.commands += outcome.commands;
+            report.keys += outcome.keys;
             report.bytes += if report.cut_off.is_some() { outcome.valid_up_to } else { outcome.len };
         }
         let data_bytes = report.bytes;

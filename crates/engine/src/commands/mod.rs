@@ -14,6 +14,7 @@ mod collection_scan;
 mod command;
 mod config;
 mod connection;
+mod dump;
 mod expire;
 mod generic;
 mod hashes;
@@ -83,6 +84,7 @@ const GROUPS: &[&[Row]] = &[
     expire::TABLE,
     walk::TABLE,
     object::TABLE,
+    dump::TABLE,
     transactions::TABLE,
     hashes::TABLE,
     sets::TABLE,

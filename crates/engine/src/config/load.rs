@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(config.int("replica-priority"), 5);
         assert_eq!(config.output_limits()[2].soft_seconds, 3);
         assert_eq!(config.text("unixsocket"), "/tmp/a b");
-        assert_eq!(config.ignored(), ["replica-priority", "rdbcompression"]);
+        assert_eq!(config.ignored(), ["replica-priority"]);
     }
 
     #[test]

@@ -257,7 +257,7 @@ pub const PARAMS: &[Param] = &[
     ignored("rdb-del-sync-files", Flag, "no"),
     ignored("rdb-save-incremental-fsync", Flag, "yes"),
     ignored("rdbchecksum", Flag, "yes").at_start(),
-    ignored("rdbcompression", Flag, "yes"),
+    engine("rdbcompression", Flag, "yes"),
     ignored("repl-backlog-size", Memory(1), "1048576"),
     ignored("repl-backlog-ttl", Int(0, i64::MAX), "3600"),
     ignored("repl-disable-tcp-nodelay", Flag, "no"),

@@ -15,6 +15,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 use std::slice;
 
+use crate::rdb::{Content, Object};
 use crate::time::UnixMillis;
 use crate::types::{Hash, List, Set, SortedSet, allocation_size};
 
@@ -176,6 +177,15 @@ impl Entry {
     #[inline]
     pub(crate) fn set_tag(&mut self, tag: u16) {
         self.0 = tagged(self.block(), tag);
+    }
+
+    /// Makes an entry of a value that was read from a snapshot or a payload.
+    #[must_use]
+    pub(crate) fn of_object(key: &[u8], object: Object, expires_at: Option<UnixMillis>, access: u32) -> Self {
+        match object.0 {
+            Content::String(text) => Self::string(key, &text, expires_at, access),
+            Content::Collection(value) => Self::new(key, value, expires_at, access),
+        }
     }
 
     /// The key.

@@ -122,6 +122,19 @@ impl AccessClock {
         if self.lfu.is_some() { (minutes(self.now) << 8) | LFU_INITIAL } else { stamp(self.now) }
     }
 
+    /// The record of an entry that comes from a snapshot or a payload which knows of earlier uses: seconds without one, or a
+    /// use counter. What the policy does not keep is ignored.
+    pub(crate) fn restored(self, idle_seconds: Option<u64>, counter: Option<u8>) -> u32 {
+        match (self.lfu, idle_seconds, counter) {
+            (Some(_), _, Some(counter)) => (minutes(self.now) << 8) | u32::from(counter),
+            (None, Some(idle), _) => {
+                let used = self.now.0.saturating_sub(idle.saturating_mul(1000));
+                stamp(UnixMillis(used))
+            }
+            _ => self.initial(),
+        }
+    }
+
     /// The record after one more use.
     #[inline]
     pub(crate) fn touch(self, access: u32) -> u32 {

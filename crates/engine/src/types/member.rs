@@ -77,7 +77,7 @@ impl std::fmt::Debug for Member<'_> {
 }
 
 /// Reads the canonical decimal form of a 64-bit integer: no plus sign, leading zero, blank or negative zero.
-pub(super) fn parse_int(bytes: &[u8]) -> Option<i64> {
+pub(crate) fn parse_int(bytes: &[u8]) -> Option<i64> {
     let (negative, digits) = match bytes.split_first()? {
         (b'-', digits) => (true, digits),
         _ => (false, bytes),

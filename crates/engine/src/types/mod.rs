@@ -22,6 +22,7 @@ mod sorted_keys;
 mod sorted_set;
 mod split_index;
 
+pub(crate) use self::member::parse_int as canonical_int;
 pub use self::{
     allocation::allocation_size,
     hash::{Hash, HashIter},

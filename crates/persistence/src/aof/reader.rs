@@ -5,10 +5,11 @@
 //! hand. What the end of the file looks like is reported, and left for the caller to judge: it knows which
 //! file is the last. Deliberately absent: whether a command exists and what it does.
 
-use super::base::commands_begin;
+use super::base::read_base;
 use super::scanner::{Record, Scanner, TornRecord};
 use crate::disk::ReadFile;
 use crate::error::{Error, ErrorKind, Result};
+use crate::receiver::Receiver;
 
 /// How many oddities are described one by one in a report.
 const MAX_WARNINGS: usize = 20;
@@ -60,6 +61,8 @@ impl Tail {
 pub(crate) struct FileOutcome {
     /// Commands handed on.
     pub(crate) commands: u64,
+    /// Keys of a snapshot handed on.
+    pub(crate) keys: u64,
     /// The length of the file.
     pub(crate) len: u64,
     /// Up to where it is sound: all before has been handed on.
@@ -98,15 +101,22 @@ pub(crate) fn replay_file(
     name: &str,
     max_bulk_bytes: usize,
     warnings: &mut Warnings,
-    on_command: &mut dyn FnMut(Command<'_>) -> Result<(), String>,
+    receiver: &mut dyn Receiver,
 ) -> Result<FileOutcome> {
-    let begin = commands_begin(&*file, name)?;
+    let base = read_base(&*file, name, receiver)?.unwrap_or_default();
+    if base.empty_keys > 0 {
+        warnings.add(|| {
+            format!("{name} holds {} collections without elements, which are left out", base.empty_keys)
+        });
+    }
+    let begin = base.end;
     let scanner = Scanner::new(file, name, begin, max_bulk_bytes)?;
     let valid_up_to = begin;
-    let mut replay = FileReplay { scanner, name, db: 0, commands: 0, valid_up_to, warnings, on_command };
+    let mut replay = FileReplay { scanner, name, db: 0, commands: 0, valid_up_to, warnings, receiver };
     let tail = replay.run()?;
     Ok(FileOutcome {
         commands: replay.commands,
+        keys: base.keys,
         len: replay.scanner.len(),
         valid_up_to: replay.valid_up_to,
         tail,
@@ -120,7 +130,7 @@ struct FileReplay<'a> {
     commands: u64,
     valid_up_to: u64,
     warnings: &'a mut Warnings,
-    on_command: &'a mut dyn FnMut(Command<'_>) -> Result<(), String>,
+    receiver: &'a mut dyn Receiver,
 }
 
 /// The commands that are about the journal itself.
@@ -274,7 +284,7 @@ impl FileReplay<'_> {
         let args = self.scanner.args();
         let (offset, sound) = (self.scanner.record_offset(), self.valid_up_to);
         let command = Command { db: self.db, args: &args, file: self.name, offset, in_transaction };
-        (self.on_command)(command).map_err(|reason| {
+        self.receiver.command(command).map_err(|reason| {
             let name: String = args.first().map(|name| name.escape_ascii().take(40).map(char::from).collect())
                 .unwrap_or_default();
             let message = format!(

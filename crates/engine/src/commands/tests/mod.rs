@@ -3,6 +3,7 @@
 mod acl;
 mod blocking;
 mod concurrency;
+mod dump;
 mod eviction;
 mod generic;
 mod scan;
