@@ -167,3 +167,10 @@ fn a_snapshot_of_valkey_is_loaded_here() {
 fn a_journal_of_valkey_is_loaded_here() {
     journal_moves(Program::Valkey, Program::Mtcache, "yes");
 }
+
+#[test]
+fn a_snapshot_of_ours_is_loaded_by_redis_and_by_ourselves() {
+    snapshot_moves(Program::Mtcache, Program::Redis, "yes", "yes");
+    snapshot_moves(Program::Mtcache, Program::Redis, "no", "no");
+    snapshot_moves(Program::Mtcache, Program::Mtcache, "yes", "yes");
+}

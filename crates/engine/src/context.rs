@@ -380,7 +380,9 @@ impl<'a, 'e> Ctx<'a, 'e> {
     pub(crate) fn modified_in(&mut self, db: DbIndex, key: &[u8], class: Class, event: &'static str) {
         self.dirty += 1;
         let place = self.place(key);
-        self.locked.shard(place.shard).signal(db, key);
+        let shard = self.locked.shard(place.shard);
+        shard.changes += 1;
+        shard.signal(db, key);
         self.engine.tracking.changed(&self.engine.registry, key, self.session.client.id);
         self.engine.notify(db, class, event, key);
     }
@@ -399,6 +401,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
     /// Counts a change that concerns no single key: `FLUSHALL`, `SWAPDB`.
     pub(crate) fn mark_dirty(&mut self) {
         self.dirty += 1;
+        self.engine.other_changes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Gives the effect of the running command to the journal in place of the command itself; may be called repeatedly.

@@ -221,8 +221,14 @@ impl Engine {
         if flags.contains(CommandFlags::MAY_REPLICATE) {
             session.out_of_memory = !self.make_room(now);
         }
-        if flags.contains(CommandFlags::WRITE) && !self.accepts_writes() {
-            return Err(CommandError::MISCONF_AOF);
+        if flags.contains(CommandFlags::WRITE) {
+            if self.snapshots_fail() {
+                return Err(CommandError::MISCONF_RDB);
+            }
+            if !self.accepts_writes() {
+                return Err(CommandError::MISCONF_AOF);
+            }
+            self.await_snapshot();
         }
         Ok(())
     }

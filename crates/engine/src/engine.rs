@@ -4,7 +4,7 @@
 //! owns the engine calls ([`Engine::expire_cycle`]). Time comes in through the [`Clock`], writes go out through
 //! the [`Journal`].
 
-use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -17,7 +17,7 @@ use crate::error::CommandError;
 use crate::host::{Host, Hosts};
 use crate::journal::Journal;
 use crate::keyspace::{
-    DEFAULT_DATABASES, DbIndex, EvictionPolicy, EvictionPool, EvictionRules, Keyspace, random_below,
+    DEFAULT_DATABASES, DbIndex, EvictionPolicy, EvictionPool, EvictionRules, Keyspace, Room, random_below,
 };
 use crate::latency::LatencyMonitor;
 use crate::monitor::Monitors;
@@ -94,6 +94,12 @@ pub struct Engine {
     peak_memory: AtomicUsize,
     /// The best victims seen so far. Locked before any shard, never after.
     pool: Mutex<EvictionPool>,
+    /// What a snapshot that is being written has saved before changes, and whether there is one.
+    pub(crate) room: Arc<Room>,
+    pub(crate) is_capturing: AtomicBool,
+    /// Changes that belong to no key.
+    pub(crate) other_changes: AtomicU64,
+    snapshots_fail: AtomicBool,
 }
 
 impl Engine {
@@ -129,6 +135,10 @@ impl Engine {
             not_evictable: AtomicUsize::new(0),
             excess_fragmentation: AtomicUsize::new(0),
             pool: Mutex::new(EvictionPool::default()),
+            room: Arc::default(),
+            is_capturing: AtomicBool::new(false),
+            other_changes: AtomicU64::new(0),
+            snapshots_fail: AtomicBool::new(false),
         }
     }
 
@@ -215,6 +225,16 @@ impl Engine {
     /// Whether writes can be made durable at present.
     pub(crate) fn accepts_writes(&self) -> bool {
         self.journal.get().is_none_or(|journal| journal.accepts_writes())
+    }
+
+    /// Makes writes be refused from now on because snapshots cannot be written (`stop-writes-on-bgsave-error`), or not.
+    pub fn refuse_writes_for_snapshots(&self, refuse: bool) {
+        self.snapshots_fail.store(refuse, Ordering::Relaxed);
+    }
+
+    /// Whether writes are refused because snapshots cannot be written.
+    pub(crate) fn snapshots_fail(&self) -> bool {
+        self.snapshots_fail.load(Ordering::Relaxed)
     }
 
     /// Number of databases.

@@ -91,6 +91,8 @@ texts! {
     INVALID_IDLE_TIME = "ERR Invalid IDLETIME value, must be >= 0";
     /// A use counter out of its range.
     INVALID_FREQ = "ERR Invalid FREQ value, must be >= 0 and <= 255";
+    /// A write while snapshots cannot be written.
+    MISCONF_RDB = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
     /// A write while the data cannot be made durable.
     MISCONF_AOF = "MISCONF Errors writing to the AOF file. Writes are refused until the disk can be written again; see the log.";
 }

@@ -35,6 +35,7 @@ mod script;
 mod session;
 mod settings;
 mod slowlog;
+mod snapshot;
 mod stats;
 #[cfg(test)]
 #[allow(dead_code, reason = "each family of commands uses its part of the harness")]
@@ -59,5 +60,6 @@ pub use self::keyspace::{DEFAULT_DATABASES, DbIndex, EvictionPolicy, MAX_KEY_LEN
 pub use self::load::NotLoaded;
 pub use self::session::Session;
 pub use self::settings::Settings;
+pub use self::snapshot::{MAX_SAVED_BYTES, Progress, Snapshot};
 pub use self::stats::{CommandStats, Totals};
 pub use self::time::{Clock, UnixMillis};

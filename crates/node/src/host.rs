@@ -15,10 +15,12 @@ use mtcache_engine::{
 };
 
 use crate::journal::NodeJournal;
+use crate::snapshots::SnapshotKeeper;
 
 /// A node's part in what a client may ask of the engine's owners.
 pub(crate) struct NodeHost {
     pub(crate) journal: Option<Arc<NodeJournal>>,
+    pub(crate) keeper: Option<Arc<SnapshotKeeper>>,
     pub(crate) opened: UnixMillis,
     pub(crate) allocator: Option<AllocatorProbe>,
     /// Bytes allocated before anything was loaded.
@@ -56,6 +58,13 @@ impl NodeHost {
             in_pages: figures.active as usize,
         });
     }
+
+    /// Saves if a save point says so.
+    pub(crate) fn tick(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.tick();
+        }
+    }
 }
 
 impl Host for NodeHost {
@@ -72,7 +81,10 @@ impl Host for NodeHost {
         report.resident_bytes = resident_bytes().unwrap_or_default();
         report.system_memory = system_memory().unwrap_or_default();
         (report.cpu_user, report.cpu_system) = cpu_seconds().unwrap_or_default();
-        report.snapshot = SnapshotReport { last_save: Some(self.opened), ..SnapshotReport::default() };
+        report.snapshot = match &self.keeper {
+            Some(keeper) => keeper.report(),
+            None => SnapshotReport { last_save: Some(self.opened), ..SnapshotReport::default() },
+        };
         report.journal = self.journal.as_ref().map(|journal| {
             let status = journal.status();
             JournalReport {
@@ -87,11 +99,21 @@ impl Host for NodeHost {
     }
 
     fn perform(&self, request: HostRequest) -> Option<Result<String, String>> {
-        let refused = match request {
-            HostRequest::Save | HostRequest::BackgroundSave { .. } => {
-                "ERR snapshots come with the next release; until then the append-only file keeps the data"
+        const NOWHERE: &str = "ERR this cache keeps everything in memory: it has no directory for a snapshot";
+        let keeper = self.keeper.as_ref();
+        let refused = match (request, keeper) {
+            (HostRequest::Save, Some(keeper)) => return Some(keeper.save().map(|()| "OK".to_owned())),
+            (HostRequest::BackgroundSave { schedule }, Some(keeper)) => {
+                return Some(keeper.save_in_background(schedule));
             }
-            HostRequest::RewriteJournal => "ERR rewriting the append-only file comes with the next release",
+            (HostRequest::Shutdown(mode), Some(keeper)) => {
+                // The rest is the server's.
+                return keeper.before_shutdown(mode).err().map(Err);
+            }
+            (HostRequest::Save | HostRequest::BackgroundSave { .. }, None) => NOWHERE,
+            (HostRequest::RewriteJournal, _) => {
+                "ERR rewriting the append-only file comes with the next release"
+            }
             _ => return None,
         };
         Some(Err(refused.to_owned()))
@@ -140,6 +162,11 @@ impl ConfigListener for NodeHost {
             && let Some(journal) = &self.journal
         {
             journal.set_policy(config.text("appendfsync").parse()?);
+        }
+        if let Some(keeper) = &self.keeper
+            && names.iter().any(|name| matches!(*name, "save" | "stop-writes-on-bgsave-error"))
+        {
+            keeper.apply(config);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod host;
 mod journal;
 mod local;
 mod replay;
+mod snapshots;
 mod timers;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use self::host::{NodeFiles, NodeHost};
 use self::journal::JournalThread;
 pub use self::journal::{JournalStatus, NotDurable, Reached};
 pub use self::local::{Answer, Local};
+use self::snapshots::SnapshotKeeper;
 use self::timers::Timers;
 
 /// How a node is opened. The default keeps everything in memory only.
@@ -87,6 +89,7 @@ pub struct Node {
     journal: Option<JournalThread>,
     replayed: Option<ReplayReport>,
     loaded: Option<RdbReport>,
+    keeper: Option<Arc<SnapshotKeeper>>,
 }
 
 impl Node {
@@ -106,8 +109,8 @@ impl Node {
         engine.load_users().map_err(NodeError::new)?;
         let mut loaded = None;
         if let Some(append_only) = &options.append_only {
-            let aof =
-                Aof::open(disk, &append_only.dir, append_only.files.clone()).map_err(NodeError::files)?;
+            let aof = Aof::open(Arc::clone(&disk), &append_only.dir, append_only.files.clone())
+                .map_err(NodeError::files)?;
             let (writer, report) = replay::load(&engine, aof)?;
             let thread = JournalThread::start(writer, append_only.fsync)?;
             engine.attach_journal(Arc::clone(thread.journal()) as _);
@@ -117,7 +120,12 @@ impl Node {
             let path = snapshots.dir.join(&snapshots.file_name);
             loaded = replay::load_snapshot(&engine, &*disk, &path)?;
         }
+        let keeper = options
+            .snapshots
+            .as_ref()
+            .map(|snapshots| Arc::new(SnapshotKeeper::new(&engine, disk, snapshots.dir.clone())));
         let host = Arc::new(NodeHost {
+            keeper: keeper.clone(),
             journal: journal.as_ref().map(|thread| Arc::clone(thread.journal())),
             opened: engine.now(),
             allocator: options.allocator,
@@ -127,7 +135,7 @@ impl Node {
         engine.on_config_change(Arc::clone(&host) as _);
         host.sample_memory(&engine);
         let timers = Timers::start(&engine, host)?;
-        Ok(Self { engine, timers, journal, replayed, loaded })
+        Ok(Self { engine, timers, journal, replayed, loaded, keeper })
     }
 
     /// The engine.
@@ -171,6 +179,9 @@ impl Node {
     /// Stops the timers and brings everything to disk. Commands that run afterwards are not kept.
     pub fn close(&self) -> Result<(), NodeError> {
         self.timers.stop();
+        if let Some(keeper) = &self.keeper {
+            keeper.end_with_the_node();
+        }
         match &self.journal {
             Some(journal) => journal.stop(),
             None => Ok(()),

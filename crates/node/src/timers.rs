@@ -62,6 +62,7 @@ impl Timers {
                         host.sample_memory(&engine);
                         engine.sample_rates();
                         sampled = Some(Instant::now());
+                        host.tick();
                     }
                     let rounds = Rounds::from(&*engine.config());
                     pause = if engine.expire_cycle(rounds.budget) {

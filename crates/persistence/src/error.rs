@@ -66,6 +66,19 @@ impl Error {
         self.sound_up_to
     }
 
+    /// A snapshot that cannot begin, because another one is being written.
+    pub fn busy() -> Self {
+        Self::new(ErrorKind::Failed, "another snapshot is being written: wait for its end")
+    }
+
+    /// A snapshot that was given up, because the disk took nothing for too long.
+    pub fn too_slow() -> Self {
+        Self::new(
+            ErrorKind::Failed,
+            "the disk is too slow for the writes that go on meanwhile: the snapshot was given up",
+        )
+    }
+
     /// Of damage that no cutting off would mend.
     pub(crate) fn located(mut self, offset: u64) -> Self {
         self.offset = Some(offset);

@@ -25,7 +25,8 @@ pub const MAX_KEY_LEN: usize = KEY_LEN_MASK as usize;
 const KEY_LEN_BITS: u32 = 29;
 const KEY_LEN_MASK: u32 = (1 << KEY_LEN_BITS) - 1;
 const HAS_TTL: u32 = 1 << 31;
-const VALUE_LEN_MASK: u32 = HAS_TTL - 1;
+const EPOCH: u32 = 1 << 30;
+const VALUE_LEN_MASK: u32 = EPOCH - 1;
 const HEADER_LEN: usize = size_of::<Header>();
 /// Eight bytes of expiry and four of position in the shard's list of expiring keys.
 const TTL_PART_LEN: usize = 12;
@@ -37,7 +38,7 @@ struct Header {
     access: u32,
     /// Length of the key in the low 29 bits, [`Kind`] in the high 3.
     key_and_kind: u32,
-    /// Length of an inline string, and [`HAS_TTL`].
+    /// Length of an inline string, [`EPOCH`] and [`HAS_TTL`].
     value_and_ttl: u32,
 }
 
@@ -141,12 +142,13 @@ unsafe impl Send for Entry {}
 unsafe impl Sync for Entry {}
 
 impl Entry {
-    /// Makes an entry that holds a string. `key` is at most [`MAX_KEY_LEN`] bytes, `value` below 2 GB; the command
-    /// layer has refused anything longer, and a longer one is cut here rather than trusted.
+    /// Makes an entry that holds a string. `key` is at most [`MAX_KEY_LEN`] bytes, `value` of any length.
     #[must_use]
     pub(crate) fn string(key: &[u8], value: &[u8], expires_at: Option<UnixMillis>, access: u32) -> Self {
+        if value.len() > VALUE_LEN_MASK as usize {
+            return Self::long_string(key, value, expires_at, access);
+        }
         let kind = if is_canonical_integer(value) { Kind::Int } else { Kind::Inline };
-        let value = value.get(..VALUE_LEN_MASK as usize).unwrap_or(value);
         let entry = Self::allocate(key, kind, value.len(), expires_at, access);
         // SAFETY: the block was allocated with `value.len()` bytes of payload, and is not aliased yet.
         unsafe { entry.payload().copy_from_nonoverlapping(value.as_ptr(), value.len()) };
@@ -177,6 +179,20 @@ impl Entry {
     #[inline]
     pub(crate) fn set_tag(&mut self, tag: u16) {
         self.0 = tagged(self.block(), tag);
+    }
+
+    /// The epoch of its shard in which it was made or last written into a snapshot; false until it is set.
+    #[inline]
+    pub(crate) fn epoch(&self) -> bool {
+        self.header().value_and_ttl & EPOCH != 0
+    }
+
+    /// Records the epoch.
+    #[inline]
+    pub(crate) fn set_epoch(&mut self, epoch: bool) {
+        // SAFETY: the header is initialised and `&mut self` is unique.
+        let field = unsafe { &mut (*self.block().as_ptr()).value_and_ttl };
+        *field = if epoch { *field | EPOCH } else { *field & !EPOCH };
     }
 
     /// Makes an entry of a value that was read from a snapshot or a payload.
@@ -230,6 +246,7 @@ impl Entry {
                 grown.set_address(Box::into_raw(Box::new(bytes)) as usize);
                 grown.set_ttl_index(ttl_index);
                 grown.set_tag(self.tag());
+                grown.set_epoch(self.epoch());
                 *self = grown;
                 // SAFETY: made from a `Box<Vec<u8>>` just above.
                 ValueMut::String(unsafe { self.boxed_mut() })
@@ -273,8 +290,23 @@ impl Entry {
         true
     }
 
+    /// A string whose length the header has no room for goes into a block of its own.
+    #[cold]
+    fn long_string(key: &[u8], value: &[u8], expires_at: Option<UnixMillis>, access: u32) -> Self {
+        let mut entry = Self::allocate(key, Kind::Heap, 0, expires_at, access);
+        entry.set_address(Box::into_raw(Box::new(value.to_vec())) as usize);
+        entry
+    }
+
     fn store(&mut self, value: &[u8], kind: Kind) {
-        let value = value.get(..VALUE_LEN_MASK as usize).unwrap_or(value);
+        if value.len() > VALUE_LEN_MASK as usize {
+            let mut long = Self::long_string(self.key(), value, self.expires_at(), self.access());
+            long.set_tag(self.tag());
+            long.set_epoch(self.epoch());
+            long.set_ttl_index(self.ttl_index());
+            *self = long;
+            return;
+        }
         self.drop_boxed();
         let old = self.layout();
         let fixed = HEADER_LEN + self.ttl_part_len() + self.key_len();
@@ -411,7 +443,9 @@ impl Entry {
             ValueRef::String(bytes, _) => {
                 let mut copy = Self::string(key, bytes, None, access);
                 // A text that looks like an integer stays a text.
-                copy.set_kind(self.kind());
+                if bytes.len() <= VALUE_LEN_MASK as usize {
+                    copy.set_kind(self.kind());
+                }
                 copy
             }
             ValueRef::Hash(v) => Self::new(key, Value::Hash(Box::new(v.clone())), None, access),
@@ -531,7 +565,7 @@ impl Entry {
     fn set_value_len(&mut self, len: usize) {
         // SAFETY: the header is initialised and `&mut self` is unique.
         let field = unsafe { &mut (*self.block().as_ptr()).value_and_ttl };
-        *field = (*field & HAS_TTL) | (len as u32 & VALUE_LEN_MASK);
+        *field = (*field & !VALUE_LEN_MASK) | (len as u32 & VALUE_LEN_MASK);
     }
 
     #[inline]

@@ -4,6 +4,7 @@
 //! two threads wait for each other; no lock is held across a system call. Whether an entry has expired is decided in
 //! [`Shard::find_live`] and nowhere else.
 
+mod capture;
 mod db;
 mod dense;
 mod entry;
@@ -19,6 +20,7 @@ use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
+pub(crate) use self::capture::{Records, Room, Step};
 pub(crate) use self::db::Db;
 pub use self::entry::MAX_KEY_LEN;
 pub(crate) use self::entry::{Entry, StringEncoding, Value, ValueMut, ValueRef};

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ahash::RandomState;
 use hashbrown::HashMap;
 
+use super::capture::Capture;
 use super::db::Db;
 use super::entry::{Entry, Value};
 use super::eviction::AccessClock;
@@ -40,7 +41,12 @@ type Watchers = HashMap<(DbIndex, Box<[u8]>), Vec<Arc<AtomicBool>>, RandomState>
 
 /// One of the keyspace's shards.
 pub(crate) struct Shard {
-    dbs: Vec<Db>,
+    pub(super) dbs: Vec<Db>,
+    /// Flips with each snapshot; see the module `capture`.
+    pub(super) epoch: bool,
+    pub(super) capture: Option<Box<Capture>>,
+    /// Changes of keys so far.
+    pub(crate) changes: u64,
     hasher: RandomState,
     account: Account,
     /// What of it the keyspace has been told; see [`Keyspace`](super::Keyspace).
@@ -98,6 +104,9 @@ impl Shard {
     pub(crate) fn new(databases: usize, hasher: RandomState) -> Self {
         Self {
             dbs: (0..databases).map(|_| Db::default()).collect(),
+            epoch: false,
+            capture: None,
+            changes: 0,
             watchers: HashMap::with_hasher(hasher.clone()),
             hasher,
             account: Account { total: 0, by_db: vec![0; databases].into_boxed_slice() },
@@ -179,17 +188,31 @@ impl Shard {
 
     /// The entry in `slot`, for change in place; the account is settled when the borrow ends.
     pub(crate) fn entry_mut(&mut self, db: DbIndex, slot: Slot) -> Option<EntryMut<'_>> {
+        self.before_change(db, slot);
         let entry = self.dbs.get_mut(usize::from(db))?.get_mut(slot)?;
         let before = entry.memory();
         Some(EntryMut { entry, account: &mut self.account, db, before })
     }
 
+    /// To be called before any change of an entry but of its access record.
+    #[inline]
+    fn before_change(&mut self, db: DbIndex, slot: Slot) {
+        if self.capture.is_some() {
+            self.save_before_change(db, slot);
+        }
+    }
+
     /// Adds or replaces an entry. The replaced one comes back, for the caller to drop after the lock.
-    pub(crate) fn put(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) -> Option<Entry> {
+    pub(crate) fn put(&mut self, db: DbIndex, hash: KeyHash, mut entry: Entry) -> Option<Entry> {
+        let slot = self.db(db)?.find(hash, entry.key());
+        if let Some(slot) = slot {
+            self.before_change(db, slot);
+        }
+        entry.set_epoch(self.epoch);
         let Self { dbs, account, hasher, .. } = self;
         let entries = dbs.get_mut(usize::from(db))?;
         let after = footprint(&entry);
-        let old = if let Some(slot) = entries.find(hash, entry.key()) {
+        let old = if let Some(slot) = slot {
             entries.replace(hash, slot, entry)
         } else {
             entries.insert(hash, entry, hash_with(hasher));
@@ -201,6 +224,7 @@ impl Shard {
 
     /// Takes an entry out.
     pub(crate) fn take(&mut self, db: DbIndex, slot: Slot) -> Option<Entry> {
+        self.before_change(db, slot);
         let Self { dbs, account, .. } = self;
         let entry = dbs.get_mut(usize::from(db))?.remove(slot)?;
         account.settle(db, footprint(&entry), 0);
@@ -209,7 +233,8 @@ impl Shard {
 
     /// Adds an entry whose key is not there.
     #[inline]
-    pub(crate) fn insert(&mut self, db: DbIndex, hash: KeyHash, entry: Entry) {
+    pub(crate) fn insert(&mut self, db: DbIndex, hash: KeyHash, mut entry: Entry) {
+        entry.set_epoch(self.epoch);
         let Self { dbs, account, hasher, .. } = self;
         if let Some(entries) = dbs.get_mut(usize::from(db)) {
             account.settle(db, 0, footprint(&entry));
@@ -228,6 +253,7 @@ impl Shard {
         expires_at: Option<UnixMillis>,
         clock: AccessClock,
     ) -> Option<Entry> {
+        self.before_change(db, slot);
         let entries = self.dbs.get_mut(usize::from(db))?;
         let entry = entries.get_mut(slot)?;
         let access = clock.touch(entry.access());
@@ -244,7 +270,8 @@ impl Shard {
             }
             None
         } else {
-            let new = Entry::string(entry.key(), value, expires_at, access);
+            let mut new = Entry::string(entry.key(), value, expires_at, access);
+            new.set_epoch(self.epoch);
             entries.replace(hash_with(&self.hasher)(new.key()), slot, new)
         };
         let after = entries.get(slot).map_or(0, footprint);
@@ -254,6 +281,7 @@ impl Shard {
 
     /// Sets or clears an entry's expiry.
     pub(crate) fn set_expires_at(&mut self, db: DbIndex, slot: Slot, expires_at: Option<UnixMillis>) {
+        self.before_change(db, slot);
         let Some(entries) = self.dbs.get_mut(usize::from(db)) else { return };
         let before = entries.get(slot).map_or(0, footprint);
         entries.set_expires_at(slot, expires_at, hash_with(&self.hasher));
@@ -264,12 +292,14 @@ impl Shard {
     /// Empties a database; what it held comes back, to be dropped after the lock.
     pub(crate) fn clear(&mut self, db: DbIndex) -> Db {
         self.account.clear(db);
-        self.db_mut(db).map(std::mem::take).unwrap_or_default()
+        let cleared = self.db_mut(db).map(std::mem::take).unwrap_or_default();
+        self.keep_flushed(db, cleared)
     }
 
     /// Exchanges two databases.
     pub(crate) fn swap(&mut self, a: DbIndex, b: DbIndex) {
         self.dbs.swap(usize::from(a), usize::from(b));
+        self.swap_captured(a, b);
         self.account.by_db.swap(usize::from(a), usize::from(b));
     }
 
@@ -432,6 +462,8 @@ impl Shard {
         db: DbIndex,
         slot: Slot,
     ) -> Option<Tracked<'_, T>> {
+        T::of_ref(self.entry(db, slot)?)?;
+        self.before_change(db, slot);
         let entry = self.dbs.get_mut(usize::from(db))?.get_mut(slot)?;
         let value = T::of(entry)?;
         let before = value.heap_bytes();

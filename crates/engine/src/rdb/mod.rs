@@ -10,7 +10,6 @@ mod listpack;
 mod lzf;
 mod payload;
 mod read;
-#[allow(dead_code, reason = "the snapshots that write records come next")]
 mod record;
 mod source;
 #[cfg(test)]
@@ -24,6 +23,7 @@ pub use self::kind::{ValueKind, module_name};
 pub(crate) use self::payload::{BadPayload, dump, undump};
 pub(crate) use self::read::Content;
 pub use self::read::{Object, read_object, skip_module_value};
+pub(crate) use self::record::{AccessForm, RecordForm, write_record};
 pub use self::record::{Loaded, opcode};
 pub use self::source::{Source, array, byte, length, string};
 pub use self::write::{Compression, write_length, write_string};

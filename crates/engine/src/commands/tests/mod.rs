@@ -7,6 +7,7 @@ mod dump;
 mod eviction;
 mod generic;
 mod scan;
+mod snapshot;
 mod sort;
 mod strings;
 mod transactions;

@@ -1,0 +1,173 @@
+//! Snapshots: all keys as they are at one moment, written while commands go on.
+//!
+//! [`Engine::begin_snapshot`] makes the cut under all locks, which is brief whatever there is; [`Snapshot::next`] is then
+//! called again and again by whoever writes the file, and holds one lock at a time for a few entries. What is about to change
+//! is written first, into memory that is bounded: a write waits when [`MAX_SAVED_BYTES`] wait for the file, and a file that
+//! takes nothing for [`PATIENCE`] fails the snapshot, not the writes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::keyspace::{DbIndex, Records, Step};
+use crate::rdb::{AccessForm, RecordForm, opcode, write_length};
+
+/// Bytes that are saved before changes and not with the file yet, at most; a single large value may go beyond. Default: 64 MiB.
+pub const MAX_SAVED_BYTES: usize = 64 * 1024 * 1024;
+/// How long a write waits for the file before the snapshot is given up. Default: 1 s.
+const PATIENCE: Duration = Duration::from_secs(1);
+const NAP: Duration = Duration::from_millis(1);
+/// What one step writes and sees under a shard's lock.
+const STEP_BYTES: usize = 64 * 1024;
+const STEP_ENTRIES: usize = 256;
+
+/// How far a snapshot has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// There is more.
+    More,
+    /// All keys have been given out.
+    Done,
+    /// It was given up, because the file took too long; what was given out is not whole.
+    Abandoned,
+}
+
+/// A snapshot that is being written. Dropped before its end, it is given up.
+pub struct Snapshot {
+    engine: Arc<Engine>,
+    shard: usize,
+    last_db: Option<DbIndex>,
+    records: Records,
+    is_done: bool,
+}
+
+impl Engine {
+    /// Makes the cut, and runs `at_cut` in that moment, while nothing can change. `None` while another snapshot is written.
+    /// The caller holds no lock of the keyspace.
+    pub fn begin_snapshot(self: &Arc<Self>, at_cut: impl FnOnce()) -> Option<Snapshot> {
+        if self.is_capturing.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let policy = self.settings.policy();
+        let form = RecordForm {
+            limits: self.settings.encoding_limits(),
+            compression: self.settings.rdb_compression(),
+            now: self.now(),
+            access: match policy.reads_access_records() {
+                false => AccessForm::Left,
+                true if policy.is_lfu() => AccessForm::Counter(self.settings.lfu()),
+                true => AccessForm::Idle,
+            },
+        };
+        let mut locked = self.keyspace.lock_all();
+        for shard in locked.shards() {
+            shard.begin_capture(form, &self.room);
+        }
+        at_cut();
+        drop(locked);
+        let (engine, records) = (Arc::clone(self), Records::default());
+        Some(Snapshot { engine, shard: 0, last_db: None, records, is_done: false })
+    }
+
+    /// Lets a write wait until there is room for what it may have to save first. Called without locks.
+    #[inline]
+    pub(crate) fn await_snapshot(&self) {
+        if self.room.held() > MAX_SAVED_BYTES {
+            self.await_room();
+        }
+    }
+
+    #[cold]
+    fn await_room(&self) {
+        let mut waited = Duration::ZERO;
+        while self.room.held() > MAX_SAVED_BYTES && !self.room.is_abandoned() {
+            if waited >= PATIENCE {
+                self.room.set_abandoned(true);
+                return;
+            }
+            std::thread::sleep(NAP);
+            waited += NAP;
+        }
+    }
+
+    /// Changes of keys since the engine was made.
+    pub fn changes(&self) -> u64 {
+        let shards = 0..self.keyspace.shards();
+        let by_shard = shards.map(|number| self.keyspace.lock_one(number).shard(number).changes);
+        by_shard.sum::<u64>() + self.other_changes.load(Ordering::Relaxed)
+    }
+}
+
+impl Snapshot {
+    /// Appends keys to `out`, as they stand in an RDB file.
+    pub fn next(&mut self, out: &mut Vec<u8>) -> Progress {
+        if self.engine.room.is_abandoned() {
+            return Progress::Abandoned;
+        }
+        if self.engine.room.held() > MAX_SAVED_BYTES / 8 {
+            self.collect_saved();
+        } else {
+            self.step(STEP_BYTES);
+        }
+        self.give_out(out);
+        if self.is_done { Progress::Done } else { Progress::More }
+    }
+
+    /// Takes what has been saved before changes in shards that the walk has not come to.
+    fn collect_saved(&mut self) {
+        for number in self.shard..self.engine.keyspace.shards() {
+            self.engine.keyspace.lock_one(number).shard(number).take_saved(&mut self.records);
+        }
+    }
+
+    fn step(&mut self, bytes: usize) {
+        let Self { engine, shard: number, records, .. } = self;
+        if *number >= engine.keyspace.shards() {
+            self.end();
+            return;
+        }
+        let step =
+            engine.keyspace.lock_one(*number).shard(*number).capture_some(bytes, STEP_ENTRIES, records);
+        if let Step::Done(leftover) = step {
+            *number += 1;
+            if let Some(leftover) = leftover.filter(|_| !engine.room.is_abandoned()) {
+                leftover.write(records);
+            }
+            if *number >= engine.keyspace.shards() {
+                self.end();
+            }
+        }
+    }
+
+    fn give_out(&mut self, out: &mut Vec<u8>) {
+        let last_db = &mut self.last_db;
+        self.records.drain(|db, bytes| {
+            if *last_db != Some(db) {
+                out.push(opcode::SELECT_DB);
+                write_length(u64::from(db), out);
+                *last_db = Some(db);
+            }
+            out.extend_from_slice(bytes);
+        });
+    }
+
+    fn end(&mut self) {
+        if !self.is_done {
+            self.is_done = true;
+            self.engine.room.set_abandoned(false);
+            self.engine.is_capturing.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        // Every entry has to be met, so that the next snapshot finds them all alike; nothing is written any more.
+        while !self.is_done {
+            self.engine.room.set_abandoned(true);
+            self.step(usize::MAX);
+            self.records = Records::default();
+        }
+    }
+}

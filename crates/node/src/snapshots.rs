@@ -1,0 +1,248 @@
+//! Snapshots of a node: SAVE, BGSAVE, the save points, and the one at the end.
+//!
+//! One snapshot at a time, each written under a temporary name and put in place whole. After a failure the old file is still
+//! there; with save points and `stop-writes-on-bgsave-error` writes are then refused until a snapshot succeeds, and one
+//! is tried every [`RETRY`]. Deliberately absent: the journal.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use mtcache_engine::{Config, Engine, Progress, ShutdownMode, SnapshotReport, UnixMillis};
+use mtcache_persistence::disk::Disk;
+use mtcache_persistence::{RdbOptions, save_rdb};
+use parking_lot::Mutex;
+
+/// Milliseconds between two attempts of the save points after a failure. Default: 5 s.
+const RETRY: u64 = 5_000;
+/// What is written at once, at least.
+const WRITE_BYTES: usize = 256 * 1024;
+
+const IN_PROGRESS: &str = "ERR Background save already in progress";
+
+/// The snapshots of a node.
+pub(crate) struct SnapshotKeeper {
+    engine: Weak<Engine>,
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    is_running: bool,
+    is_scheduled: bool,
+    /// Whether it is decided that no snapshot has to be made at the end.
+    is_settled: bool,
+    thread: Option<JoinHandle<()>>,
+    last_save: UnixMillis,
+    last_attempt: UnixMillis,
+    has_failed: bool,
+    last_seconds: Option<u64>,
+    saves: u64,
+    /// The engine's count of changes at the cut of the last good snapshot.
+    changes_saved: u64,
+}
+
+impl SnapshotKeeper {
+    /// Keeps snapshots in `dir`; what is in memory now counts as saved.
+    pub(crate) fn new(engine: &Arc<Engine>, disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
+        let state = State { last_save: engine.now(), changes_saved: engine.changes(), ..State::default() };
+        Self { engine: Arc::downgrade(engine), disk, dir, state: Mutex::new(state) }
+    }
+
+    /// Writes a snapshot, on the caller's thread.
+    pub(crate) fn save(&self) -> Result<(), String> {
+        if !self.begin() {
+            return Err(IN_PROGRESS.to_owned());
+        }
+        self.run().map_err(|error| format!("ERR {error}"))
+    }
+
+    /// Starts a snapshot on a thread of its own. While one is running, `schedule` makes another follow it.
+    pub(crate) fn save_in_background(self: &Arc<Self>, schedule: bool) -> Result<String, String> {
+        if !self.begin() {
+            if !schedule {
+                return Err(IN_PROGRESS.to_owned());
+            }
+            self.state.lock().is_scheduled = true;
+            return Ok("Background saving scheduled".to_owned());
+        }
+        let keeper = Arc::clone(self);
+        let spawned = std::thread::Builder::new().name("mtcache-save".to_owned()).spawn(move || {
+            // The caller may hold locks of the keyspace (EXEC does); the cut waits here until they are released.
+            let _ = keeper.run();
+        });
+        match spawned {
+            Ok(thread) => {
+                self.state.lock().thread = Some(thread);
+                Ok("Background saving started".to_owned())
+            }
+            Err(error) => {
+                self.end(&Err(error.to_string()), 0, Instant::now());
+                Err(format!("ERR cannot start a thread: {error}"))
+            }
+        }
+    }
+
+    /// Looks whether a snapshot is due. To be called a few times a second.
+    pub(crate) fn tick(self: &Arc<Self>) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        let now = engine.now();
+        let (is_scheduled, since, retry_since, has_failed, saved) = {
+            let state = self.state.lock();
+            if state.is_running {
+                return;
+            }
+            let since = |at: UnixMillis| now.0.saturating_sub(at.0);
+            (
+                state.is_scheduled,
+                since(state.last_save),
+                since(state.last_attempt),
+                state.has_failed,
+                state.changes_saved,
+            )
+        };
+        let points = engine.config().save_points();
+        if points.is_empty() && !is_scheduled {
+            return;
+        }
+        let is_due = is_scheduled || {
+            let changes = engine.changes().saturating_sub(saved);
+            let is_reached = points
+                .iter()
+                .any(|point| changes >= point.changes && since > point.seconds.saturating_mul(1000));
+            is_reached && (!has_failed || retry_since > RETRY)
+        };
+        if is_due {
+            self.state.lock().is_scheduled = false;
+            let _ = self.save_in_background(false);
+        }
+    }
+
+    /// Waits for a snapshot that is being written in the background.
+    pub(crate) fn wait(&self) {
+        let thread = self.state.lock().thread.take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that wrote a snapshot had panicked");
+        }
+    }
+
+    /// What `SHUTDOWN` asks for, before the server ends. An error keeps it from ending.
+    pub(crate) fn before_shutdown(&self, mode: ShutdownMode) -> Result<(), String> {
+        let has_points =
+            self.engine.upgrade().is_some_and(|engine| !engine.config().save_points().is_empty());
+        self.state.lock().is_settled = true;
+        if !mode.save.unwrap_or(has_points) {
+            return Ok(());
+        }
+        self.wait();
+        match self.save() {
+            Err(error) if !mode.force => {
+                tracing::error!("not shutting down: {error}");
+                self.state.lock().is_settled = false;
+                Err("ERR Errors trying to SHUTDOWN. Check logs.".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The snapshot at the end of a node, where save points are configured and `SHUTDOWN` has not decided otherwise.
+    pub(crate) fn end_with_the_node(&self) {
+        self.wait();
+        let is_settled = std::mem::replace(&mut self.state.lock().is_settled, true);
+        let has_points =
+            self.engine.upgrade().is_some_and(|engine| !engine.config().save_points().is_empty());
+        if !is_settled && has_points {
+            // What goes wrong has been logged, and the file before it is still there.
+            let _ = self.save();
+        }
+    }
+
+    pub(crate) fn report(&self) -> SnapshotReport {
+        let changes = self.engine.upgrade().map_or(0, |engine| engine.changes());
+        let state = self.state.lock();
+        SnapshotReport {
+            changes: changes.saturating_sub(state.changes_saved),
+            is_running: state.is_running,
+            last_save: Some(state.last_save),
+            last_ok: !state.has_failed,
+            last_seconds: state.last_seconds,
+            saves: state.saves,
+        }
+    }
+
+    /// Takes the one place for a snapshot that is being written.
+    fn begin(&self) -> bool {
+        !std::mem::replace(&mut self.state.lock().is_running, true)
+    }
+
+    fn run(&self) -> Result<(), String> {
+        let started = Instant::now();
+        let Some(engine) = self.engine.upgrade() else { return Err("the engine is gone".to_owned()) };
+        let mut changes = 0;
+        let result = self.write(&engine, &mut changes);
+        match &result {
+            Ok(bytes) => tracing::info!(bytes, "saved a snapshot"),
+            Err(error) => tracing::error!("no snapshot was saved: {error}"),
+        }
+        let result = result.map(drop);
+        self.end(&result, changes, started);
+        self.apply(&engine.config());
+        result
+    }
+
+    fn write(&self, engine: &Arc<Engine>, changes: &mut u64) -> Result<u64, String> {
+        let config = engine.config();
+        let name = config.text("dbfilename").into_owned();
+        let mut options = RdbOptions::new(engine.now(), engine.used_memory() as u64);
+        options.checksum = config.flag("rdbchecksum");
+        let saved = save_rdb(&*self.disk, &self.dir, &name, &options, |writer| {
+            // Counted before the cut: what changes in between is saved, and counted again.
+            *changes = engine.changes();
+            let mut snapshot = engine.begin_snapshot(|| {}).ok_or_else(mtcache_persistence::Error::busy)?;
+            let mut bytes = Vec::with_capacity(2 * WRITE_BYTES);
+            loop {
+                let progress = snapshot.next(&mut bytes);
+                if bytes.len() >= WRITE_BYTES || progress == Progress::Done {
+                    writer.append(&bytes)?;
+                    bytes.clear();
+                    bytes.shrink_to(8 * WRITE_BYTES);
+                }
+                match progress {
+                    Progress::More => {}
+                    Progress::Done => break,
+                    Progress::Abandoned => return Err(mtcache_persistence::Error::too_slow()),
+                }
+            }
+            Ok(())
+        });
+        saved.map_err(|error| error.to_string())
+    }
+
+    fn end(&self, result: &Result<(), String>, changes: u64, started: Instant) {
+        let now = self.engine.upgrade().map_or(UnixMillis(0), |engine| engine.now());
+        let mut state = self.state.lock();
+        state.is_running = false;
+        state.last_attempt = now;
+        state.last_seconds = Some(started.elapsed().as_secs());
+        state.has_failed = result.is_err();
+        if result.is_ok() {
+            state.last_save = now;
+            state.saves += 1;
+            state.changes_saved = changes;
+        }
+    }
+
+    /// Makes writes be refused, or not, as the configuration and the last snapshot demand.
+    pub(crate) fn apply(&self, config: &Config) {
+        let Some(engine) = self.engine.upgrade() else { return };
+        let has_failed = self.state.lock().has_failed;
+        let refuse =
+            has_failed && config.flag("stop-writes-on-bgsave-error") && !config.save_points().is_empty();
+        engine.refuse_writes_for_snapshots(refuse);
+    }
+}
