@@ -54,6 +54,7 @@ const NEVER_KNOWS: &[(&str, &[&str])] = &[
 /// Which crates may name a dependency in their own manifest; nobody else may.
 const ONLY_NAMED_BY: &[(&str, &[&str])] = &[
     ("redis", &["mtcache-link"]),
+    ("quick_cache", &["mtcache-cache"]),
     ("socket2", &["mtcache-link", "mtcache-server"]),
     ("mlua", &["mtcache-engine"]),
     ("sqlx", &["mtcache-demo"]),

@@ -20,6 +20,7 @@ const DOCUMENTS: &[&str] = &[
     "docs/benchmarks.md",
     "docs/keys-and-eviction.md",
     "docs/limits.md",
+    "docs/near-cache.md",
     "fuzz/README.md",
 ];
 

@@ -13,6 +13,7 @@ use mtcache_node::Node;
 use crate::backend::{Backend, EmbeddedBackend, RedisBackend};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
+use crate::near::NearOptions;
 use crate::stats::{Event, Observer};
 
 /// Longest deployment prefix in bytes.
@@ -24,6 +25,7 @@ pub struct CacheBuilder {
     url: String,
     prefix: String,
     link: LinkOptions,
+    near: NearOptions,
     observer: Option<Observer>,
     node: Option<(Arc<Node>, usize)>,
 }
@@ -34,6 +36,7 @@ impl CacheBuilder {
             url: url.into(),
             prefix: String::new(),
             link: LinkOptions::default(),
+            near: NearOptions::default(),
             observer: None,
             node: None,
         }
@@ -90,6 +93,22 @@ impl CacheBuilder {
         self
     }
 
+    /// Most bytes that the near cache holds, for all regions that have it on together. Counted by the values' stored form, since what a
+    /// decoded value takes cannot be asked of it; one entry may have a sixty-fourth, or a quarter MiB if that is more. Default: 64 MiB.
+    #[must_use]
+    pub fn near_max_bytes(mut self, bytes: u64) -> Self {
+        self.near.max_bytes = bytes;
+        self
+    }
+
+    /// How long a change may go unheard, because the connection that tells of it is silent, before the near cache is not used. At
+    /// least 10 ms. Default: 1 s.
+    #[must_use]
+    pub fn near_heartbeat(mut self, bound: Duration) -> Self {
+        self.near.tracking.heartbeat = bound.max(Duration::from_millis(10));
+        self
+    }
+
     /// Is called for each read and load, on the thread where it happens. Default: nobody, and no times are taken.
     #[must_use]
     pub fn observer(mut self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
@@ -124,7 +143,7 @@ impl CacheBuilder {
             }
             Backend::Redis(redis)
         };
-        Ok(Cache::with(backend, self.prefix, self.observer))
+        Ok(Cache::with(backend, self.prefix, self.observer, self.near))
     }
 }
 

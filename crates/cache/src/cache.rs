@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mtcache_link::{Reply, Script};
+use mtcache_link::{Reply, Script, TrackingState};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +19,7 @@ use crate::codec;
 use crate::collections::{HashView, SortedSetView};
 use crate::error::{Error, Result};
 use crate::keys;
+use crate::near::{Near, NearOptions};
 use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::pending;
@@ -70,23 +71,31 @@ impl Cache {
         CacheBuilder::new(url)
     }
 
-    pub(crate) fn with(backend: Backend, prefix: String, observer: Option<Observer>) -> Self {
+    pub(crate) fn with(
+        backend: Backend,
+        prefix: String,
+        observer: Option<Observer>,
+        near: NearOptions,
+    ) -> Self {
         let counters = Arc::new(Counters::default());
         let no_region = Arc::new(RegionState::of_plain_keys(NO_REGION, &prefix, Arc::clone(&counters)));
         Self(Arc::new(Shared {
             backend,
             prefix,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(Near::new(near)),
             observer,
             counters: Mutex::new(HashMap::from([(NO_REGION.to_owned(), counters)])),
             no_region,
         }))
     }
 
-    /// A region of this cache. Regions of one name share their counters.
+    /// A region of this cache. Regions of one name share their counters, and those of one key base what is kept near.
     pub fn region<T>(&self, policy: RegionPolicy) -> Result<Region<T>> {
         let counters = Arc::clone(self.0.counters.lock().entry(policy.name.clone()).or_default());
         let state = RegionState::new(policy, &self.0.prefix, counters)?;
+        if let Some(prefix) = state.key_prefix().filter(|_| state.policy.near) {
+            self.near().hear(&self.0.backend, &prefix)?;
+        }
         Ok(Region::new(self.clone(), Arc::new(state)))
     }
 
@@ -198,6 +207,7 @@ impl Cache {
     /// unknown, the error says so.
     pub async fn increment(&self, key: &str, by: i64) -> Result<i64> {
         let key = self.full_key(key)?;
+        let _stale = self.drops_near([key.as_bytes()]);
         self.backend().await?.increment(key.as_bytes(), by).await
     }
 
@@ -212,7 +222,7 @@ impl Cache {
         self.increment(key, by).await
     }
 
-    /// Runs a script as one atomic step. Its keys get the prefix; it must touch no others.
+    /// Runs a script as one atomic step. Its keys get the prefix; it must touch no others. What is kept near of them is dropped.
     pub async fn script<K: AsRef<str>>(
         &self,
         script: &Script,
@@ -220,6 +230,7 @@ impl Cache {
         args: &[Vec<u8>],
     ) -> Result<Reply> {
         let keys = self.full_keys(keys)?;
+        let _stale = self.drops_near(keys.iter().map(Vec::as_slice));
         self.backend().await?.script(script, &keys, args).await
     }
 
@@ -235,14 +246,15 @@ impl Cache {
 
     /// Deletes everything in the backend's database, not only what has this cache's prefix.
     pub async fn flush_database(&self) -> Result<()> {
-        // Every flight is let go, whether or not the answer is waited for.
-        struct Detaching<'a>(&'a Flights);
+        // Every flight is let go and all that is near dropped, whether or not the answer is waited for.
+        struct Detaching<'a>(&'a Ledger);
         impl Drop for Detaching<'_> {
             fn drop(&mut self) {
-                self.0.detach_prefix("");
+                self.0.near.drop_all();
+                self.0.flights.detach_prefix("");
             }
         }
-        let _detaching = Detaching(self.flights());
+        let _detaching = Detaching(&self.0.ledger);
         self.0.backend.flush_database().await
     }
 
@@ -272,6 +284,16 @@ impl Cache {
             .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
+    }
+
+    /// How it stands with the connection that keeps the near cache honest: idle while no region has it on.
+    pub fn near_state(&self) -> TrackingState {
+        self.near().state()
+    }
+
+    /// How many values the near cache holds, and the bytes that they count for.
+    pub fn near_size(&self) -> (u64, u64) {
+        self.near().size()
     }
 
     /// How many keys, and how many whole regions, wait to be invalidated in the backend.
@@ -306,6 +328,15 @@ impl Cache {
 
     pub(crate) fn flights(&self) -> &Flights {
         &self.0.ledger.flights
+    }
+
+    pub(crate) fn near(&self) -> &Near {
+        &self.0.ledger.near
+    }
+
+    /// When this is dropped, so is what is kept near of these keys.
+    fn drops_near<'a, I: IntoIterator<Item = &'a [u8]> + Clone>(&'a self, keys: I) -> DropsNear<'a, I> {
+        DropsNear { near: self.near(), keys }
     }
 
     pub(crate) fn has_observer(&self) -> bool {
@@ -424,6 +455,7 @@ impl Cache {
 
     pub(crate) async fn expire_full(&self, key: &str, ttl: Duration) -> Result<bool> {
         let ttl = Ttl::new(ttl)?;
+        let _stale = self.drops_near([key.as_bytes()]);
         self.backend().await?.expire(key.as_bytes(), ttl).await
     }
 
@@ -433,6 +465,20 @@ impl Cache {
 
     fn writing<'a, K: Keyed>(&'a self, region: &'a RegionState, keys: &'a [K]) -> Writing<'a, K> {
         Writing::new(&self.0.ledger, region, keys)
+    }
+}
+
+/// A change of keys under way that is not a [`Writing`].
+struct DropsNear<'a, I: IntoIterator<Item = &'a [u8]> + Clone> {
+    near: &'a Near,
+    keys: I,
+}
+
+impl<'a, I: IntoIterator<Item = &'a [u8]> + Clone> Drop for DropsNear<'a, I> {
+    fn drop(&mut self) {
+        for key in self.keys.clone() {
+            self.near.drop_key(key);
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! prefix (`users:` does not match `usersAbc`). The price is that `:` and `%` inside a part are written `%3A` and `%25`.
 //! Deliberately absent: hashing; keys stay readable in redis-cli.
 
+use std::cell::RefCell;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::slot::BOOKKEEPING_PREFIX;
 
@@ -65,6 +67,29 @@ pub(crate) fn join(base: &str, parts: &(impl KeyParts + ?Sized)) -> Result<Strin
     checked(key)
 }
 
+/// As [`join`], in a buffer of the thread: for reads that end before anything has to be kept of the key.
+pub(crate) fn with_joined<R>(
+    base: &str,
+    parts: &(impl KeyParts + ?Sized),
+    read: impl FnOnce(&str) -> R,
+) -> Result<R> {
+    thread_local! {
+        static BUFFER: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    // Taken, not borrowed: the parts are somebody else's code and may read too.
+    let mut key = BUFFER.take();
+    key.clear();
+    key.push_str(base);
+    parts.each_part(&mut |part| {
+        key.push(':');
+        push_escaped(&mut key, part);
+    });
+    check(&key)?;
+    let found = read(&key);
+    BUFFER.set(key);
+    Ok(found)
+}
+
 fn push_escaped(key: &mut String, part: &str) {
     if !part.contains([':', '%']) {
         key.push_str(part);
@@ -81,6 +106,10 @@ fn push_escaped(key: &mut String, part: &str) {
 
 /// Refuses what can be no key: nothing, too much, or a bookkeeping name.
 pub(crate) fn checked(key: String) -> Result<String> {
+    check(&key).map(|()| key)
+}
+
+fn check(key: &str) -> Result<()> {
     if key.is_empty() {
         return Err(bad("a key must not be empty"));
     }
@@ -90,7 +119,7 @@ pub(crate) fn checked(key: String) -> Result<String> {
     if key.starts_with(BOOKKEEPING_PREFIX) {
         return Err(bad(format!("keys that begin with {BOOKKEEPING_PREFIX} are the library's own")));
     }
-    Ok(key)
+    Ok(())
 }
 
 /// Refuses a name that could run into another region's keys.

@@ -13,12 +13,14 @@ mod error;
 pub mod fail_safe;
 mod fill_token;
 mod keys;
+mod near;
 mod newer;
 mod options;
 mod pending;
 mod read;
 mod read_through;
 mod region;
+mod shared;
 mod single_flight;
 pub mod slot;
 mod stats;
@@ -27,7 +29,7 @@ mod timestamp;
 mod ttl;
 mod writing;
 
-pub use mtcache_link::{Reply, Script};
+pub use mtcache_link::{Refusal, Reply, Script, TrackingState};
 
 pub use crate::backend::Order;
 pub use crate::builder::CacheBuilder;

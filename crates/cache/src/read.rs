@@ -2,12 +2,13 @@
 //!
 //! Invariant: a read never claims to be fresher than it can know. Deliberately absent: how any of it is found out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A value with what is known of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Read<T> {
-    /// The value; nobody else holds it.
+    /// The value. Nobody else holds it, unless it is an `Arc` of a shared read.
     pub value: T,
     /// Where it came from.
     pub source: Source,
@@ -26,6 +27,10 @@ impl<T> Read<T> {
     /// The same read of what `f` makes of the value.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Read<U> {
         Read { value: f(self.value), source: self.source, staleness: self.staleness, age: self.age }
+    }
+
+    pub(crate) fn shared(self) -> Read<Arc<T>> {
+        self.map(Arc::new)
     }
 
     /// True if the value is past its TTL.

@@ -2,8 +2,8 @@
 //!
 //! get: replay what waits, backend, codec. `get_or_load`: the same; on a miss the flight: a place among the region's loads, second look
 //! and fill token in one step, loader under its timeout, codec, fill. Invariants: a backend in trouble never keeps a caller from the loader's value; only a
-//! read that found nothing counts as a miss. Deliberately absent: the near cache (before the backend) and stale values (when the loader
-//! fails), whose places are marked by their files' names.
+//! read that found nothing counts as a miss. Deliberately absent: the near cache (`shared.rs`, before the
+//! backend) and stale values (when the loader fails).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::stats::{self, Event};
 use crate::timeouts;
 
 /// What a backend read gave, decoded.
-enum Looked<T> {
+pub(crate) enum Looked<T> {
     Value(Read<T>),
     Nothing,
 }
@@ -75,7 +75,7 @@ impl<T: DeserializeOwned> Region<T> {
     }
 
     /// One look at the backend.
-    async fn look(&self, key: &str, options: ReadOptions) -> Result<Looked<T>> {
+    pub(crate) async fn look(&self, key: &str, options: ReadOptions) -> Result<Looked<T>> {
         let failed = |error: Error| {
             stats::count(&self.state.counters.backend_errors);
             error
@@ -94,7 +94,7 @@ impl<T: DeserializeOwned> Region<T> {
         }
     }
 
-    fn decoded(&self, bytes: &[u8], age: Age) -> Result<Looked<T>> {
+    pub(crate) fn decoded(&self, bytes: &[u8], age: Age) -> Result<Looked<T>> {
         match codec::decode(bytes) {
             Ok(value) => {
                 if codec::is_null(bytes) {
@@ -114,12 +114,12 @@ impl<T: DeserializeOwned> Region<T> {
         }
     }
 
-    fn count_hit(&self, read: &Read<T>, started: Option<Instant>) {
+    pub(crate) fn count_hit<V>(&self, read: &Read<V>, started: Option<Instant>) {
         stats::count(&self.state.counters.hits);
         self.observe_read(read, started);
     }
 
-    fn observe_read(&self, read: &Read<T>, started: Option<Instant>) {
+    fn observe_read<V>(&self, read: &Read<V>, started: Option<Instant>) {
         self.cache.observe(started, |elapsed| Event::Read {
             region: self.name(),
             source: read.source,
@@ -143,10 +143,23 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let started = self.cache.observed_from();
-        match self.look(&key, options).await {
+        let looked = self.look(&key, options).await;
+        match self.found(looked, started)? {
+            Some(read) => Ok(read),
+            None => self.loaded(&key, options, loader, started).await,
+        }
+    }
+
+    /// What a look before a load found; none if the load is to run.
+    pub(crate) fn found<V>(
+        &self,
+        looked: Result<Looked<V>>,
+        started: Option<Instant>,
+    ) -> Result<Option<Read<V>>> {
+        match looked {
             Ok(Looked::Value(read)) => {
                 self.count_hit(&read, started);
-                return Ok(read);
+                return Ok(Some(read));
             }
             Ok(Looked::Nothing) => {}
             // What is there cannot be read by this caller; loading would neither replace it nor say so.
@@ -157,14 +170,31 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
             Err(error) => tracing::debug!(region = self.name(), %error, "backend read failed, loading"),
         }
         stats::count(&self.state.counters.misses);
+        Ok(None)
+    }
+
+    /// Loads and stores.
+    pub(crate) async fn loaded<F, Fut, E>(
+        &self,
+        key: &str,
+        options: ReadOptions,
+        loader: F,
+        started: Option<Instant>,
+    ) -> Result<Read<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = std::result::Result<T, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let (part, landed) = self
             .cache
             .flights()
-            .fly(&key, Demand::now(options), || {
+            .fly(key, Demand::now(options), || {
                 let load = Load {
                     cache: self.cache.clone(),
                     state: Arc::clone(&self.state),
-                    key: CachedKey::new(&key),
+                    key: CachedKey::new(key),
                     options,
                     decodes: |bytes| codec::decode::<T>(bytes).is_ok(),
                 };

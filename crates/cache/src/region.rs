@@ -48,6 +48,8 @@ pub struct RegionPolicy {
     pub codec: Codec,
     /// What stored bytes are to a reader that cannot read them. Default: an error.
     pub undecodable: Undecodable,
+    /// Whether values are kept decoded in this process too, see [`Region::get_shared`]. Default: no.
+    pub near: bool,
     /// Longest run of a loader. Default: 30 s.
     pub load_timeout: Duration,
     /// Loads in this process that run at once; more wait. Default: 256.
@@ -81,6 +83,7 @@ impl RegionPolicy {
             ttl_jitter: 0.0,
             codec: Codec::Json,
             undecodable: Undecodable::Error,
+            near: false,
             load_timeout: LOAD_TIMEOUT,
             max_loads: MAX_LOADS,
             max_waiting_loads: MAX_WAITING_LOADS,
@@ -120,6 +123,13 @@ impl RegionPolicy {
     #[must_use]
     pub fn undecodable(mut self, choice: Undecodable) -> Self {
         self.undecodable = choice;
+        self
+    }
+
+    /// Sets whether values are kept decoded in this process too.
+    #[must_use]
+    pub fn near(mut self, on: bool) -> Self {
+        self.near = on;
         self
     }
 

@@ -77,6 +77,14 @@ macro_rules! counters {
 counters! {
     /// Reads answered from the cache.
     hits,
+    /// Reads answered from this process's memory; also in `hits`.
+    near_hits,
+    /// Values read from the backend that were then kept in this process's memory.
+    near_kept,
+    /// Values that were not, because their keys changed, or may have, while they were on their way.
+    near_overtaken,
+    /// Values that were not, because one entry may not be so large.
+    near_too_large,
     /// Reads that the cache could not answer.
     misses,
     /// Hits that were a cached "the source has none"; also in `hits`.

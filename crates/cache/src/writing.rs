@@ -1,21 +1,28 @@
 //! A write under way, and what becomes of its keys if it does not get through.
 //!
 //! Invariant: when a write ends, however it ends, dropped by its caller included, each of its keys is either known to be written or
-//! waits to be invalidated, and nobody can join a load of it that began before. What was sent before its caller left may still take
+//! waits to be invalidated, nobody can join a load of it that began before, and no older value is kept near. What was sent before its caller left may still take
 //! effect; the invalidation follows on the same connection, or after that one was given up. Deliberately absent: the writes themselves.
 
 use crate::backend::{CachedKey, Entry};
 use crate::error::{Error, ErrorKind};
+use crate::near::Near;
 use crate::pending::Pending;
 use crate::region::RegionState;
 use crate::single_flight::Flights;
 use crate::stats;
 
-/// What a write must leave in order: the invalidations that wait, and the loads under way.
-#[derive(Default)]
+/// What a write must leave in order: the invalidations that wait, the loads under way, and what is kept near.
 pub(crate) struct Ledger {
     pub(crate) pending: Pending,
     pub(crate) flights: Flights,
+    pub(crate) near: Near,
+}
+
+impl Ledger {
+    pub(crate) fn new(near: Near) -> Self {
+        Self { pending: Pending::default(), flights: Flights::default(), near }
+    }
 }
 
 /// What has a key.
@@ -83,6 +90,7 @@ impl<K: Keyed> Drop for Writing<'_, K> {
             stats::add(&counters.invalidations_lost, lost);
         }
         for key in self.keys {
+            self.ledger.near.drop_key(&key.cached_key().key);
             if let Ok(key) = std::str::from_utf8(&key.cached_key().key) {
                 self.ledger.flights.detach(key);
             }
@@ -115,6 +123,7 @@ impl Drop for Clearing<'_> {
             stats::count(&self.region.counters.invalidations_queued);
             self.ledger.pending.push_region(self.prefix);
         }
+        self.ledger.near.drop_prefix(self.prefix);
         self.ledger.flights.detach_prefix(self.prefix);
     }
 }

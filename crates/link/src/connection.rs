@@ -98,6 +98,8 @@ impl State {
 pub(crate) struct Supervised {
     state: watch::Receiver<State>,
     connect_timeout: Duration,
+    /// Number of the connection that is up, or was last.
+    generation: Arc<AtomicU64>,
 }
 
 impl Supervised {
@@ -105,8 +107,22 @@ impl Supervised {
     pub(crate) fn start(url: LinkUrl, options: LinkOptions) -> Self {
         let (sender, state) = watch::channel(State::Connecting);
         let connect_timeout = options.connect_timeout;
-        tokio::spawn(supervise(url, options, sender));
-        Self { state, connect_timeout }
+        let generation = Arc::new(AtomicU64::new(0));
+        tokio::spawn(supervise(url, options, sender, Arc::clone(&generation)));
+        Self { state, connect_timeout, generation }
+    }
+
+    /// Changes before anybody can use a new connection.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Waits for a connection after that of this number; for ever if there is none.
+    pub(crate) async fn next_generation(&self, current: u64) {
+        let mut state = self.state.clone();
+        if state.wait_for(|_| self.generation() != current).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The connection, if there is one now or the attempt under way makes one.
@@ -150,7 +166,12 @@ fn stopped() -> Error {
     )
 }
 
-async fn supervise(url: LinkUrl, options: LinkOptions, state: watch::Sender<State>) {
+async fn supervise(
+    url: LinkUrl,
+    options: LinkOptions,
+    state: watch::Sender<State>,
+    generation: Arc<AtomicU64>,
+) {
     let target = url.to_string();
     let mut failures = 0_u32;
     // The last connection: the server may not have read all that was sent on it.
@@ -167,6 +188,7 @@ async fn supervise(url: LinkUrl, options: LinkOptions, state: watch::Sender<Stat
                 if failures > 0 {
                     tracing::info!(server = %target, attempts = failures + 1, "connected again");
                 }
+                generation.fetch_add(1, Ordering::AcqRel);
                 state.send_replace(State::Up(Arc::clone(&connection)));
                 if watch_over(&connection, driver, &state).await == Ended::NobodyListens {
                     return;
@@ -226,7 +248,7 @@ async fn watch_over(
 }
 
 /// Exponential back-off with jitter over its upper half, so that many clients of one server do not come back together.
-fn pause(failures: u32, options: &LinkOptions) -> Duration {
+pub(crate) fn pause(failures: u32, options: &LinkOptions) -> Duration {
     let doubled = options
         .backoff_min
         .saturating_mul(1_u32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u32::MAX));
@@ -241,8 +263,8 @@ async fn connect(
     abandoned: Option<&Identity>,
 ) -> Result<(Connection, JoinHandle<()>)> {
     let attempt = async {
-        let (mut mux, driver) = match try_protocol(url, options, ProtocolVersion::RESP3).await {
-            Err(e) if speaks_only_resp2(&e) => try_protocol(url, options, ProtocolVersion::RESP2).await,
+        let (mut mux, driver) = match try_protocol(url, options, ProtocolVersion::RESP3, None).await {
+            Err(e) if speaks_only_resp2(&e) => try_protocol(url, options, ProtocolVersion::RESP2, None).await,
             other => other,
         }?;
         let identity = introduce(&mut mux, options).await?;
@@ -268,6 +290,36 @@ async fn connect(
             Delivery::NotSent,
             format!("cannot connect to {target}: nothing usable within {:?}", options.connect_timeout),
         )),
+    }
+}
+
+/// Is called for each message that is no reply, as it is read.
+pub(crate) type PushHandler = Box<dyn Fn(redis::PushInfo) + Send + Sync>;
+
+/// Why there is no side connection.
+pub(crate) enum SideError {
+    /// The server does not speak RESP3; in its own words.
+    NoResp3(String),
+    Failed(Error),
+}
+
+/// A connection beside the one for commands, for messages of the server. Nobody replaces it; the task ends with it.
+pub(crate) async fn open_side(
+    url: &LinkUrl,
+    options: &LinkOptions,
+    pushes: PushHandler,
+) -> std::result::Result<(MultiplexedConnection, JoinHandle<()>), SideError> {
+    let attempt = try_protocol(url, options, ProtocolVersion::RESP3, Some(pushes));
+    match tokio::time::timeout(options.connect_timeout, attempt).await {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(error)) if speaks_only_resp2(&error) => Err(SideError::NoResp3(error.to_string())),
+        Ok(Err(error)) if error.code() == Some("NOPERM") => Err(SideError::Failed(Error::in_flight(error))),
+        Ok(Err(error)) => Err(SideError::Failed(Error::connecting(&url.to_string(), error))),
+        Err(_) => Err(SideError::Failed(Error::new(
+            ErrorKind::Connect,
+            Delivery::NotSent,
+            format!("no second connection to {url} within {:?}", options.connect_timeout),
+        ))),
     }
 }
 
@@ -315,16 +367,17 @@ async fn try_protocol(
     url: &LinkUrl,
     options: &LinkOptions,
     protocol: ProtocolVersion,
+    pushes: Option<PushHandler>,
 ) -> redis::RedisResult<(MultiplexedConnection, JoinHandle<()>)> {
     match url.transport() {
         Transport::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             tune(&stream)?;
-            hand_over(stream, url, options, protocol).await
+            hand_over(stream, url, options, protocol, pushes).await
         }
         Transport::Unix { path } => {
             let stream = UnixStream::connect(path).await?;
-            hand_over(stream, url, options, protocol).await
+            hand_over(stream, url, options, protocol, pushes).await
         }
     }
 }
@@ -345,6 +398,7 @@ async fn hand_over<S>(
     url: &LinkUrl,
     options: &LinkOptions,
     protocol: ProtocolVersion,
+    pushes: Option<PushHandler>,
 ) -> redis::RedisResult<(MultiplexedConnection, JoinHandle<()>)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -359,9 +413,15 @@ where
     if let Some(password) = url.password() {
         login = login.set_password(password);
     }
-    let config = AsyncConnectionConfig::new()
+    let mut config = AsyncConnectionConfig::new()
         .set_response_timeout(Some(options.response_timeout))
         .set_pipeline_buffer_size(SEND_QUEUE);
+    if let Some(pushes) = pushes {
+        config = config.set_push_sender(move |push| {
+            pushes(push);
+            Ok::<(), std::convert::Infallible>(())
+        });
+    }
     let (mux, driver) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
     let driver = tokio::spawn(driver);
     Ok((mux, driver))

@@ -15,6 +15,7 @@ mod options;
 mod reply;
 pub mod retry;
 mod script;
+mod tracking;
 mod url;
 
 pub use crate::command::Command;
@@ -23,4 +24,5 @@ pub use crate::link::Link;
 pub use crate::options::LinkOptions;
 pub use crate::reply::Reply;
 pub use crate::script::Script;
+pub use crate::tracking::{Listener, Refusal, TrackOptions, Tracker, TrackingState};
 pub use crate::url::{LinkUrl, Transport};

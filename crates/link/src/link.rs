@@ -41,6 +41,7 @@ struct Inner {
     in_flight: AtomicUsize,
     max_in_flight: usize,
     max_retries: u32,
+    options: LinkOptions,
 }
 
 impl Link {
@@ -53,11 +54,26 @@ impl Link {
         let (max_in_flight, max_retries) = (options.max_in_flight, options.max_retries);
         Ok(Self(Arc::new(Inner {
             url: url.clone(),
-            supervised: Supervised::start(url.clone(), options),
+            supervised: Supervised::start(url.clone(), options.clone()),
             in_flight: AtomicUsize::new(0),
             max_in_flight,
             max_retries,
+            options,
         })))
+    }
+
+    pub(crate) fn options(&self) -> &LinkOptions {
+        &self.0.options
+    }
+
+    /// The number of the present connection, or of the last.
+    pub(crate) fn generation(&self) -> u64 {
+        self.0.supervised.generation()
+    }
+
+    /// Waits for a connection after that of this number.
+    pub(crate) async fn next_generation(&self, current: u64) {
+        self.0.supervised.next_generation(current).await;
     }
 
     /// The server's URL; its text form has no password.

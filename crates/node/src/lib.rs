@@ -6,6 +6,7 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod changes;
 mod clock;
 mod error;
 mod host;
@@ -23,6 +24,7 @@ use mtcache_engine::{Engine, EngineOptions, Session};
 use mtcache_persistence::disk::{Disk, RealDisk};
 use mtcache_persistence::{Aof, AofOptions, AppendFsync, RdbReport, ReplayReport};
 
+pub use self::changes::{ChangeListener, Changes};
 pub use self::clock::SystemClock;
 pub use self::error::NodeError;
 pub use self::host::{AllocatorFigures, AllocatorProbe};

@@ -38,6 +38,10 @@ impl EmbeddedBackend {
         Ok(Self { local })
     }
 
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        self.local.node()
+    }
+
     #[allow(clippy::unused_self, reason = "beside the other backend's")]
     pub(crate) fn describe(&self) -> String {
         "embedded://".to_owned()

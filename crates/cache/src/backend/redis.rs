@@ -19,6 +19,10 @@ impl RedisBackend {
         Self { link }
     }
 
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.link.is_connected()
     }

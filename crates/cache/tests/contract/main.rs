@@ -14,6 +14,8 @@ mod in_process;
 mod keys;
 mod limits;
 mod loads;
+mod near;
+mod near_faults;
 mod proxy;
 mod recovery;
 mod regions;

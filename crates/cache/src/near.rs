@@ -1,0 +1,173 @@
+//! The near cache: decoded values in this process, shared as `Arc`s, and dropped when their keys change anywhere.
+//!
+//! Invariants: a value is kept only if nothing was heard of its key, and nothing of all keys, since its read was sent; it is served only
+//! while whoever tells of changes can be relied on, and never past what was left of its life when it was read. A set or an
+//! invalidation by this process drops it before it returns. Deliberately absent: values of loads and sets: the message about
+//! their own storing would drop them, so the next read brings them in.
+
+mod store;
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use mtcache_link::{TrackOptions, Tracker, TrackingState};
+use mtcache_node::Changes;
+use tokio::runtime::Handle;
+
+use self::store::Store;
+pub(crate) use self::store::{Kept, Ticket};
+use crate::backend::Backend;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Default of [`CacheBuilder::near_max_bytes`](crate::CacheBuilder::near_max_bytes).
+pub(crate) const NEAR_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How a near cache is made.
+#[derive(Clone, Debug)]
+pub(crate) struct NearOptions {
+    pub(crate) max_bytes: u64,
+    pub(crate) tracking: TrackOptions,
+}
+
+impl Default for NearOptions {
+    fn default() -> Self {
+        Self { max_bytes: NEAR_MAX_BYTES, tracking: TrackOptions::default() }
+    }
+}
+
+pub(crate) struct Near {
+    options: NearOptions,
+    runtime: Handle,
+    /// There once a region has asked.
+    on: OnceLock<On>,
+}
+
+struct On {
+    store: Arc<Store>,
+    told_by: ToldBy,
+}
+
+/// Who tells of changes.
+enum ToldBy {
+    Server(Tracker),
+    Engine(Box<Changes>),
+}
+
+impl Near {
+    /// Must be called inside a tokio runtime.
+    pub(crate) fn new(options: NearOptions) -> Self {
+        Self { options, runtime: Handle::current(), on: OnceLock::new() }
+    }
+
+    /// Has changes of keys with this prefix heard, so that values of such keys can be kept.
+    pub(crate) fn hear(&self, backend: &Backend, prefix: &str) -> Result<()> {
+        let on = self.on.get_or_init(|| {
+            let store = Arc::new(Store::new(self.options.max_bytes));
+            let told_by = match backend {
+                Backend::Redis(backend) => {
+                    let _runtime = self.runtime.enter();
+                    let tracking = self.options.tracking.clone();
+                    ToldBy::Server(Tracker::start(backend.link(), tracking, Arc::<Store>::clone(&store)))
+                }
+                Backend::Embedded(backend) => ToldBy::Engine(Box::new(Changes::of(
+                    Arc::clone(backend.node()),
+                    Arc::<Store>::clone(&store),
+                ))),
+            };
+            On { store, told_by }
+        });
+        match &on.told_by {
+            ToldBy::Server(tracker) => tracker.add_prefix(prefix),
+            ToldBy::Engine(changes) => changes.add_prefix(prefix.as_bytes()).map_err(|refusal| {
+                Error::new(ErrorKind::Config, format!("the engine does not tell of {prefix}: {refusal}"))
+            })?,
+        }
+        Ok(())
+    }
+
+    /// What is kept of a key, if it can be relied on now.
+    pub(crate) fn get(&self, key: &str, now: Instant) -> Option<Kept> {
+        let on = self.on.get()?;
+        if !on.can_be_relied_on(now) {
+            return None;
+        }
+        on.store.get(key.as_bytes(), now)
+    }
+
+    /// To be called before a read is sent whose value is to be kept; none if values cannot be kept now.
+    pub(crate) fn begin(&self, key: &str) -> Option<Ticket> {
+        let on = self.on.get()?;
+        on.can_be_relied_on(Instant::now()).then(|| on.store.begin(key.as_bytes()))
+    }
+
+    /// Keeps a value, unless something was heard since its ticket was taken.
+    pub(crate) fn keep(&self, ticket: Ticket, key: &str, kept: Kept) -> Keeping {
+        self.on.get().map_or(Keeping::Overtaken, |on| on.store.keep(ticket, key.as_bytes(), kept))
+    }
+
+    pub(crate) fn drop_key(&self, key: &[u8]) {
+        if let Some(on) = self.on.get() {
+            on.store.drop_key(key);
+        }
+    }
+
+    pub(crate) fn drop_prefix(&self, prefix: &str) {
+        if let Some(on) = self.on.get() {
+            on.store.drop_prefix(prefix.as_bytes());
+        }
+    }
+
+    pub(crate) fn drop_all(&self) {
+        if let Some(on) = self.on.get() {
+            on.store.drop_all();
+        }
+    }
+
+    pub(crate) fn state(&self) -> TrackingState {
+        match self.on.get().map(|on| &on.told_by) {
+            None => TrackingState::Idle,
+            Some(ToldBy::Server(tracker)) => tracker.state(),
+            Some(ToldBy::Engine(_)) => TrackingState::On,
+        }
+    }
+
+    /// Entries and their bytes, as they are counted.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        self.on.get().map_or((0, 0), |on| on.store.size())
+    }
+}
+
+impl On {
+    fn can_be_relied_on(&self, now: Instant) -> bool {
+        match &self.told_by {
+            ToldBy::Server(tracker) => tracker.is_coherent(now),
+            ToldBy::Engine(_) => true,
+        }
+    }
+}
+
+/// What became of a value that was to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    Kept,
+    /// Its key changed, or may have, while it was on its way.
+    Overtaken,
+    TooLarge,
+}
+
+/// The bytes that a value of this type counts for, by its stored form: what it takes in memory cannot be asked of it.
+pub(crate) fn weight<T: Any>(key: &str, stored: &[u8]) -> u64 {
+    const PER_ENTRY: usize = 160;
+    (PER_ENTRY + key.len() + size_of::<T>() + 2 * stored.len()) as u64
+}
+
+/// How long a value is kept at the most. A millisecond less than was left: the backend counts whole ones of a clock it has read before.
+pub(crate) fn life(left: crate::ttl::TimeLeft, region: Duration) -> Option<Duration> {
+    match left {
+        crate::ttl::TimeLeft::For(left) => Some(left.saturating_sub(Duration::from_millis(1)).min(region)),
+        crate::ttl::TimeLeft::Forever => Some(region),
+        // It was not there a moment before: what it has left is not known.
+        crate::ttl::TimeLeft::Absent => None,
+    }
+}

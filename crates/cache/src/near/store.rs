@@ -1,0 +1,252 @@
+//! What is kept, bounded by bytes; the one place that names the cache underneath.
+//!
+//! Invariants: `keep` and `drop_key` of one key exclude each other, so that a value whose key was dropped after its ticket was taken is
+//! never there, not for a moment; after `drop_all` no entry of before is served. Deliberately absent: whether anybody tells of
+//! changes. `quick_cache` rather than `moka`: a get took 250 ns of CPU time against 950 ns (10,000 keys in random order, one
+//! thread, one run), both admit by recent use against a scan; what moka has beyond it, expiry by entry and listeners, is
+//! simpler here, where an entry has to be looked at for its epoch in any case.
+
+use std::any::Any;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use mtcache_link::Listener;
+use mtcache_node::ChangeListener;
+use parking_lot::Mutex;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+use super::Keeping;
+use crate::read::Age;
+
+/// Keys share so many locks, and so many counts of what was heard: a fill is dropped too when a neighbour's key changes.
+const STRIPES: usize = 1024;
+/// Parts of the store; fewer when it is small.
+const MAX_SHARDS: u64 = 16;
+/// A part has at least so many bytes.
+const MIN_SHARD_BYTES: u64 = 1024 * 1024;
+/// The part of a shard's bytes that one entry may have.
+const ENTRY_SHARE: u64 = 4;
+/// What an entry is expected to count for, to size the tables.
+const EXPECTED_BYTES: u64 = 1024;
+
+/// A value that is kept.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    pub(crate) value: Arc<dyn Any + Send + Sync>,
+    /// Its age at `read`, which is before its read was sent.
+    pub(crate) age: Age,
+    pub(crate) read: Instant,
+    pub(crate) expires: Instant,
+    pub(crate) weight: u64,
+    /// It stands for "the source has none".
+    pub(crate) is_none: bool,
+}
+
+/// What had been heard when a read was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    epoch: u64,
+    heard: u64,
+}
+
+pub(crate) struct Store {
+    /// Grows when any key may have changed.
+    epoch: AtomicU64,
+    /// Each grows when one of its keys has changed.
+    heard: Box<[Mutex<u64>]>,
+    hasher: RandomState,
+    entries: Cache<Box<[u8]>, (u64, Kept), ByWeight>,
+    max_entry: u64,
+}
+
+#[derive(Clone)]
+struct ByWeight;
+
+impl Weighter<Box<[u8]>, (u64, Kept)> for ByWeight {
+    fn weight(&self, _: &Box<[u8]>, (_, kept): &(u64, Kept)) -> u64 {
+        kept.weight
+    }
+}
+
+impl Store {
+    pub(crate) fn new(max_bytes: u64) -> Self {
+        let shards = (max_bytes / MIN_SHARD_BYTES).clamp(1, MAX_SHARDS);
+        let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
+        let expected = usize::try_from(max_bytes / EXPECTED_BYTES).unwrap_or(usize::MAX).max(16);
+        let options = OptionsBuilder::new()
+            .shards(shards as usize)
+            .estimated_items_capacity(expected)
+            .weight_capacity(max_bytes)
+            .build()
+            .unwrap_or_else(|_| unreachable!("all that has to be given is given"));
+        let entries = Cache::with_options(
+            options,
+            ByWeight,
+            DefaultHashBuilder::default(),
+            DefaultLifecycle::default(),
+        );
+        Self {
+            epoch: AtomicU64::new(0),
+            heard: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
+            hasher: RandomState::new(),
+            max_entry: max_bytes / shards / ENTRY_SHARE,
+            entries,
+        }
+    }
+
+    pub(crate) fn get(&self, key: &[u8], now: Instant) -> Option<Kept> {
+        let (epoch, kept) = self.entries.get(key)?;
+        if epoch == self.epoch.load(Ordering::Acquire) && now < kept.expires {
+            return Some(kept);
+        }
+        self.entries.remove_if(key, |(other, kept)| *other == epoch && now >= kept.expires);
+        None
+    }
+
+    pub(crate) fn begin(&self, key: &[u8]) -> Ticket {
+        let heard = self.stripe(key).lock();
+        Ticket { epoch: self.epoch.load(Ordering::Acquire), heard: *heard }
+    }
+
+    pub(crate) fn keep(&self, ticket: Ticket, key: &[u8], kept: Kept) -> Keeping {
+        if kept.weight > self.max_entry {
+            return Keeping::TooLarge;
+        }
+        let heard = self.stripe(key).lock();
+        if *heard != ticket.heard || self.epoch.load(Ordering::Acquire) != ticket.epoch {
+            return Keeping::Overtaken;
+        }
+        // Should the epoch grow now, nobody is served the entry, because it is of the epoch before.
+        self.entries.insert(key.into(), (ticket.epoch, kept));
+        Keeping::Kept
+    }
+
+    pub(crate) fn drop_key(&self, key: &[u8]) {
+        let dropped = {
+            let mut heard = self.stripe(key).lock();
+            *heard += 1;
+            self.entries.remove(key)
+        };
+        // Its value may be the last of its kind and take long to take apart: not under the lock.
+        drop(dropped);
+    }
+
+    pub(crate) fn drop_prefix(&self, prefix: &[u8]) {
+        for heard in &self.heard {
+            *heard.lock() += 1;
+        }
+        self.entries.retain(|key, _| !key.starts_with(prefix));
+    }
+
+    pub(crate) fn drop_all(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.entries.clear();
+    }
+
+    pub(crate) fn size(&self) -> (u64, u64) {
+        (self.entries.len() as u64, self.entries.weight())
+    }
+
+    fn stripe(&self, key: &[u8]) -> &Mutex<u64> {
+        &self.heard[self.hasher.hash_one(key) as usize % STRIPES]
+    }
+}
+
+impl Listener for Store {
+    fn changed(&self, key: &[u8]) {
+        self.drop_key(key);
+    }
+
+    fn all_changed(&self) {
+        self.drop_all();
+    }
+}
+
+impl ChangeListener for Store {
+    fn changed(&self, key: &[u8]) {
+        self.drop_key(key);
+    }
+
+    fn all_changed(&self) {
+        self.drop_all();
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("size", &self.size()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn kept(value: u64, weight: u64) -> Kept {
+        let read = Instant::now();
+        let expires = read + Duration::from_hours(1);
+        Kept { value: Arc::new(value), age: Age::Unknown, read, expires, weight, is_none: false }
+    }
+
+    fn get(store: &Store, key: &str) -> Option<u64> {
+        let kept = store.get(key.as_bytes(), Instant::now())?;
+        kept.value.downcast_ref().copied()
+    }
+
+    #[test]
+    fn a_value_that_was_overtaken_is_not_kept() {
+        let store = Store::new(MIB);
+        let drops: [&dyn Fn(); 3] =
+            [&|| store.drop_key(b"r:k"), &|| store.drop_prefix(b"r:"), &|| store.drop_all()];
+        for drop in drops {
+            let ticket = store.begin(b"r:k");
+            drop();
+            assert_eq!(store.keep(ticket, b"r:k", kept(1, 100)), Keeping::Overtaken);
+            assert_eq!(get(&store, "r:k"), None);
+            let ticket = store.begin(b"r:k");
+            assert_eq!(store.keep(ticket, b"r:k", kept(2, 100)), Keeping::Kept);
+            assert_eq!(get(&store, "r:k"), Some(2));
+            drop();
+            assert_eq!(get(&store, "r:k"), None);
+        }
+    }
+
+    #[test]
+    fn another_prefix_is_left_alone() {
+        let store = Store::new(MIB);
+        store.keep(store.begin(b"a:k"), b"a:k", kept(1, 100));
+        store.keep(store.begin(b"b:k"), b"b:k", kept(2, 100));
+        store.drop_prefix(b"a:");
+        assert_eq!((get(&store, "a:k"), get(&store, "b:k")), (None, Some(2)));
+    }
+
+    #[test]
+    fn the_bytes_are_bounded_and_what_is_too_large_is_not_kept() {
+        let store = Store::new(MIB);
+        for n in 0..10_000_u64 {
+            let key = n.to_string();
+            store.keep(store.begin(key.as_bytes()), key.as_bytes(), kept(n, 1000));
+        }
+        let (entries, bytes) = store.size();
+        assert!(bytes <= MIB && entries > 500, "{entries} entries, {bytes} bytes");
+        assert_eq!(store.keep(store.begin(b"k"), b"k", kept(1, MIB / 2)), Keeping::TooLarge);
+    }
+
+    #[test]
+    fn an_expired_value_is_not_served() {
+        let store = Store::new(MIB);
+        let mut short = kept(1, 100);
+        short.expires = short.read;
+        store.keep(store.begin(b"k"), b"k", short);
+        assert_eq!(get(&store, "k"), None);
+        assert_eq!(store.size().0, 0);
+    }
+}

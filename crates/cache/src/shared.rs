@@ -1,0 +1,163 @@
+//! Reads that share their value: through the near cache, where the region has it on.
+//!
+//! The steps: near, then as `read_through.rs` has them. Invariant: a value is kept near only with what the backend said is left of its
+//! life, under a ticket taken before its read was sent. Deliberately absent: when such a value is dropped (`near.rs`).
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec;
+use crate::error::{Error, Result};
+use crate::keys::{self, KeyParts};
+use crate::near::{self, Keeping, Kept, Ticket};
+use crate::read::{Read, ReadOptions, Source, Staleness};
+use crate::read_through::Looked;
+use crate::region::Region;
+use crate::stats::{self, Event};
+
+impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
+    /// Reads an entry whose value is shared with other readers. Where the policy has `near` on, a value that was read before is answered
+    /// from this process's memory, undecoded and uncopied, until its key changes anywhere or its life ends.
+    ///
+    /// A change made by this process is seen by the next read; one made elsewhere once the backend's message about it has come, at the
+    /// latest after [`near_heartbeat`](crate::CacheBuilder::near_heartbeat). Where the backend sends no such messages this reads
+    /// the backend, as [`get`](Self::get) always does; [`Cache::near_state`](crate::Cache::near_state) tells.
+    pub async fn get_shared(&self, id: impl KeyParts) -> Result<Option<Read<Arc<T>>>> {
+        self.get_shared_with(id, ReadOptions::new()).await
+    }
+
+    /// As [`get_shared`](Self::get_shared), with demands.
+    pub async fn get_shared_with(
+        &self,
+        id: impl KeyParts,
+        options: ReadOptions,
+    ) -> Result<Option<Read<Arc<T>>>> {
+        let started = self.cache.observed_from();
+        if let Some(read) = self.near_look(&id, options)? {
+            self.count_near_hit(&read, started);
+            return Ok(Some(read));
+        }
+        let key = self.key(id)?;
+        match self.look_and_keep(&key, options).await? {
+            Looked::Value(read) => {
+                self.count_hit(&read, started);
+                Ok(Some(read))
+            }
+            Looked::Nothing => {
+                stats::count(&self.state.counters.misses);
+                self.cache.observe(started, |elapsed| Event::Miss { region: self.name(), elapsed });
+                Ok(None)
+            }
+        }
+    }
+
+    fn near_look(&self, id: &impl KeyParts, options: ReadOptions) -> Result<Option<Read<Arc<T>>>> {
+        if !self.state.policy.near {
+            return Ok(None);
+        }
+        let now = Instant::now();
+        let kept = keys::with_joined(&self.state.base, id, |key| self.cache.near().get(key, now))?;
+        let Some(kept) = kept else { return Ok(None) };
+        let age = kept.age.grown_by(now.saturating_duration_since(kept.read));
+        if !options.accepts(age) {
+            return Ok(None);
+        }
+        // A value of another type was kept by somebody who reads the same keys as that.
+        let Ok(value) = kept.value.downcast::<T>() else { return Ok(None) };
+        if kept.is_none {
+            stats::count(&self.state.counters.none_hits);
+        }
+        Ok(Some(Read { value, source: Source::Near, staleness: Staleness::Fresh, age }))
+    }
+
+    fn count_near_hit(&self, read: &Read<Arc<T>>, started: Option<Instant>) {
+        stats::count(&self.state.counters.near_hits);
+        self.count_hit(read, started);
+    }
+
+    /// One look at the backend; keeps near what it finds.
+    async fn look_and_keep(&self, key: &str, options: ReadOptions) -> Result<Looked<Arc<T>>> {
+        let ticket = if self.state.policy.near { self.cache.near().begin(key) } else { None };
+        let Some(ticket) = ticket else {
+            return Ok(match self.look(key, options).await? {
+                Looked::Value(read) => Looked::Value(read.shared()),
+                Looked::Nothing => Looked::Nothing,
+            });
+        };
+        let failed = |error: Error| {
+            stats::count(&self.state.counters.backend_errors);
+            error
+        };
+        let backend = self.cache.backend().await.map_err(failed)?;
+        let sent = Instant::now();
+        let (value, left) = backend.get_with_time_left(key.as_bytes()).await.map_err(failed)?;
+        let Some(bytes) = value else { return Ok(Looked::Nothing) };
+        let age = self.state.age(&bytes, left);
+        if !options.accepts(age) {
+            return Ok(Looked::Nothing);
+        }
+        let read = match self.decoded(&bytes, age)? {
+            Looked::Value(read) => read.shared(),
+            Looked::Nothing => return Ok(Looked::Nothing),
+        };
+        if let Some(expires) = near::life(left, self.state.policy.ttl).and_then(|life| sent.checked_add(life))
+        {
+            let value: Arc<T> = Arc::clone(&read.value);
+            let weight = near::weight::<T>(key, &bytes);
+            let is_none = codec::is_null(&bytes);
+            self.keep(ticket, key, Kept { value, age, read: sent, expires, weight, is_none });
+        }
+        Ok(Looked::Value(read))
+    }
+
+    fn keep(&self, ticket: Ticket, key: &str, kept: Kept) {
+        let counters = &self.state.counters;
+        stats::count(match self.cache.near().keep(ticket, key, kept) {
+            Keeping::Kept => &counters.near_kept,
+            Keeping::Overtaken => &counters.near_overtaken,
+            Keeping::TooLarge => &counters.near_too_large,
+        });
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
+    /// Reads an entry as [`get_shared`](Self::get_shared) does, or loads and stores it as [`get_or_load`](Self::get_or_load) does. What
+    /// was loaded is near from the next read on.
+    pub async fn get_or_load_shared<F, Fut, E>(&self, id: impl KeyParts, loader: F) -> Result<Read<Arc<T>>>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = std::result::Result<T, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.get_or_load_shared_with(id, ReadOptions::new(), loader).await
+    }
+
+    /// As [`get_or_load_shared`](Self::get_or_load_shared), with demands.
+    pub async fn get_or_load_shared_with<F, Fut, E>(
+        &self,
+        id: impl KeyParts,
+        options: ReadOptions,
+        loader: F,
+    ) -> Result<Read<Arc<T>>>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = std::result::Result<T, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let started = self.cache.observed_from();
+        if let Some(read) = self.near_look(&id, options)? {
+            self.count_near_hit(&read, started);
+            return Ok(read);
+        }
+        let key = self.key(id)?;
+        let looked = self.look_and_keep(&key, options).await;
+        match self.found(looked, started)? {
+            Some(read) => Ok(read),
+            None => self.loaded(&key, options, loader, started).await.map(Read::shared),
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! Invalidations: a side connection on which the server tells which keys have changed, and proof that it still does.
+//!
+//! One mode only: RESP3, `CLIENT TRACKING ON BCAST` on prefixes, without `NOLOOP`. Invariants: a listener is told that everything has
+//! changed after tracking was switched on and before the tracker calls itself coherent; the tracker is coherent at a moment only if
+//! everything that changed longer ago than the heartbeat has been told, whatever became of the connection in silence; and only while
+//! the link's own connection is the one for which tracking was switched on, since the next one may lead to another server.
+//! Deliberately absent: what is kept of keys. Nothing is queued: the listener is called as messages are read.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::command::Command;
+use crate::connection::{self, PushHandler, SideError};
+use crate::error::{Error, ErrorKind};
+use crate::link::Link;
+
+/// Default of [`TrackOptions::heartbeat`].
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Signs of life asked for in one heartbeat: a few may be late before the tracker is no longer coherent.
+const BEATS: u32 = 5;
+/// Pause before a server that refused to track is asked again; a new connection or prefix ends it.
+const REFUSED_RETRY: Duration = Duration::from_mins(1);
+/// What the keys begin with by whose change the tracker sees that it is told.
+const PROBE_PREFIX: &str = "mtcache:probe:";
+/// How long such a key lives.
+const PROBE_TTL_MS: i64 = 10_000;
+
+/// Who is told. Called on the connection's task: must be quick, and must not wait.
+pub trait Listener: Send + Sync + 'static {
+    /// This key has changed, expired or gone.
+    fn changed(&self, key: &[u8]);
+
+    /// Any key may have changed.
+    fn all_changed(&self);
+}
+
+/// How tracking is done.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TrackOptions {
+    /// How long a change may go untold before the tracker is no longer coherent. Default: 1 s.
+    pub heartbeat: Duration,
+}
+
+impl Default for TrackOptions {
+    fn default() -> Self {
+        Self { heartbeat: HEARTBEAT }
+    }
+}
+
+/// How it stands with a tracker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TrackingState {
+    /// Nobody has asked for a prefix.
+    Idle,
+    /// It is being switched on, or the server is out of reach.
+    Waiting,
+    /// It is on, and a change that was made to see it has been told.
+    On,
+    /// It is not to be had; it is tried again once a minute.
+    Refused(Refusal),
+}
+
+/// Why tracking is not to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The server does not speak RESP3.
+    NoResp3,
+    /// Our user may not use HELLO or CLIENT TRACKING, or may not write the probing keys.
+    NotPermitted,
+    /// The server does not know CLIENT TRACKING with these words.
+    NotSupported,
+    /// The server agreed, but was silent about a change: something in between keeps its messages.
+    NotTold,
+}
+
+/// Hears of changed keys on one server. Stops when it is dropped.
+pub struct Tracker {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    link: Link,
+    listener: Arc<dyn Listener>,
+    options: TrackOptions,
+    wanted: Mutex<Wanted>,
+    /// There are new prefixes.
+    more: Notify,
+    /// Moments are counted in nanoseconds from here.
+    anchor: Instant,
+    /// Coherent until then, if the link's connection is still the one of that number; zero is never.
+    coherent_until: AtomicU64,
+    armed_for: AtomicU64,
+    state: watch::Sender<TrackingState>,
+}
+
+#[derive(Default)]
+struct Wanted {
+    prefixes: BTreeSet<String>,
+    version: u64,
+}
+
+impl Tracker {
+    /// Starts a tracker beside a link; it connects once there is a prefix. Must be called inside a tokio runtime.
+    pub fn start(link: &Link, options: TrackOptions, listener: Arc<dyn Listener>) -> Self {
+        let shared = Arc::new(Shared {
+            link: link.clone(),
+            listener,
+            options,
+            wanted: Mutex::default(),
+            more: Notify::new(),
+            anchor: Instant::now(),
+            coherent_until: AtomicU64::new(0),
+            armed_for: AtomicU64::new(0),
+            state: watch::Sender::new(TrackingState::Idle),
+        });
+        let task = tokio::spawn(Arc::clone(&shared).run());
+        Self { shared, task }
+    }
+
+    /// Has the listener told of keys with this prefix too. Until that is so the tracker is not coherent. Prefixes must not begin with
+    /// one another.
+    pub fn add_prefix(&self, prefix: &str) {
+        let mut wanted = self.shared.wanted.lock();
+        if wanted.prefixes.insert(prefix.to_owned()) {
+            wanted.version += 1;
+            self.shared.coherent_until.store(0, Ordering::Release);
+            self.shared.state.send_if_modified(|state| {
+                *state == TrackingState::Idle && {
+                    *state = TrackingState::Waiting;
+                    true
+                }
+            });
+            self.shared.more.notify_one();
+        }
+    }
+
+    /// Whether everything has been told that changed longer before `now` than the heartbeat.
+    pub fn is_coherent(&self, now: Instant) -> bool {
+        self.shared.since_anchor(now) < self.shared.coherent_until.load(Ordering::Acquire)
+            && self.shared.armed_for.load(Ordering::Acquire) == self.shared.link.generation()
+    }
+
+    /// How it stands.
+    pub fn state(&self) -> TrackingState {
+        *self.shared.state.borrow()
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl std::fmt::Debug for Tracker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tracker").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+/// Why a time of tracking ended.
+enum End {
+    /// There are more prefixes, or the link has a new connection: begin anew at once.
+    Anew,
+    /// The server is out of reach or the connection is lost.
+    Lost(Error),
+    Refused(Refusal, String),
+}
+
+impl Shared {
+    async fn run(self: Arc<Self>) {
+        let mut failures = 0;
+        loop {
+            let (version, prefixes) = self.wanted();
+            if prefixes.is_empty() {
+                self.more.notified().await;
+                continue;
+            }
+            let began = Instant::now();
+            let end = self.track(version, &prefixes).await;
+            self.silence();
+            let generation = self.link.generation();
+            let pause = match end {
+                End::Anew => {
+                    self.tell(TrackingState::Waiting);
+                    continue;
+                }
+                End::Lost(error) => {
+                    if self.tell(TrackingState::Waiting) == TrackingState::On {
+                        tracing::warn!(server = %self.link.url(), %error, "near cache: invalidations are lost; not used until they are back");
+                    }
+                    failures =
+                        if began.elapsed() > self.link.options().backoff_max { 1 } else { failures + 1 };
+                    connection::pause(failures, self.link.options())
+                }
+                End::Refused(refusal, reason) => {
+                    failures = 0;
+                    if self.tell(TrackingState::Refused(refusal)) != TrackingState::Refused(refusal) {
+                        tracing::warn!(server = %self.link.url(), ?refusal, reason, "near cache: off, as this server tells of no changes");
+                    }
+                    REFUSED_RETRY
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.more.notified() => {}
+                () = self.link.next_generation(generation) => {}
+            }
+        }
+    }
+
+    /// Tracks until something ends it.
+    async fn track(&self, version: u64, prefixes: &BTreeSet<String>) -> End {
+        if let Err(error) = self.link.connected().await {
+            return End::Lost(error);
+        }
+        let generation = self.link.generation();
+        let probe = Probe::new();
+        let opened = connection::open_side(self.link.url(), self.link.options(), self.handler(&probe)).await;
+        let (mut mux, driver) = match opened {
+            Ok(opened) => opened,
+            Err(SideError::NoResp3(reason)) => return End::Refused(Refusal::NoResp3, reason),
+            Err(SideError::Failed(error)) => return refused_or_lost(error),
+        };
+        let mut driver = AbortOnDrop(driver);
+        if let Err(error) = switch_on(&mut mux, self.link.options(), prefixes).await {
+            return refused_or_lost(error);
+        }
+        let key = probe.key.clone();
+        let written = Command::new("SET").arg(&key).arg("1").arg("PX").int(PROBE_TTL_MS);
+        if let Err(error) = self.link.command(written).await {
+            return match error.kind() {
+                ErrorKind::Permission => End::Refused(Refusal::NotPermitted, error.to_string()),
+                _ => End::Lost(error),
+            };
+        }
+        tokio::select! {
+            _ = &mut driver.0 => return End::Lost(closed()),
+            told = tokio::time::timeout(self.link.options().response_timeout, probe.told.notified()) => {
+                if told.is_err() {
+                    return End::Refused(Refusal::NotTold, "no message came of a change that was made for it".to_owned());
+                }
+            }
+        }
+        if !self.arm(version, generation) {
+            return End::Anew;
+        }
+        if self.tell(TrackingState::On) != TrackingState::On {
+            tracing::info!(server = %self.link.url(), "near cache: on");
+        }
+        self.listen(mux, driver, version, generation).await
+    }
+
+    async fn listen(
+        &self,
+        mut mux: MultiplexedConnection,
+        mut driver: AbortOnDrop,
+        version: u64,
+        generation: u64,
+    ) -> End {
+        let heartbeat = self.options.heartbeat;
+        let mut previous = Instant::now();
+        loop {
+            tokio::select! {
+                _ = &mut driver.0 => return End::Lost(closed()),
+                () = self.more.notified() => return End::Anew,
+                () = self.link.next_generation(generation) => return End::Anew,
+                () = tokio::time::sleep(heartbeat / BEATS) => {}
+            }
+            let sent = Instant::now();
+            let mut ping = redis::Cmd::new();
+            ping.arg("PING");
+            match tokio::time::timeout(heartbeat, mux.send_packed_command(&ping)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return End::Lost(Error::in_flight(error)),
+                Err(_) => return End::Lost(silent(heartbeat)),
+            }
+            // Redis sends what a turn of its loop has changed after the replies of that turn, so this answer proves only that what
+            // changed before the question before this one has been told.
+            if !self.confirm(version, previous) {
+                return End::Anew;
+            }
+            previous = sent;
+        }
+    }
+
+    fn handler(&self, probe: &Probe) -> PushHandler {
+        let listener = Arc::clone(&self.listener);
+        let (probe_key, told) = (probe.key.clone(), Arc::clone(&probe.told));
+        Box::new(move |push: PushInfo| {
+            if push.kind != PushKind::Invalidate {
+                return;
+            }
+            match push.data.into_iter().next() {
+                Some(Value::Array(keys)) => {
+                    for key in keys {
+                        match key {
+                            Value::BulkString(key) if key == probe_key.as_bytes() => told.notify_one(),
+                            Value::BulkString(key) => listener.changed(&key),
+                            Value::SimpleString(key) => listener.changed(key.as_bytes()),
+                            _ => listener.all_changed(),
+                        }
+                    }
+                }
+                // Nil after FLUSHALL and FLUSHDB. What cannot be understood may mean anything.
+                _ => listener.all_changed(),
+            }
+        })
+    }
+
+    /// From here on, what is read is told of when it changes. False if more prefixes are wanted by now.
+    fn arm(&self, version: u64, generation: u64) -> bool {
+        let wanted = self.wanted.lock();
+        if wanted.version != version {
+            return false;
+        }
+        self.listener.all_changed();
+        self.armed_for.store(generation, Ordering::Release);
+        self.coherent_for_heartbeat_from(Instant::now());
+        true
+    }
+
+    fn confirm(&self, version: u64, told_up_to: Instant) -> bool {
+        let wanted = self.wanted.lock();
+        if wanted.version != version {
+            return false;
+        }
+        self.coherent_for_heartbeat_from(told_up_to);
+        true
+    }
+
+    fn coherent_for_heartbeat_from(&self, moment: Instant) {
+        self.coherent_until.store(self.since_anchor(moment + self.options.heartbeat), Ordering::Release);
+    }
+
+    fn silence(&self) {
+        self.coherent_until.store(0, Ordering::Release);
+        self.listener.all_changed();
+    }
+
+    fn wanted(&self) -> (u64, BTreeSet<String>) {
+        let wanted = self.wanted.lock();
+        let mut prefixes = wanted.prefixes.clone();
+        if !prefixes.is_empty() && !prefixes.iter().any(|prefix| PROBE_PREFIX.starts_with(prefix.as_str())) {
+            prefixes.insert(PROBE_PREFIX.to_owned());
+        }
+        (wanted.version, prefixes)
+    }
+
+    /// Says how it stands now and returns how it stood.
+    fn tell(&self, state: TrackingState) -> TrackingState {
+        self.state.send_replace(state)
+    }
+
+    fn since_anchor(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.anchor).as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A key that is changed to see whether its change is told.
+struct Probe {
+    key: String,
+    told: Arc<Notify>,
+}
+
+impl Probe {
+    fn new() -> Self {
+        Self { key: format!("{PROBE_PREFIX}{:032x}", rand::random::<u128>()), told: Arc::default() }
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn switch_on(
+    mux: &mut MultiplexedConnection,
+    options: &crate::LinkOptions,
+    prefixes: &BTreeSet<String>,
+) -> Result<(), Error> {
+    let mut name = redis::cmd("CLIENT");
+    name.arg("SETNAME").arg(format!("{}:near", options.client_name));
+    let mut tracking = redis::cmd("CLIENT");
+    tracking.arg("TRACKING").arg("ON").arg("BCAST");
+    for prefix in prefixes {
+        tracking.arg("PREFIX").arg(prefix);
+    }
+    // A server that does not let us name the connection may track all the same.
+    let _ = mux.send_packed_command(&name).await;
+    match mux.send_packed_command(&tracking).await {
+        Ok(answer) => crate::Reply::from_value(answer).ok().map(drop),
+        Err(error) => Err(Error::in_flight(error)),
+    }
+}
+
+fn refused_or_lost(error: Error) -> End {
+    match error.kind() {
+        ErrorKind::Permission => End::Refused(Refusal::NotPermitted, error.to_string()),
+        ErrorKind::Server => End::Refused(Refusal::NotSupported, error.to_string()),
+        _ => End::Lost(error),
+    }
+}
+
+fn closed() -> Error {
+    Error::new(
+        ErrorKind::ConnectionLost,
+        crate::Delivery::Unknown,
+        "the connection for invalidations was closed",
+    )
+}
+
+fn silent(heartbeat: Duration) -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        crate::Delivery::Unknown,
+        format!("the connection for invalidations gave no sign of life for {heartbeat:?}"),
+    )
+}
