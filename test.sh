@@ -186,7 +186,7 @@ readme() {
 
 long_crashes() {
   MTCACHE_HISTORIES=2000 cargo nextest run --workspace --locked --status-level slow \
-    -E 'package(mtcache-persistence) and binary(crash)'
+    -E 'package(mtcache-persistence) and binary(crash) or package(mtcache-node) and binary(rewrites)'
 }
 
 long_floats() {

@@ -87,12 +87,17 @@ fn wait_for_rewrite(client: &mut Client) {
     }
 }
 
+/// Which of the two is the pickier about scores.
+fn pickier(from: Program, to: Program) -> Program {
+    if to == Program::Valkey { to } else { from }
+}
+
 fn snapshot_moves(from: Program, to: Program, compression: &str, checksum: &str) {
     for seed in 0..datasets() {
         let options = ["--rdbcompression", compression, "--rdbchecksum", checksum];
         let mut server = start(from, false, &options);
         let mut client = server.client().unwrap();
-        fill(&mut client, from, seed, 200);
+        fill(&mut client, pickier(from, to), seed, 200);
         ok(&mut client, &["SAVE"]);
         server.kill().unwrap();
         let expected = after_restart(&mut server);
@@ -107,14 +112,19 @@ fn a_snapshot_of_redis_is_loaded_here() {
     snapshot_moves(Program::Redis, Program::Mtcache, "no", "no");
 }
 
+#[test]
+fn a_snapshot_of_ours_is_loaded_by_valkey() {
+    snapshot_moves(Program::Mtcache, Program::Valkey, "yes", "yes");
+}
+
 fn journal_moves(from: Program, to: Program, preamble: &str) {
     for seed in 100..100 + datasets() {
         let mut server = start(from, true, &["--aof-use-rdb-preamble", preamble]);
         let mut client = server.client().unwrap();
-        fill(&mut client, from, seed, 200);
+        fill(&mut client, pickier(from, to), seed, 200);
         ok(&mut client, &["BGREWRITEAOF"]);
         wait_for_rewrite(&mut client);
-        fill(&mut client, from, seed + 1000, 50);
+        fill(&mut client, pickier(from, to), seed + 1000, 50);
         server.stop().unwrap();
         let expected = after_restart(&mut server);
         let loaded = start_on(to, true, &server.directory().join(JOURNAL), &[]);
@@ -126,6 +136,14 @@ fn journal_moves(from: Program, to: Program, preamble: &str) {
 fn a_journal_of_redis_is_loaded_here_whatever_its_base() {
     journal_moves(Program::Redis, Program::Mtcache, "yes");
     journal_moves(Program::Redis, Program::Mtcache, "no");
+}
+
+#[test]
+fn a_rewritten_journal_of_ours_is_loaded_by_redis_and_valkey_whatever_its_base() {
+    for to in [Program::Redis, Program::Valkey] {
+        journal_moves(Program::Mtcache, to, "yes");
+        journal_moves(Program::Mtcache, to, "no");
+    }
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub struct HostReport {
 pub struct JournalReport {
     /// Bytes of all files.
     pub current_bytes: u64,
-    /// Bytes after the last rewrite or the start.
+    /// Bytes of all files after the last rewrite, or of the base at the start.
     pub base_bytes: u64,
     /// Bytes not yet written.
     pub buffered_bytes: u64,
@@ -114,8 +114,16 @@ pub struct JournalReport {
     pub last_write_ok: bool,
     /// A rewrite is running.
     pub is_rewriting: bool,
+    /// A rewrite is to begin when a snapshot that is being written has ended.
+    pub is_scheduled: bool,
+    /// Seconds that the running rewrite has taken.
+    pub current_rewrite_seconds: Option<u64>,
+    /// Seconds that the last rewrite took.
+    pub last_rewrite_seconds: Option<u64>,
     /// Rewrites so far.
     pub rewrites: u64,
+    /// Rewrites that have failed since the last that succeeded.
+    pub failed_rewrites: u64,
     /// Whether the last rewrite succeeded.
     pub last_rewrite_ok: bool,
     /// Syncs that are waiting or running.
@@ -132,7 +140,11 @@ impl Default for JournalReport {
             buffered_bytes: 0,
             last_write_ok: true,
             is_rewriting: false,
+            is_scheduled: false,
+            current_rewrite_seconds: None,
+            last_rewrite_seconds: None,
             rewrites: 0,
+            failed_rewrites: 0,
             last_rewrite_ok: true,
             pending_syncs: 0,
             delayed_syncs: 0,

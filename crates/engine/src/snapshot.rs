@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::engine::Engine;
 use crate::keyspace::{DbIndex, Records, Step};
-use crate::rdb::{AccessForm, RecordForm, opcode, write_length};
+use crate::rdb::{AccessForm, RecordForm, RecordShape, opcode, write_length};
 
 /// Bytes that are saved before changes and not with the file yet, at most; a single large value may go beyond. Default: 64 MiB.
 pub const MAX_SAVED_BYTES: usize = 64 * 1024 * 1024;
@@ -36,6 +36,7 @@ pub enum Progress {
 /// A snapshot that is being written. Dropped before its end, it is given up.
 pub struct Snapshot {
     engine: Arc<Engine>,
+    shape: RecordShape,
     shard: usize,
     last_db: Option<DbIndex>,
     records: Records,
@@ -46,6 +47,15 @@ impl Engine {
     /// Makes the cut, and runs `at_cut` in that moment, while nothing can change. `None` while another snapshot is written.
     /// The caller holds no lock of the keyspace.
     pub fn begin_snapshot(self: &Arc<Self>, at_cut: impl FnOnce()) -> Option<Snapshot> {
+        self.begin_snapshot_as(RecordShape::Rdb, at_cut)
+    }
+
+    /// As [`begin_snapshot`](Self::begin_snapshot), in another shape.
+    pub fn begin_snapshot_as(
+        self: &Arc<Self>,
+        shape: RecordShape,
+        at_cut: impl FnOnce(),
+    ) -> Option<Snapshot> {
         if self.is_capturing.swap(true, Ordering::AcqRel) {
             return None;
         }
@@ -59,6 +69,7 @@ impl Engine {
                 true if policy.is_lfu() => AccessForm::Counter(self.settings.lfu()),
                 true => AccessForm::Idle,
             },
+            shape,
         };
         let mut locked = self.keyspace.lock_all();
         for shard in locked.shards() {
@@ -67,7 +78,7 @@ impl Engine {
         at_cut();
         drop(locked);
         let (engine, records) = (Arc::clone(self), Records::default());
-        Some(Snapshot { engine, shard: 0, last_db: None, records, is_done: false })
+        Some(Snapshot { engine, shape, shard: 0, last_db: None, records, is_done: false })
     }
 
     /// Lets a write wait until there is room for what it may have to save first. Called without locks.
@@ -100,7 +111,7 @@ impl Engine {
 }
 
 impl Snapshot {
-    /// Appends keys to `out`, as they stand in an RDB file.
+    /// Appends keys to `out`, as they stand in an RDB file, or as commands.
     pub fn next(&mut self, out: &mut Vec<u8>) -> Progress {
         if self.engine.room.is_abandoned() {
             return Progress::Abandoned;
@@ -141,11 +152,19 @@ impl Snapshot {
     }
 
     fn give_out(&mut self, out: &mut Vec<u8>) {
-        let last_db = &mut self.last_db;
+        let (last_db, shape) = (&mut self.last_db, self.shape);
         self.records.drain(|db, bytes| {
             if *last_db != Some(db) {
-                out.push(opcode::SELECT_DB);
-                write_length(u64::from(db), out);
+                match shape {
+                    RecordShape::Rdb => {
+                        out.push(opcode::SELECT_DB);
+                        write_length(u64::from(db), out);
+                    }
+                    RecordShape::Commands => {
+                        let mut digits = itoa::Buffer::new();
+                        mtcache_protocol::encode_command(&[b"SELECT", digits.format(db).as_bytes()], out);
+                    }
+                }
                 *last_db = Some(db);
             }
             out.extend_from_slice(bytes);

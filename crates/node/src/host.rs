@@ -15,12 +15,14 @@ use mtcache_engine::{
 };
 
 use crate::journal::NodeJournal;
+use crate::rewrites::Rewriter;
 use crate::snapshots::SnapshotKeeper;
 
 /// A node's part in what a client may ask of the engine's owners.
 pub(crate) struct NodeHost {
     pub(crate) journal: Option<Arc<NodeJournal>>,
     pub(crate) keeper: Option<Arc<SnapshotKeeper>>,
+    pub(crate) rewriter: Option<Arc<Rewriter>>,
     pub(crate) opened: UnixMillis,
     pub(crate) allocator: Option<AllocatorProbe>,
     /// Bytes allocated before anything was loaded.
@@ -59,10 +61,13 @@ impl NodeHost {
         });
     }
 
-    /// Saves if a save point says so.
+    /// Saves if a save point says so, and rewrites the journal if it has grown.
     pub(crate) fn tick(&self) {
         if let Some(keeper) = &self.keeper {
             keeper.tick();
+        }
+        if let Some(rewriter) = &self.rewriter {
+            rewriter.tick();
         }
     }
 }
@@ -87,14 +92,18 @@ impl Host for NodeHost {
         };
         report.journal = self.journal.as_ref().map(|journal| {
             let status = journal.status();
-            JournalReport {
+            let mut report = JournalReport {
                 current_bytes: status.current_size,
                 base_bytes: status.base_size,
                 buffered_bytes: status.buffer_length,
                 last_write_ok: status.failure.is_none(),
                 pending_syncs: u64::from(status.unsynced > 0),
                 ..JournalReport::default()
+            };
+            if let Some(rewriter) = &self.rewriter {
+                rewriter.report(&mut report);
             }
+            report
         });
     }
 
@@ -107,13 +116,17 @@ impl Host for NodeHost {
                 return Some(keeper.save_in_background(schedule));
             }
             (HostRequest::Shutdown(mode), Some(keeper)) => {
+                if let Some(rewriter) = &self.rewriter {
+                    rewriter.cancel();
+                }
                 // The rest is the server's.
                 return keeper.before_shutdown(mode).err().map(Err);
             }
             (HostRequest::Save | HostRequest::BackgroundSave { .. }, None) => NOWHERE,
-            (HostRequest::RewriteJournal, _) => {
-                "ERR rewriting the append-only file comes with the next release"
-            }
+            (HostRequest::RewriteJournal, _) => match &self.rewriter {
+                Some(rewriter) => return Some(rewriter.request()),
+                None => "ERR the append-only file is off: there is nothing to rewrite",
+            },
             _ => return None,
         };
         Some(Err(refused.to_owned()))

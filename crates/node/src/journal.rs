@@ -15,10 +15,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mtcache_engine::{Commands, DbIndex, Journal, Lsn};
-use mtcache_persistence::{AofWriter, AppendFsync, DEFAULT_JOURNAL_BUFFER_BYTES, JournalBuffer, PendingSync};
+use mtcache_persistence::{
+    AofWriter, AppendFsync, BasePlace, DEFAULT_JOURNAL_BUFFER_BYTES, Error, JournalBuffer, NewBase,
+    PendingSync, Rewrite,
+};
 use parking_lot::Mutex;
 
 use crate::NodeError;
+use crate::desk::Desk;
 
 /// Writes of one such span go to the file together, unless replies wait for them. Default: 2 ms.
 const GATHER: Duration = Duration::from_millis(2);
@@ -52,6 +56,9 @@ pub(crate) struct NodeJournal {
     failure: Mutex<Option<String>>,
     /// Bytes of all files of the journal, and of its base.
     sizes: (AtomicU64, AtomicU64),
+    /// What rewrites ask of the writer thread.
+    desk: Desk,
+    base_place: BasePlace,
 }
 
 impl Journal for NodeJournal {
@@ -107,6 +114,8 @@ impl JournalThread {
             waiting: Mutex::default(),
             failure: Mutex::default(),
             sizes: (AtomicU64::new(writer.current_size()), AtomicU64::new(writer.base_size())),
+            desk: Desk::default(),
+            base_place: writer.base_place(),
         });
         let in_thread = Arc::clone(&journal);
         let thread = std::thread::Builder::new()
@@ -164,6 +173,26 @@ impl NodeJournal {
         }
     }
 
+    /// Where the bases of this journal are made.
+    pub(crate) fn base_place(&self) -> &BasePlace {
+        &self.base_place
+    }
+
+    /// Cuts the journal; what the writer makes of it is sent there. Called while all of the keyspace is locked.
+    pub(crate) fn mark_cut(&self, answer: mpsc::Sender<Result<Rewrite, Error>>) {
+        self.desk.mark_cut(&self.buffer, answer);
+    }
+
+    /// Has the writer end a rewrite; the names of the files that can be removed.
+    pub(crate) fn finish_rewrite(&self, rewrite: Rewrite, base: NewBase) -> Result<Vec<String>, Error> {
+        self.desk.finish(rewrite, base)
+    }
+
+    /// Has the writer take removed files out of the manifest.
+    pub(crate) fn forget_history(&self, removed: Vec<String>) {
+        self.desk.forget(removed);
+    }
+
     /// What a reply has to wait for after its session's last write at `last_write`; `None` for nothing.
     pub(crate) fn before_reply(self: &Arc<Self>, last_write: Lsn) -> Option<Reached> {
         let appended = self.appended.load(Ordering::Acquire);
@@ -215,9 +244,13 @@ impl NodeJournal {
                 self.note_oldest(syncing_since, waiting_since);
                 self.note(&writer, result.map(drop));
             }
+            if self.desk.serve(&mut writer) {
+                self.note(&writer, Ok(()));
+            }
             if writer.is_failed() {
                 (waiting_since, syncing_since) = (0, 0);
                 self.note_oldest(0, 0);
+                self.desk.refuse_cut(&self.buffer);
                 self.recover(&mut writer);
                 if stopping {
                     return;
@@ -236,6 +269,11 @@ impl NodeJournal {
                 let result = writer.append(&batch.bytes, batch.db_before);
                 self.buffer.recycle(batch.bytes);
                 self.note(&writer, result.map(drop));
+                if batch.reaches_cut
+                    && let Some(result) = self.desk.reach_cut(batch.end, &mut writer)
+                {
+                    self.note(&writer, result);
+                }
             }
             let policy = self.policy();
             let unsynced = writer.written_lsn().0.saturating_sub(writer.synced_lsn().0);

@@ -8,13 +8,16 @@
 
 mod changes;
 mod clock;
+mod desk;
 mod error;
 mod host;
 mod journal;
 mod local;
 mod replay;
+mod rewrites;
 mod snapshots;
 mod timers;
+mod turns;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -32,8 +35,10 @@ use self::host::{NodeFiles, NodeHost};
 use self::journal::JournalThread;
 pub use self::journal::{JournalStatus, NotDurable, Reached};
 pub use self::local::{Answer, Local};
+use self::rewrites::Rewriter;
 use self::snapshots::SnapshotKeeper;
 use self::timers::Timers;
+use self::turns::Turns;
 
 /// How a node is opened. The default keeps everything in memory only.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +97,7 @@ pub struct Node {
     replayed: Option<ReplayReport>,
     loaded: Option<RdbReport>,
     keeper: Option<Arc<SnapshotKeeper>>,
+    rewriter: Option<Arc<Rewriter>>,
 }
 
 impl Node {
@@ -122,12 +128,16 @@ impl Node {
             let path = snapshots.dir.join(&snapshots.file_name);
             loaded = replay::load_snapshot(&engine, &*disk, &path)?;
         }
-        let keeper = options
-            .snapshots
+        let turns = Arc::new(Turns::default());
+        let keeper = options.snapshots.as_ref().map(|snapshots| {
+            Arc::new(SnapshotKeeper::new(&engine, disk, snapshots.dir.clone(), Arc::clone(&turns)))
+        });
+        let rewriter = journal
             .as_ref()
-            .map(|snapshots| Arc::new(SnapshotKeeper::new(&engine, disk, snapshots.dir.clone())));
+            .map(|thread| Arc::new(Rewriter::new(&engine, Arc::clone(thread.journal()), turns)));
         let host = Arc::new(NodeHost {
             keeper: keeper.clone(),
+            rewriter: rewriter.clone(),
             journal: journal.as_ref().map(|thread| Arc::clone(thread.journal())),
             opened: engine.now(),
             allocator: options.allocator,
@@ -137,7 +147,7 @@ impl Node {
         engine.on_config_change(Arc::clone(&host) as _);
         host.sample_memory(&engine);
         let timers = Timers::start(&engine, host)?;
-        Ok(Self { engine, timers, journal, replayed, loaded, keeper })
+        Ok(Self { engine, timers, journal, replayed, loaded, keeper, rewriter })
     }
 
     /// The engine.
@@ -181,6 +191,9 @@ impl Node {
     /// Stops the timers and brings everything to disk. Commands that run afterwards are not kept.
     pub fn close(&self) -> Result<(), NodeError> {
         self.timers.stop();
+        if let Some(rewriter) = &self.rewriter {
+            rewriter.cancel();
+        }
         if let Some(keeper) = &self.keeper {
             keeper.end_with_the_node();
         }

@@ -14,24 +14,28 @@ use mtcache_persistence::disk::Disk;
 use mtcache_persistence::{RdbOptions, save_rdb};
 use parking_lot::Mutex;
 
+use crate::turns::{Turns, Work};
+
 /// Milliseconds between two attempts of the save points after a failure. Default: 5 s.
 const RETRY: u64 = 5_000;
 /// What is written at once, at least.
 const WRITE_BYTES: usize = 256 * 1024;
 
 const IN_PROGRESS: &str = "ERR Background save already in progress";
+const REWRITE_IN_PROGRESS: &str = "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE \
+                                   in order to schedule a BGSAVE whenever possible.";
 
 /// The snapshots of a node.
 pub(crate) struct SnapshotKeeper {
     engine: Weak<Engine>,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    turns: Arc<Turns>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    is_running: bool,
     is_scheduled: bool,
     /// Whether it is decided that no snapshot has to be made at the end.
     is_settled: bool,
@@ -47,27 +51,27 @@ struct State {
 
 impl SnapshotKeeper {
     /// Keeps snapshots in `dir`; what is in memory now counts as saved.
-    pub(crate) fn new(engine: &Arc<Engine>, disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
+    pub(crate) fn new(engine: &Arc<Engine>, disk: Arc<dyn Disk>, dir: PathBuf, turns: Arc<Turns>) -> Self {
         let state = State { last_save: engine.now(), changes_saved: engine.changes(), ..State::default() };
-        Self { engine: Arc::downgrade(engine), disk, dir, state: Mutex::new(state) }
+        Self { engine: Arc::downgrade(engine), disk, dir, turns, state: Mutex::new(state) }
     }
 
-    /// Writes a snapshot, on the caller's thread.
+    /// Writes a snapshot, on the caller's thread, after a rewrite of the journal that is running.
     pub(crate) fn save(&self) -> Result<(), String> {
-        if !self.begin() {
-            return Err(IN_PROGRESS.to_owned());
-        }
+        self.turns.begin_after_others(Work::Save).map_err(|_| IN_PROGRESS.to_owned())?;
         self.run().map_err(|error| format!("ERR {error}"))
     }
 
     /// Starts a snapshot on a thread of its own. While one is running, `schedule` makes another follow it.
     pub(crate) fn save_in_background(self: &Arc<Self>, schedule: bool) -> Result<String, String> {
-        if !self.begin() {
-            if !schedule {
-                return Err(IN_PROGRESS.to_owned());
+        match self.turns.begin(Work::Save) {
+            Ok(()) => {}
+            Err(Work::Save) => return Err(IN_PROGRESS.to_owned()),
+            Err(Work::Rewrite) if !schedule => return Err(REWRITE_IN_PROGRESS.to_owned()),
+            Err(Work::Rewrite) => {
+                self.state.lock().is_scheduled = true;
+                return Ok("Background saving scheduled".to_owned());
             }
-            self.state.lock().is_scheduled = true;
-            return Ok("Background saving scheduled".to_owned());
         }
         let keeper = Arc::clone(self);
         let spawned = std::thread::Builder::new().name("mtcache-save".to_owned()).spawn(move || {
@@ -91,10 +95,10 @@ impl SnapshotKeeper {
         let Some(engine) = self.engine.upgrade() else { return };
         let now = engine.now();
         let (is_scheduled, since, retry_since, has_failed, saved) = {
-            let state = self.state.lock();
-            if state.is_running {
+            if self.turns.running().is_some() {
                 return;
             }
+            let state = self.state.lock();
             let since = |at: UnixMillis| now.0.saturating_sub(at.0);
             (
                 state.is_scheduled,
@@ -167,17 +171,12 @@ impl SnapshotKeeper {
         let state = self.state.lock();
         SnapshotReport {
             changes: changes.saturating_sub(state.changes_saved),
-            is_running: state.is_running,
+            is_running: self.turns.running() == Some(Work::Save),
             last_save: Some(state.last_save),
             last_ok: !state.has_failed,
             last_seconds: state.last_seconds,
             saves: state.saves,
         }
-    }
-
-    /// Takes the one place for a snapshot that is being written.
-    fn begin(&self) -> bool {
-        !std::mem::replace(&mut self.state.lock().is_running, true)
     }
 
     fn run(&self) -> Result<(), String> {
@@ -226,7 +225,6 @@ impl SnapshotKeeper {
     fn end(&self, result: &Result<(), String>, changes: u64, started: Instant) {
         let now = self.engine.upgrade().map_or(UnixMillis(0), |engine| engine.now());
         let mut state = self.state.lock();
-        state.is_running = false;
         state.last_attempt = now;
         state.last_seconds = Some(started.elapsed().as_secs());
         state.has_failed = result.is_err();
@@ -235,6 +233,8 @@ impl SnapshotKeeper {
             state.saves += 1;
             state.changes_saved = changes;
         }
+        drop(state);
+        self.turns.end();
     }
 
     /// Makes writes be refused, or not, as the configuration and the last snapshot demand.

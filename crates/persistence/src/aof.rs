@@ -3,6 +3,7 @@
 mod base;
 mod parse;
 mod reader;
+mod rewrite;
 mod scanner;
 mod writer;
 
@@ -10,5 +11,6 @@ mod writer;
 pub(crate) use crate::rdb::empty_rdb;
 pub use reader::Command;
 pub(crate) use reader::{FileOutcome, Tail, Warnings, replay_file};
+pub use rewrite::{BasePlace, BaseWriter, NewBase, Rewrite};
 pub use writer::{AofWriter, PendingSync};
 pub(crate) use writer::{WriterParts, sync_dir};

@@ -71,6 +71,11 @@ impl Error {
         Self::new(ErrorKind::Failed, "another snapshot is being written: wait for its end")
     }
 
+    /// Work that was given up before its end.
+    pub fn abandoned(why: &str) -> Self {
+        Self::new(ErrorKind::Failed, format!("it was given up: {why}"))
+    }
+
     /// A snapshot that was given up, because the disk took nothing for too long.
     pub fn too_slow() -> Self {
         Self::new(

@@ -36,6 +36,9 @@ pub struct Batch {
     pub db_before: Option<u32>,
     /// The place in the logical journal after the last of them.
     pub end: Lsn,
+    /// Whether a cut ([`JournalBuffer::mark_cut`]) lies right behind the last of them: what follows belongs into another
+    /// file.
+    pub reaches_cut: bool,
 }
 
 /// The commands that no file has yet.
@@ -56,6 +59,8 @@ struct State {
     db: Option<u32>,
     db_before: Option<u32>,
     end: Lsn,
+    /// How many of the bytes lie before a cut.
+    cut: Option<usize>,
     is_closed: bool,
 }
 
@@ -124,26 +129,50 @@ impl JournalBuffer {
     /// buffer is closed and empty.
     pub fn wait_for_commands(&self, patience: Duration) -> bool {
         let mut state = self.state.lock();
-        if state.bytes.is_empty() && !state.is_closed {
-            self.filled.wait_while_for(
-                &mut state,
-                |state| state.bytes.is_empty() && !state.is_closed,
-                patience,
-            );
+        let has_nothing = |state: &mut State| state.bytes.is_empty() && state.cut.is_none();
+        if has_nothing(&mut state) && !state.is_closed {
+            self.filled.wait_while_for(&mut state, |state| has_nothing(state) && !state.is_closed, patience);
         }
-        !state.bytes.is_empty()
+        !has_nothing(&mut state)
     }
 
-    /// Takes all that is there. Give the batch's bytes back with [`JournalBuffer::recycle`] when they are written.
-    pub fn take(&self) -> Batch {
+    /// Divides what has been appended from what will be: no batch goes over this place. What follows begins with a SELECT,
+    /// so that a file can begin there. A cut that has not been reached gives way to this one. To be called while nothing can
+    /// be appended; the place of the cut.
+    pub fn mark_cut(&self) -> Lsn {
         let mut state = self.state.lock();
-        let spare = std::mem::take(&mut state.spare);
-        let bytes = std::mem::replace(&mut state.bytes, spare);
-        let db_before = state.db_before;
+        state.cut = Some(state.bytes.len());
+        state.db = None;
         let end = state.end;
         drop(state);
+        self.filled.notify_one();
+        end
+    }
+
+    /// Forgets a cut that has not been reached.
+    pub fn forget_cut(&self) {
+        self.state.lock().cut = None;
+    }
+
+    /// Takes all that is there, or all up to a cut. Give the batch's bytes back with [`JournalBuffer::recycle`] when they are written.
+    pub fn take(&self) -> Batch {
+        let mut state = self.state.lock();
+        let mut following = std::mem::take(&mut state.spare);
+        let cut = state.cut.take();
+        if let Some(behind) = cut.and_then(|cut| state.bytes.get(cut..)) {
+            following.extend_from_slice(behind);
+        }
+        let mut bytes = std::mem::replace(&mut state.bytes, following);
+        let end = Lsn(state.end.0 - state.bytes.len() as u64);
+        let db_before = state.db_before;
+        if let Some(cut) = cut {
+            bytes.truncate(cut);
+            // What follows a cut says itself which database it is for.
+            state.db_before = None;
+        }
+        drop(state);
         self.emptied.notify_all();
-        Batch { bytes, db_before, end }
+        Batch { bytes, db_before, end, reaches_cut: cut.is_some() }
     }
 
     /// Takes a buffer back for reuse.
@@ -244,6 +273,28 @@ mod tests {
         let third = buffer.take();
         assert_eq!(third.end, Lsn(end.0 + 2 * PING.len() as u64));
         assert_eq!(third.bytes.as_ptr(), place);
+    }
+
+    #[test]
+    fn no_batch_goes_over_a_cut_and_what_follows_it_can_begin_a_file() {
+        let buffer = buffer();
+        buffer.mark_cut();
+        assert!(buffer.wait_for_commands(MOMENT), "a cut is news");
+        let batch = buffer.take();
+        assert!(batch.bytes.is_empty() && batch.reaches_cut);
+        buffer.append_args(3, &[b"PING"]);
+        assert_eq!(buffer.mark_cut(), Lsn(37));
+        buffer.append_args(3, &[b"PING"]);
+        let before = buffer.take();
+        assert_eq!((before.bytes, before.end), ([SELECT_3, PING].concat(), Lsn(37)));
+        assert!(before.reaches_cut);
+        buffer.append_args(3, &[b"PING"]);
+        let after = buffer.take();
+        assert_eq!(after.bytes, [SELECT_3, PING, PING].concat());
+        assert_eq!((after.db_before, after.end, after.reaches_cut), (None, Lsn(88), false));
+        buffer.mark_cut();
+        buffer.forget_cut();
+        assert!(!buffer.wait_for_commands(MOMENT));
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod rdb;
 mod receiver;
 mod recover;
 
-pub use aof::{AofWriter, Command, PendingSync};
+pub use aof::{AofWriter, BasePlace, BaseWriter, Command, NewBase, PendingSync, Rewrite};
 pub use append_fsync::AppendFsync;
 pub use check::{CheckReport, CheckedFile, Fix, check};
 pub use error::{Error, ErrorKind, Result};

@@ -8,8 +8,8 @@ mod writer;
 
 pub(crate) use reader::{Place, RDB_MAGICS, read_rdb};
 pub use reader::{RdbKey, RdbReport};
-pub(crate) use writer::empty_rdb;
 pub use writer::{RdbOptions, RdbWriter, TEMP_RDB, save_rdb};
+pub(crate) use writer::{RdbUse, empty_rdb};
 
 use std::path::Path;
 

@@ -7,14 +7,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use mtcache_engine::UnixMillis;
+use mtcache_engine::rdb::{Compression, opcode, write_string};
 use mtcache_persistence::disk::{Crash, Disk, Fault, SimDisk};
 use mtcache_persistence::{
-    Aof, AofOptions, AofWriter, BaseForm, ErrorKind, JournalBuffer, Lsn, ReplayReport,
+    Aof, AofOptions, AofWriter, BaseForm, Command, ErrorKind, JournalBuffer, Lsn, NewBase, RdbKey,
+    RdbOptions, Receiver, ReplayReport, Rewrite,
 };
+use mtcache_protocol::encode_command;
 
 const DIR: &str = "/data";
-const HISTORIES: u64 = 1_000;
-const HISTORIES_WITH_FAULTS: u64 = 400;
+const HISTORIES: u64 = 150;
+const HISTORIES_WITH_FAULTS: u64 = 100;
 
 /// Numbers that depend on the seed alone.
 struct Random(u64);
@@ -61,6 +65,14 @@ struct Promises {
     synced: u64,
 }
 
+/// A rewrite in the making.
+struct Rewriting {
+    rewrite: Rewrite,
+    /// The number of the first command after the cut.
+    cut: u64,
+    base: Option<NewBase>,
+}
+
 /// A journal in use: commands are numbered from `first` on.
 struct Session {
     writer: AofWriter,
@@ -68,6 +80,7 @@ struct Session {
     /// The place after each command of this session.
     ends: Vec<Lsn>,
     first: u64,
+    rewriting: Option<Rewriting>,
 }
 
 impl Session {
@@ -112,26 +125,94 @@ impl Session {
         let _ = self.writer.append(&batch.bytes, batch.db_before);
         self.buffer.recycle(batch.bytes);
     }
+
+    /// One step of a rewrite: the cut, the base, or the end.
+    fn rewrite_on(&mut self, seed: u64) {
+        let Some(rewriting) = &mut self.rewriting else {
+            self.buffer.mark_cut();
+            let cut = self.first + self.ends.len() as u64;
+            self.flush();
+            if let Ok(rewrite) = self.writer.begin_rewrite() {
+                self.rewriting = Some(Rewriting { rewrite, cut, base: None });
+            }
+            return;
+        };
+        let Some(base) = rewriting.base.take() else {
+            rewriting.base = write_base(&self.writer, rewriting.cut, seed).ok();
+            return;
+        };
+        if let Ok(replaced) = self.writer.finish_rewrite(&rewriting.rewrite, &base) {
+            let removed = self.writer.base_place().remove_history(replaced);
+            let _ = self.writer.forget_history(&removed);
+        }
+        self.rewriting = None;
+    }
 }
 
-/// Opens the journal and checks what comes back; the session goes on after it.
-fn recover(disk: &SimDisk, seed: u64) -> Result<(Session, ReplayReport), Failure> {
-    let mut next = 0;
-    let aof = Aof::open(Arc::new(disk.clone()), Path::new(DIR), options(seed))
-        .map_err(|error| Failure { replayed: 0, error })?;
-    let replayed = aof.replay(|command| {
-        let name = next.to_string();
+/// All commands before `cut`, as a base.
+fn write_base(writer: &AofWriter, cut: u64, seed: u64) -> Result<NewBase, mtcache_persistence::Error> {
+    let form = options(seed).base_form;
+    let mut base = writer.base_place().create_base(form, &RdbOptions::new(UnixMillis(0), 0))?;
+    let mut bytes = Vec::new();
+    for number in 0..cut {
+        let (name, value, db) = (number.to_string(), value_of(number), db_of(number));
+        match form {
+            BaseForm::Rdb => {
+                bytes.extend_from_slice(&[opcode::SELECT_DB, db as u8, 0]);
+                write_string(name.as_bytes(), Compression::Off, &mut bytes);
+                write_string(&value, Compression::Off, &mut bytes);
+            }
+            BaseForm::Aof => {
+                encode_command(&[b"SELECT", db.to_string().as_bytes()], &mut bytes);
+                encode_command(&[b"SET", name.as_bytes(), &value], &mut bytes);
+            }
+        }
+        if number % 4 == 3 {
+            base.append(&bytes)?;
+            bytes.clear();
+        }
+    }
+    base.append(&bytes)?;
+    base.finish()
+}
+
+/// Checks that what comes back is command after command.
+struct InOrder {
+    next: u64,
+}
+
+impl Receiver for InOrder {
+    fn command(&mut self, command: Command<'_>) -> Result<(), String> {
+        let (next, name) = (self.next, self.next.to_string());
         let expected = [&b"SET"[..], name.as_bytes(), &value_of(next)];
         if command.args != expected || command.db != db_of(next) {
             return Err(format!("command {next} came back as {:?} in {}", command.args, command.db));
         }
-        next += 1;
+        self.next += 1;
         Ok(())
-    });
-    let (writer, report) = replayed.map_err(|error| Failure { replayed: next, error })?;
-    assert_eq!(report.commands, next);
+    }
+
+    fn key(&mut self, key: RdbKey<'_>) -> Result<(), String> {
+        let (next, name) = (self.next, self.next.to_string());
+        if key.key != name.as_bytes() || u32::from(key.db as u8) != db_of(next) {
+            return Err(format!("key {next} came back as {:?} in {}", key.key, key.db));
+        }
+        self.next += 1;
+        Ok(())
+    }
+}
+
+/// Opens the journal and checks what comes back; the session goes on after it.
+fn recover(disk: &SimDisk, seed: u64) -> Result<(Session, ReplayReport), Failure> {
+    let mut receiver = InOrder { next: 0 };
+    let aof = Aof::open(Arc::new(disk.clone()), Path::new(DIR), options(seed))
+        .map_err(|error| Failure { replayed: 0, error })?;
+    let replayed = aof.replay_into(&mut receiver);
+    let first = receiver.next;
+    let (writer, report) = replayed.map_err(|error| Failure { replayed: first, error })?;
+    assert_eq!(report.commands + report.keys, first);
     let buffer = JournalBuffer::new(1 << 20);
-    Ok((Session { writer, buffer, ends: Vec::new(), first: next }, report))
+    Ok((Session { writer, buffer, ends: Vec::new(), first, rewriting: None }, report))
 }
 
 #[derive(Debug)]
@@ -156,8 +237,9 @@ fn live(disk: &SimDisk, seed: u64, faults: Faults) -> Promises {
         return promises;
     };
     let mut pending = None;
-    for _ in 0..8 + random.below(14) {
-        match random.below(16) {
+    for _ in 0..8 + random.below(18) {
+        match random.below(20) {
+            16..=19 => session.rewrite_on(seed),
             0..=5 => session.append_one(),
             6 => session.append_transaction(),
             7..=9 => session.flush(),

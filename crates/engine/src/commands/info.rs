@@ -232,6 +232,10 @@ fn memory(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
     )
 }
 
+fn or_minus_one(seconds: Option<u64>) -> i64 {
+    seconds.map_or(-1, |seconds| seconds as i64)
+}
+
 fn persistence(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
     let snapshot = &view.report.snapshot;
     let idle = JournalReport::default();
@@ -243,21 +247,25 @@ fn persistence(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
          rdb_changes_since_last_save:{}\r\nrdb_bgsave_in_progress:{}\r\nrdb_last_save_time:{}\r\n\
          rdb_last_bgsave_status:{}\r\nrdb_last_bgsave_time_sec:{}\r\nrdb_current_bgsave_time_sec:-1\r\nrdb_saves:{}\r\n\
          rdb_last_cow_size:0\r\nrdb_last_load_keys_expired:0\r\nrdb_last_load_keys_loaded:0\r\naof_enabled:{}\r\n\
-         aof_rewrite_in_progress:{}\r\naof_rewrite_scheduled:0\r\naof_last_rewrite_time_sec:-1\r\n\
-         aof_current_rewrite_time_sec:-1\r\naof_last_bgrewrite_status:{}\r\naof_rewrites:{}\r\n\
-         aof_rewrites_consecutive_failures:0\r\naof_last_write_status:{}\r\naof_last_cow_size:0\r\n\
+         aof_rewrite_in_progress:{}\r\naof_rewrite_scheduled:{}\r\naof_last_rewrite_time_sec:{}\r\n\
+         aof_current_rewrite_time_sec:{}\r\naof_last_bgrewrite_status:{}\r\naof_rewrites:{}\r\n\
+         aof_rewrites_consecutive_failures:{}\r\naof_last_write_status:{}\r\naof_last_cow_size:0\r\n\
          module_fork_in_progress:0\r\nmodule_fork_last_cow_size:0\r\n",
         u8::from(view.report.is_loading),
         snapshot.changes,
         u8::from(snapshot.is_running),
         snapshot.last_save.unwrap_or(view.ctx.engine.started()).as_seconds(),
         status(snapshot.last_ok),
-        snapshot.last_seconds.map_or(-1, |seconds| seconds as i64),
+        or_minus_one(snapshot.last_seconds),
         snapshot.saves,
         u8::from(view.report.journal.is_some()),
         u8::from(journal.is_rewriting),
+        u8::from(journal.is_scheduled),
+        or_minus_one(journal.last_rewrite_seconds),
+        or_minus_one(journal.current_rewrite_seconds),
         status(journal.last_rewrite_ok),
         journal.rewrites,
+        journal.failed_rewrites,
         status(journal.last_write_ok),
     )?;
     if view.report.journal.is_some() {

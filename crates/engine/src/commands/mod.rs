@@ -138,7 +138,7 @@ pub(crate) fn handler(spec: &CommandSpec) -> Option<Handler> {
 }
 
 /// Commands that are there only to be refused in Redis' own words: what they need is not there yet.
-const REFUSED: &[&str] = &["asking", "bgrewriteaof", "readonly", "readwrite", "replicaof", "slaveof"];
+const REFUSED: &[&str] = &["asking", "readonly", "readwrite", "replicaof", "slaveof"];
 
 /// Whether the engine can run the command; of a container, whether it can run any of its subcommands. The command
 /// reference in the documentation is written from this.

@@ -4,6 +4,7 @@
 //! the values in a file is for the persistence layer. Every encoding that Redis 7 or an older one writes is read; a type that
 //! the engine does not have is refused by name. Deliberately absent: files, recursion, and trust in any length.
 
+mod commands;
 mod crc64;
 mod kind;
 mod listpack;
@@ -24,7 +25,7 @@ pub(crate) use self::payload::{BadPayload, dump, undump};
 pub(crate) use self::read::Content;
 pub use self::read::{Object, read_object, skip_module_value};
 pub(crate) use self::record::{AccessForm, RecordForm, write_record};
-pub use self::record::{Loaded, opcode};
+pub use self::record::{Loaded, RecordShape, opcode};
 pub use self::source::{Source, array, byte, length, string};
 pub use self::write::{Compression, write_length, write_string};
 pub(crate) use self::write::{write_kind_of, write_value};

@@ -3,6 +3,7 @@
 //! The bytes that stand between the keys of a file are named here as well, because the first of them belong to a key.
 
 use super::Object;
+use super::commands::write_commands;
 use super::write::{Compression, write_kind_of, write_length, write_string, write_value};
 use crate::keyspace::{Entry, LfuParameters, idle_millis};
 use crate::time::UnixMillis;
@@ -64,6 +65,17 @@ pub(crate) struct RecordForm {
     pub(crate) compression: Compression,
     pub(crate) now: UnixMillis,
     pub(crate) access: AccessForm,
+    pub(crate) shape: RecordShape,
+}
+
+/// What a snapshot is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RecordShape {
+    /// As the keys of an RDB file. The default.
+    #[default]
+    Rdb,
+    /// As the commands that make the keys anew: the base of a journal that is commands from its beginning.
+    Commands,
 }
 
 /// What is written of the record of uses.
@@ -79,6 +91,9 @@ pub(crate) enum AccessForm {
 
 /// Appends everything about one key.
 pub(crate) fn write_record(entry: &Entry, form: &RecordForm, out: &mut Vec<u8>) {
+    if form.shape == RecordShape::Commands {
+        return write_commands(entry, out);
+    }
     if let Some(at) = entry.expires_at() {
         out.push(opcode::EXPIRE_MILLIS);
         out.extend_from_slice(&at.0.to_le_bytes());

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use mtcache_engine::Lsn;
 
+use super::rewrite::{BasePlace, NewBase, Rewrite};
 use crate::disk::{Disk, DiskLock, SyncFile, WriteFile, append_all};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal_buffer::push_select;
@@ -32,15 +33,18 @@ pub struct AofWriter {
     unsynced: Unsynced,
     /// The highest number that an increment may have on disk.
     last_seq: u64,
-    /// Increments that a failed attempt may have left behind.
+    /// Files that a failed attempt may have left behind.
     leftovers: Vec<String>,
     appended: Lsn,
     written: Lsn,
     synced: Lsn,
     failure: Option<String>,
+    /// The highest number that a base may have on disk.
+    last_base_seq: u64,
     /// The bytes of all files before the current one.
     earlier_bytes: u64,
-    base_bytes: u64,
+    /// The bytes of all files at the end of the last rewrite, or of the base that was found.
+    rewritten_bytes: u64,
     _lock: Box<dyn DiskLock>,
 }
 
@@ -236,10 +240,15 @@ impl AofWriter {
         self.written = self.appended;
         self.synced = self.appended;
         self.failure = None;
+        self.remove_leftovers();
+        Ok(())
+    }
+
+    /// Removes what a manifest might have named that can no longer be found.
+    fn remove_leftovers(&mut self) {
         for leftover in std::mem::take(&mut self.leftovers) {
             let _ = self.disk.remove(&self.dir.join(leftover));
         }
-        Ok(())
     }
 
     /// Whether a write or a sync has failed, and nothing is accepted until [`AofWriter::start_new_incr`] succeeds.
@@ -272,9 +281,78 @@ impl AofWriter {
         self.earlier_bytes + self.file.len
     }
 
-    /// The bytes of the base file (`aof_base_size` of INFO).
+    /// The bytes of all files after the last rewrite; of the base file before the first (`aof_base_size` of INFO).
     pub fn base_size(&self) -> u64 {
-        self.base_bytes
+        self.rewritten_bytes
+    }
+
+    /// Begins a rewrite: ends the current increment at the cut, which is here. The base that is to hold everything up to it
+    /// can be written with [`BasePlace::create_base`] while the writer goes on.
+    pub fn begin_rewrite(&mut self) -> Result<Rewrite> {
+        self.refuse_if_failed()?;
+        self.start_new_incr()?;
+        Ok(Rewrite { first_incr: self.last_seq, replaced_bytes: self.earlier_bytes })
+    }
+
+    /// Where the bases of this journal are made.
+    pub fn base_place(&self) -> BasePlace {
+        let (disk, dir) = (Arc::clone(&self.disk), self.dir.clone());
+        BasePlace { disk, dir, file_name: self.options.file_name.clone() }
+    }
+
+    /// Ends a rewrite: puts the base in the place of all that was written before the cut, in one durable step. What it
+    /// replaces is to be removed by [`BasePlace::remove_history`] and then forgotten.
+    ///
+    /// If it fails, the journal is what it was before.
+    pub fn finish_rewrite(&mut self, rewrite: &Rewrite, base: &NewBase) -> Result<Vec<String>> {
+        self.replace_base(rewrite, base).inspect_err(|_| {
+            // Its room may be what is missing; that it cannot be removed is no news.
+            let _ = self.disk.remove(&base.path);
+        })
+    }
+
+    fn replace_base(&mut self, rewrite: &Rewrite, base: &NewBase) -> Result<Vec<String>> {
+        self.refuse_if_failed()?;
+        let (seq, suffix) = (self.last_base_seq + 1, base.suffix());
+        let name = format!("{}.{seq}.base.{suffix}", self.options.file_name);
+        let path = self.dir.join(&name);
+        let io = |error| Error::io(format_args!("put the new AOF base {name} in place"), error);
+        let named = self.disk.rename(&base.path, &path).map_err(io);
+        if let Err(error) = named.and_then(|()| sync_dir(&*self.disk, &self.dir)) {
+            let _ = self.disk.remove(&path);
+            return Err(error);
+        }
+        let mut manifest = self.manifest.clone();
+        let (kept, replaced) = manifest.incrs.drain(..).partition(|incr| incr.seq >= rewrite.first_incr);
+        manifest.incrs = kept;
+        let replaced = manifest.base.take().into_iter().chain(replaced);
+        manifest.history.extend(replaced.map(|entry| FileEntry { file_type: FileType::History, ..entry }));
+        manifest.base = Some(FileEntry { name: name.clone(), seq, file_type: FileType::Base });
+        if let Err(store) = manifest.store(&*self.disk, &self.dir, &self.options.manifest_name()) {
+            if store.may_have_replaced {
+                // After a crash either manifest may be found, and both hold everything: none of their files may go.
+                self.last_base_seq = seq;
+                self.leftovers.push(name);
+            } else {
+                let _ = self.disk.remove(&path);
+            }
+            return Err(store.error);
+        }
+        self.last_base_seq = seq;
+        self.manifest = manifest;
+        self.earlier_bytes = self.earlier_bytes.saturating_sub(rewrite.replaced_bytes) + base.len;
+        self.rewritten_bytes = self.current_size();
+        self.remove_leftovers();
+        Ok(self.manifest.history.iter().map(|entry| entry.name.clone()).collect())
+    }
+
+    /// Takes removed files out of the manifest.
+    pub fn forget_history(&mut self, removed: &[String]) -> Result<()> {
+        let mut manifest = self.manifest.clone();
+        manifest.history.retain(|entry| !removed.contains(&entry.name));
+        manifest.store(&*self.disk, &self.dir, &self.options.manifest_name())?;
+        self.manifest = manifest;
+        Ok(())
     }
 
     /// The manifest as it is on disk.
@@ -299,6 +377,9 @@ impl AofWriter {
             sync_dir(&*disk, &dir)?;
             manifest.store(&*disk, &dir, &options.manifest_name())?;
         }
+        // A file that has been replaced may still be there under its number.
+        let bases = manifest.base.iter().chain(&manifest.history);
+        let last_base_seq = bases.map(|entry| entry.seq).max().unwrap_or_default();
         Ok(Self {
             earlier_bytes: data_bytes.saturating_sub(file.len),
             disk,
@@ -313,7 +394,8 @@ impl AofWriter {
             written: Lsn::default(),
             synced: Lsn::default(),
             failure: None,
-            base_bytes,
+            last_base_seq,
+            rewritten_bytes: base_bytes,
             _lock: lock,
         })
     }

@@ -68,6 +68,13 @@ impl RdbWriter {
         Ok(writer)
     }
 
+    /// Begins a file that holds nothing but what is appended to it: commands.
+    pub(crate) fn create_bare(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let file = disk.create(path).map_err(|error| Error::io(format_args!("make {name}"), error))?;
+        Ok(Self { file, checksum: None, len: 0, synced: 0, name })
+    }
+
     /// Writes keys, as the engine has made them.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         append_all(&mut *self.file, bytes)
@@ -98,6 +105,11 @@ impl RdbWriter {
         self.append(&[opcode::END])?;
         let checksum = self.checksum.take().unwrap_or_default();
         self.append(&checksum.to_le_bytes())?;
+        self.finish_bare()
+    }
+
+    /// Makes the file durable as it is; its length.
+    pub(crate) fn finish_bare(mut self) -> Result<u64> {
         self.file.sync_all().map_err(|error| Error::io(format_args!("sync {}", self.name), error))?;
         Ok(self.len)
     }

@@ -1,0 +1,54 @@
+//! One at a time: a snapshot or a rewrite of the journal, because there is one cut of the keyspace at a time.
+
+use parking_lot::{Condvar, Mutex};
+
+/// What walks over the whole keyspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// A snapshot.
+    Save,
+    /// A rewrite of the journal.
+    Rewrite,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    running: Mutex<Option<Work>>,
+    is_over: Condvar,
+}
+
+impl Turns {
+    /// Takes the turn, or says who has it.
+    pub(crate) fn begin(&self, work: Work) -> Result<(), Work> {
+        let mut running = self.running.lock();
+        match *running {
+            Some(other) => Err(other),
+            None => {
+                *running = Some(work);
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`begin`](Self::begin), but waits for other work.
+    pub(crate) fn begin_after_others(&self, work: Work) -> Result<(), Work> {
+        let mut running = self.running.lock();
+        self.is_over.wait_while(&mut running, |running| running.is_some_and(|other| other != work));
+        if running.is_some() {
+            return Err(work);
+        }
+        *running = Some(work);
+        Ok(())
+    }
+
+    /// Gives the turn back.
+    pub(crate) fn end(&self) {
+        *self.running.lock() = None;
+        self.is_over.notify_all();
+    }
+
+    pub(crate) fn running(&self) -> Option<Work> {
+        *self.running.lock()
+    }
+}
