@@ -5,10 +5,11 @@
 //! command is, and which stream this is (TCP, Unix, in memory).
 //! Whatever the task waits for, it ends when its outbox does: `CLIENT KILL` and a limit reach a client that does not read.
 
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use mtcache_engine::{Engine, Parked, Session};
@@ -198,6 +199,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Pause::Park => self.consume(start, 0),
                 Pause::Flush | Pause::Close => {}
             }
+            if !self.output.is_empty() {
+                give_way().await;
+            }
             self.flush().await?;
             match pause {
                 Pause::NeedMore(_) => return Ok(Next::GoOn),
@@ -351,6 +355,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             () = self.outbox.ended() => Err(ended()),
         }
     }
+}
+
+/// Lets the other connections of this worker that have something to do go first, once.
+///
+/// Replies then leave when all that had arrived has run. A client that serves many connections in one thread is woken once for
+/// many replies, and does not take the processor away in the midst of a round.
+async fn give_way() {
+    let mut went_first = false;
+    poll_fn(|context| {
+        if went_first {
+            return Poll::Ready(());
+        }
+        went_first = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 fn ended() -> std::io::Error {
