@@ -335,7 +335,10 @@ impl Cache {
     }
 
     /// When this is dropped, so is what is kept near of these keys.
-    fn drops_near<'a, I: IntoIterator<Item = &'a [u8]> + Clone>(&'a self, keys: I) -> DropsNear<'a, I> {
+    pub(crate) fn drops_near<'a, I: IntoIterator<Item = &'a [u8]> + Clone>(
+        &'a self,
+        keys: I,
+    ) -> DropsNear<'a, I> {
         DropsNear { near: self.near(), keys }
     }
 
@@ -469,7 +472,7 @@ impl Cache {
 }
 
 /// A change of keys under way that is not a [`Writing`].
-struct DropsNear<'a, I: IntoIterator<Item = &'a [u8]> + Clone> {
+pub(crate) struct DropsNear<'a, I: IntoIterator<Item = &'a [u8]> + Clone> {
     near: &'a Near,
     keys: I,
 }

@@ -37,6 +37,14 @@ static SWAP: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// The error of a value that cannot be compared.
+pub(crate) fn no_time(field: &str) -> Error {
+    Error::new(
+        ErrorKind::Unencodable,
+        format!("the value has no readable time in its field {field:?}, so it cannot be compared"),
+    )
+}
+
 /// Stores unless the stored value is newer by this field; says whether it stored.
 pub(crate) async fn set_if_newer(
     backend: &Backend,
@@ -46,10 +54,7 @@ pub(crate) async fn set_if_newer(
     ttl: Option<Ttl>,
 ) -> Result<bool> {
     let Some(time) = time_of(value, field) else {
-        return Err(Error::new(
-            ErrorKind::Unencodable,
-            format!("the value has no readable time in its field {field:?}, so it cannot be compared"),
-        ));
+        return Err(no_time(field));
     };
     let ttl = ttl.map_or(0, Ttl::as_millis).to_string().into_bytes();
     let keys = [key.key.clone(), key.token.clone()];

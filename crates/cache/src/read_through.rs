@@ -303,6 +303,8 @@ impl Load {
 
     async fn fill(&self, permit: Permit, bytes: &[u8], began: Instant) {
         let Some(ttl) = self.state.ttl_for(bytes) else { return };
+        // Whatever comes of it: the next read of this process must not find what was near before.
+        let _drops = self.cache.drops_near([self.key.key.as_slice()]);
         let filled = match self.cache.backend().await {
             Ok(backend) => fill_token::fill(backend, &self.key, permit, bytes, ttl, began.elapsed()).await,
             Err(error) => Err(error),

@@ -3,6 +3,7 @@
 //! Invariant: every value of a region is stored under the region's prefix, with at most the region's TTL. Deliberately absent: which
 //! regions there are; the tables are their owners'.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -17,6 +18,7 @@ use crate::cache::Cache;
 use crate::codec::{self, Codec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{self, KeyParts};
+use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::read::{Age, Read, ReadOptions};
 use crate::stats::{Counters, RegionStats};
@@ -322,12 +324,23 @@ impl<T: Serialize> Region<T> {
     }
 
     /// Sets an entry under a condition; says whether it was stored.
+    ///
+    /// A `None` that the policy keeps nothing of (`none_ttl(None)`) ends what is there instead: with [`Condition::Always`] and
+    /// [`Condition::IfPresent`], which then says whether something was. With [`Condition::IfAbsent`] it does nothing and is not stored;
+    /// [`Condition::IfNewer`] fails, for it has no time.
     pub async fn set_when(&self, id: impl KeyParts, value: &T, condition: Condition) -> Result<bool> {
         let key = self.key(id)?;
         let bytes = codec::encode(value)?;
         let Some(ttl) = self.state.ttl_for(&bytes) else {
             // "None" is not kept here: what was there before is no longer true, though.
-            return self.cache.delete_full(&[key], &self.state).await.map(|_| true);
+            return match condition {
+                Condition::Always => self.cache.delete_full(&[key], &self.state).await.map(|_| true),
+                Condition::IfPresent => {
+                    self.cache.delete_full(&[key], &self.state).await.map(|deleted| deleted > 0)
+                }
+                Condition::IfAbsent => Ok(false),
+                Condition::IfNewer { field } => Err(newer::no_time(&field)),
+            };
         };
         let options = SetOptions { condition, ..SetOptions::ttl(ttl.as_duration()) };
         self.cache.set_full(&key, &bytes, &options, &self.state).await
@@ -354,8 +367,13 @@ impl<T: Serialize> Region<T> {
     pub async fn set_many<K: KeyParts>(&self, entries: &[(K, T)]) -> Result<()> {
         let mut stored = Vec::with_capacity(entries.len());
         let mut removed = Vec::new();
-        for (id, value) in entries {
-            let key = self.key(id)?;
+        let keys = entries.iter().map(|(id, _)| self.key(id)).collect::<Result<Vec<_>>>()?;
+        // Of entries with one identity the last one counts.
+        let last: HashMap<_, _> = keys.iter().cloned().zip(0..).collect();
+        for (place, (key, (_, value))) in keys.into_iter().zip(entries).enumerate() {
+            if last.get(&key) != Some(&place) {
+                continue;
+            }
             let value = codec::encode(value)?;
             match self.state.ttl_for(&value) {
                 Some(ttl) => stored.push(Entry { key: CachedKey::new(&key), value, ttl: Some(ttl) }),

@@ -15,6 +15,8 @@ use mtcache_workload::{
     replay,
 };
 
+use crate::selftest::without_password;
+
 /// Replay a recorded trace through a cache of a given size; prints hit ratio and operations per second.
 ///
 /// The trace is read through: what is not found is stored, with a value of the recorded size.
@@ -69,8 +71,9 @@ impl Replay {
                 .open()
                 .await
                 .map_err(|error| error.to_string())?;
-            cache.ping().await.map_err(|error| format!("no cache answers at {url}: {error}"))?;
-            return self.through(Served { cache, name: url.clone() }).await;
+            let name = without_password(url);
+            cache.ping().await.map_err(|error| format!("no cache answers at {name}: {error}"))?;
+            return self.through(Served { cache, name }).await;
         }
         let mut config = Config::default();
         for (name, value) in [("maxmemory", &*self.maxmemory), ("maxmemory-policy", &*self.policy)] {

@@ -89,7 +89,7 @@ impl Selftest {
         cache.wait_connected(Duration::from_secs(3)).await;
         if let Err(error) = cache.ping().await {
             println!("❌ Ping: {error}");
-            return Err(format!("no cache answers at {}: {error}", self.url));
+            return Err(format!("no cache answers at {}: {error}", without_password(&self.url)));
         }
         score.step("Connected", async { Ok(without_password(&self.url)) }).await;
         score.step("Server", server(&cache)).await;
@@ -118,7 +118,7 @@ impl Selftest {
 }
 
 /// A URL without its password, fit to be printed.
-fn without_password(url: &str) -> String {
+pub(crate) fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
         _ => url.to_owned(),

@@ -1,4 +1,4 @@
-//! The program takes the regions' times from its environment, or says what is wrong with it.
+//! The program takes the regions' times from its environment, or says what is wrong with it; and what it does not say.
 
 use std::process::{Command, Output};
 
@@ -27,4 +27,17 @@ fn a_time_of_the_environment_that_is_none_stops_the_selftest() {
 fn a_time_of_the_environment_that_is_one_passes() {
     let output = selftest("MTCACHE_REGION_SESSION_TTL_SECONDS", "900");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn a_password_is_not_shown_to_whoever_reads_that_no_cache_answers() {
+    let url = "redis://user:sesame@127.0.0.1:1";
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/twitter_cluster52.u32pairs.zst");
+    for args in [&["selftest", "--url", url][..], &["replay", "--url", url, trace], &["demo", "--url", url]] {
+        let output = Command::new(find(Program::Mtcache).unwrap()).args(args).output().unwrap();
+        assert!(!output.status.success(), "{args:?}");
+        let said =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert!(!said.contains("sesame"), "{args:?}: {said}");
+    }
 }

@@ -220,15 +220,22 @@ impl Engine {
         // A script cannot make room once it runs, for it holds every lock.
         if flags.contains(CommandFlags::MAY_REPLICATE) {
             session.out_of_memory = !self.make_room(now);
+            self.await_snapshot();
         }
         if flags.contains(CommandFlags::WRITE) {
-            if self.snapshots_fail() {
-                return Err(CommandError::MISCONF_RDB);
-            }
-            if !self.accepts_writes() {
-                return Err(CommandError::MISCONF_AOF);
-            }
+            self.check_durability()?;
             self.await_snapshot();
+        }
+        Ok(())
+    }
+
+    /// Whether what is written now can be kept.
+    pub(crate) fn check_durability(&self) -> Result<(), CommandError> {
+        if self.snapshots_fail() {
+            return Err(CommandError::MISCONF_RDB);
+        }
+        if !self.accepts_writes() {
+            return Err(CommandError::MISCONF_AOF);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::rdb::{AccessForm, RecordForm, RecordShape, opcode, write_length};
 
 /// Bytes that are saved before changes and not with the file yet, at most; a single large value may go beyond. Default: 64 MiB.
 pub const MAX_SAVED_BYTES: usize = 64 * 1024 * 1024;
-/// How long a write waits for the file before the snapshot is given up. Default: 1 s.
+/// How long a write waits for a file that takes nothing before the snapshot is given up. Its worker waits with it. Default: 1 s.
 const PATIENCE: Duration = Duration::from_secs(1);
 const NAP: Duration = Duration::from_millis(1);
 /// What one step writes and sees under a shard's lock.
@@ -72,6 +72,8 @@ impl Engine {
             shape,
         };
         let mut locked = self.keyspace.lock_all();
+        // A write that waited for the snapshot before this one may have given it up when it had ended.
+        self.room.set_abandoned(false);
         for shard in locked.shards() {
             shard.begin_capture(form, &self.room);
         }
@@ -91,8 +93,16 @@ impl Engine {
 
     #[cold]
     fn await_room(&self) {
-        let mut waited = Duration::ZERO;
-        while self.room.held() > MAX_SAVED_BYTES && !self.room.is_abandoned() {
+        let (mut waited, mut least) = (Duration::ZERO, usize::MAX);
+        loop {
+            let held = self.room.held();
+            if held <= MAX_SAVED_BYTES || self.room.is_abandoned() {
+                return;
+            }
+            if held < least {
+                // The file takes something, so it is not given up.
+                (waited, least) = (Duration::ZERO, held);
+            }
             if waited >= PATIENCE {
                 self.room.set_abandoned(true);
                 return;
@@ -102,11 +112,9 @@ impl Engine {
         }
     }
 
-    /// Changes of keys since the engine was made.
+    /// Changes of keys since the engine was made, but for those of commands that run now.
     pub fn changes(&self) -> u64 {
-        let shards = 0..self.keyspace.shards();
-        let by_shard = shards.map(|number| self.keyspace.lock_one(number).shard(number).changes);
-        by_shard.sum::<u64>() + self.other_changes.load(Ordering::Relaxed)
+        self.keyspace.changes() + self.other_changes.load(Ordering::Relaxed)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One snapshot at a time, each written under a temporary name and put in place whole. After a failure the old file is still
 //! there; with save points and `stop-writes-on-bgsave-error` writes are then refused until a snapshot succeeds, and one
-//! is tried every [`RETRY`]. Deliberately absent: the journal.
+//! is tried every [`RETRY`]. One that was only too slow is tried again too, and refuses nothing. Deliberately absent: the journal.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -11,12 +11,12 @@ use std::time::Instant;
 
 use mtcache_engine::{Config, Engine, Progress, ShutdownMode, SnapshotReport, UnixMillis};
 use mtcache_persistence::disk::Disk;
-use mtcache_persistence::{RdbOptions, save_rdb};
+use mtcache_persistence::{ErrorKind, RdbOptions, save_rdb};
 use parking_lot::Mutex;
 
 use crate::turns::{Turns, Work};
 
-/// Milliseconds between two attempts of the save points after a failure. Default: 5 s.
+/// Milliseconds after a failure until the next attempt, where there are save points. Default: 5 s.
 const RETRY: u64 = 5_000;
 /// What is written at once, at least.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -43,6 +43,8 @@ struct State {
     last_save: UnixMillis,
     last_attempt: UnixMillis,
     has_failed: bool,
+    /// Whether the last one failed only because the disk did not keep up.
+    was_given_up: bool,
     last_seconds: Option<u64>,
     saves: u64,
     /// The engine's count of changes at the cut of the last good snapshot.
@@ -117,7 +119,7 @@ impl SnapshotKeeper {
             let is_reached = points
                 .iter()
                 .any(|point| changes >= point.changes && since > point.seconds.saturating_mul(1000));
-            is_reached && (!has_failed || retry_since > RETRY)
+            if has_failed { retry_since > RETRY } else { is_reached }
         };
         if is_due {
             self.state.lock().is_scheduled = false;
@@ -184,22 +186,23 @@ impl SnapshotKeeper {
         let Some(engine) = self.engine.upgrade() else { return Err("the engine is gone".to_owned()) };
         let mut changes = 0;
         let result = self.write(&engine, &mut changes);
+        self.state.lock().was_given_up = matches!(&result, Err(error) if error.kind() == ErrorKind::TooSlow);
         match &result {
             Ok(bytes) => tracing::info!(bytes, "saved a snapshot"),
             Err(error) => tracing::error!("no snapshot was saved: {error}"),
         }
-        let result = result.map(drop);
+        let result = result.map(drop).map_err(|error| error.to_string());
         self.end(&result, changes, started);
         self.apply(&engine.config());
         result
     }
 
-    fn write(&self, engine: &Arc<Engine>, changes: &mut u64) -> Result<u64, String> {
+    fn write(&self, engine: &Arc<Engine>, changes: &mut u64) -> Result<u64, mtcache_persistence::Error> {
         let config = engine.config();
         let name = config.text("dbfilename").into_owned();
         let mut options = RdbOptions::new(engine.now(), engine.used_memory() as u64);
         options.checksum = config.flag("rdbchecksum");
-        let saved = save_rdb(&*self.disk, &self.dir, &name, &options, |writer| {
+        save_rdb(&*self.disk, &self.dir, &name, &options, |writer| {
             // Counted before the cut: what changes in between is saved, and counted again.
             *changes = engine.changes();
             let mut snapshot = engine.begin_snapshot(|| {}).ok_or_else(mtcache_persistence::Error::busy)?;
@@ -218,8 +221,7 @@ impl SnapshotKeeper {
                 }
             }
             Ok(())
-        });
-        saved.map_err(|error| error.to_string())
+        })
     }
 
     fn end(&self, result: &Result<(), String>, changes: u64, started: Instant) {
@@ -240,7 +242,10 @@ impl SnapshotKeeper {
     /// Makes writes be refused, or not, as the configuration and the last snapshot demand.
     pub(crate) fn apply(&self, config: &Config) {
         let Some(engine) = self.engine.upgrade() else { return };
-        let has_failed = self.state.lock().has_failed;
+        let has_failed = {
+            let state = self.state.lock();
+            state.has_failed && !state.was_given_up
+        };
         let refuse =
             has_failed && config.flag("stop-writes-on-bgsave-error") && !config.save_points().is_empty();
         engine.refuse_writes_for_snapshots(refuse);

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The receiver of replayed commands refused one of them.
     Refused,
+    /// The disk did not keep up and what needed it was given up. Nothing is wrong with it; trying again may help.
+    TooSlow,
     /// An earlier write or fsync failed: nothing is accepted until a new file has been started.
     Failed,
 }
@@ -79,7 +81,7 @@ impl Error {
     /// A snapshot that was given up, because the disk took nothing for too long.
     pub fn too_slow() -> Self {
         Self::new(
-            ErrorKind::Failed,
+            ErrorKind::TooSlow,
             "the disk is too slow for the writes that go on meanwhile: the snapshot was given up",
         )
     }

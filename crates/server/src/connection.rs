@@ -39,6 +39,7 @@ where
     let outbox = Arc::new(Outbox::new(Arc::clone(&shared.output_limits)));
     let engine = shared.node.engine();
     let client = engine.connect(addr, laddr, Box::new(OutboxHandle(Arc::clone(&outbox))));
+    outbox.set_client(client.id);
     let present = roster.enter(&client, &outbox);
     let session = engine.new_session(client);
     let mut connection = Connection {

@@ -39,6 +39,8 @@ impl OutputLimits {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     waiting: Mutex<Vec<u8>>,
+    /// Whose it is, for the log.
+    client: AtomicU64,
     /// Whether `waiting` may hold something, to be asked before each command without taking the lock.
     filled: AtomicBool,
     /// Bytes that the task has taken and not yet written.
@@ -58,6 +60,7 @@ impl Outbox {
     pub(crate) fn new(limits: Arc<OutputLimits>) -> Self {
         Self {
             waiting: Mutex::default(),
+            client: AtomicU64::new(0),
             filled: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
@@ -107,6 +110,11 @@ impl Outbox {
         self.closed.store(true, Ordering::Release);
         self.wake.notify_one();
         self.ended.notify_one();
+    }
+
+    /// Says whose it is.
+    pub(crate) fn set_client(&self, id: u64) {
+        self.client.store(id, Ordering::Relaxed);
     }
 
     /// Says which limits hold from now on.
@@ -179,7 +187,10 @@ impl Mailbox for OutboxHandle {
                 *waiting = Vec::new();
                 outbox.queued.store(0, Ordering::Relaxed);
                 drop(waiting);
-                tracing::warn!("a client does not read its messages: closed at {limit} waiting bytes");
+                tracing::warn!(
+                    client = outbox.client.load(Ordering::Relaxed),
+                    "a client does not read its messages: closed at {limit} waiting bytes"
+                );
                 outbox.end();
                 return;
             }

@@ -30,6 +30,6 @@ pub use shapes::{
     Signal, SignalType, SizingRequest, SizingRounding, SocialSentiment,
 };
 pub use signal_filter::SignalFilter;
-pub use signals::{BufferedSignal, DEFAULT_CAPACITY, Pushed, SignalBuffer};
+pub use signals::{BufferedSignal, DEFAULT_CAPACITY, MAX_AHEAD, Pushed, SignalBuffer};
 pub use timestamp::Timestamp;
 pub use trading::Trading;

@@ -20,6 +20,9 @@ use crate::{Clock, Error, ErrorKind, Timestamp};
 /// How many signals the buffer holds. Default.
 pub const DEFAULT_CAPACITY: usize = 1000;
 
+/// How far a signal's time may be ahead of this machine's clock: what machines' clocks differ by, and no more. Default: 60 s.
+pub const MAX_AHEAD: Duration = Duration::from_mins(1);
+
 /// Most entries a filtered read looks at. The buffer's own writers keep it far smaller; others may not.
 const MAX_SCANNED: u64 = 100_000;
 
@@ -133,6 +136,17 @@ impl SignalBuffer {
     pub async fn push<S: Serialize + ?Sized>(&self, signal: &S) -> Result<Pushed, Error> {
         let now = self.clock.now();
         let entry = self.entry(signal, &now)?;
+        let ahead = entry.score - now.epoch_seconds();
+        if ahead > MAX_AHEAD.as_secs_f64() {
+            return Err(Error::new(
+                ErrorKind::InvalidTimestamp,
+                format!(
+                    "the signal's timestamp is {ahead:.0} s ahead of this machine's clock, and {} s are allowed: it would keep \
+                     true signals out of the buffer",
+                    MAX_AHEAD.as_secs()
+                ),
+            ));
+        }
         let cutoff = self.cutoff(&now);
         if entry.score < cutoff {
             return Err(too_old(&format!("it is older than {} s", self.ttl.as_secs())));

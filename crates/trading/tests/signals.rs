@@ -153,6 +153,10 @@ async fn fault_iso_timestamp_reports_success_without_buffering() {
             assert_eq!(error.kind(), ErrorKind::InvalidTimestamp);
         }
         assert_eq!(buffer.len().await.unwrap(), 1);
+        let ahead = buffer.push(&signal("BTC", 0.5, now() + 3600.0)).await.unwrap_err();
+        assert_eq!(ahead.kind(), ErrorKind::InvalidTimestamp, "a thousand such would keep true signals out");
+        buffer.push(&signal("BTC", 0.5, now() + 5.0)).await.unwrap();
+        assert_eq!(buffer.len().await.unwrap(), 2, "clocks differ a little");
     })
     .await;
 }

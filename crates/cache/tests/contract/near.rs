@@ -15,6 +15,7 @@ on_every_backend! {
     a_value_read_twice_comes_from_near_and_is_shared,
     a_region_that_has_not_asked_reads_the_backend,
     a_change_by_another_process_is_seen_once_it_is_told,
+    a_refresh_by_this_process_leaves_nothing_older_near,
     a_change_of_ones_own_is_seen_by_the_next_read,
     what_is_loaded_is_near_from_the_next_read_on,
     a_near_value_lives_no_longer_than_in_the_backend,
@@ -51,6 +52,20 @@ pub(crate) async fn warm(region: &Region<u64>, id: &str) -> Read<Arc<u64>> {
 
 async fn value(region: &Region<u64>, id: &str) -> Option<u64> {
     region.get_shared(id).await.unwrap().map(|read| *read.value)
+}
+
+async fn a_refresh_by_this_process_leaves_nothing_older_near(rig: Rig) {
+    let region = region(&rig).await;
+    region.set("k", &0).await.unwrap();
+    warm(&region, "k").await;
+    for loaded in 1..50 {
+        tokio::time::sleep(Duration::from_millis(4)).await;
+        let fresh = ReadOptions::new().max_age(Duration::from_millis(1));
+        let read =
+            region.get_or_load_shared_with("k", fresh, move || async move { Ok::<_, io::Error>(loaded) });
+        assert_eq!(*read.await.unwrap().value, loaded);
+        assert_eq!(value(&region, "k").await, Some(loaded), "what was near before the load");
+    }
 }
 
 async fn a_value_read_twice_comes_from_near_and_is_shared(rig: Rig) {

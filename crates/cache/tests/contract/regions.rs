@@ -108,6 +108,16 @@ async fn an_absence_is_cached_for_its_own_time(rig: Rig) {
     forgetful.set("k", &Some(1)).await.unwrap();
     forgetful.set_many(&[("j", Some(2)), ("k", None)]).await.unwrap();
     assert_eq!(rig.raw_keys().await, ["r:j"]);
+
+    // A condition holds for it as for any value.
+    assert!(!forgetful.set_when("j", &None, Condition::IfAbsent).await.unwrap());
+    let newer = forgetful.set_when("j", &None, Condition::IfNewer { field: "time".to_owned() }).await;
+    assert_eq!(newer.unwrap_err().kind(), ErrorKind::Unencodable);
+    assert!(!forgetful.set_when("none", &None, Condition::IfPresent).await.unwrap());
+    assert_eq!(rig.raw_keys().await, ["r:j"]);
+    assert!(forgetful.set_when("j", &None, Condition::IfPresent).await.unwrap());
+    forgetful.set_many(&[("k", None), ("l", Some(1)), ("k", Some(3)), ("l", None)]).await.unwrap();
+    assert_eq!(rig.raw_keys().await, ["r:k"], "the last entry of a key counts");
 }
 
 async fn unreadable_bytes_are_what_the_policy_says(rig: Rig) {

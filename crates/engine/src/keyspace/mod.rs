@@ -14,7 +14,7 @@ mod scan;
 mod shard;
 mod table;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
@@ -69,6 +69,7 @@ const GRAIN: usize = 16 * 1024;
 struct Cell {
     shard: Mutex<Shard>,
     used: AtomicUsize,
+    changes: AtomicU64,
 }
 
 impl Keyspace {
@@ -79,6 +80,7 @@ impl Keyspace {
             .map(|_| Cell {
                 shard: Mutex::new(Shard::new(databases, hasher.clone())),
                 used: AtomicUsize::new(0),
+                changes: AtomicU64::new(0),
             })
             .collect();
         Self { cells, hasher, databases, coarse_used: AtomicUsize::new(0) }
@@ -108,6 +110,12 @@ impl Keyspace {
         self.cells.iter().map(|cell| cell.used.load(Ordering::Relaxed)).sum()
     }
 
+    /// Changes of keys since the start, but for those of commands that run now. Takes no lock, for `INFO` may ask inside a
+    /// transaction, which holds them.
+    pub(crate) fn changes(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.changes.load(Ordering::Relaxed)).sum()
+    }
+
     /// Whether the bytes in use are surely no more than `limit`; a false may be wrong.
     #[inline]
     pub(crate) fn is_surely_within(&self, limit: usize) -> bool {
@@ -117,6 +125,7 @@ impl Keyspace {
     /// Takes over what a shard uses now. Called under its lock.
     #[inline]
     fn publish(&self, cell: &Cell, shard: &mut Shard) {
+        cell.changes.store(shard.changes, Ordering::Relaxed);
         let used = shard.used();
         if cell.used.load(Ordering::Relaxed) == used {
             return;
@@ -131,14 +140,30 @@ impl Keyspace {
     /// Locks one shard.
     #[inline]
     pub(crate) fn lock_one(&self, index: usize) -> Locked<'_> {
+        #[cfg(debug_assertions)]
+        let held = held::Held::new(self);
         let guard = self.cells.get(index).map(|cell| (index, cell.shard.lock()));
-        Locked { keyspace: self, only: guard, several: Vec::new() }
+        Locked {
+            keyspace: self,
+            only: guard,
+            several: Vec::new(),
+            #[cfg(debug_assertions)]
+            _held: Some(held),
+        }
     }
 
     /// Locks every shard.
     pub(crate) fn lock_all(&self) -> Locked<'_> {
+        #[cfg(debug_assertions)]
+        let held = held::Held::new(self);
         let several = self.cells.iter().map(|cell| cell.shard.lock()).enumerate().collect();
-        Locked { keyspace: self, only: None, several }
+        Locked {
+            keyspace: self,
+            only: None,
+            several,
+            #[cfg(debug_assertions)]
+            _held: Some(held),
+        }
     }
 
     /// Locks the given shards; the order and repetitions do not matter.
@@ -148,11 +173,15 @@ impl Keyspace {
         if let [only] = shards.as_slice() {
             return self.lock_one(*only);
         }
+        #[cfg(debug_assertions)]
+        let held = held::Held::new(self);
         let cells = shards.iter().filter_map(|&index| Some((index, self.cells.get(index)?)));
         Locked {
             keyspace: self,
             only: None,
             several: cells.map(|(index, cell)| (index, cell.shard.lock())).collect(),
+            #[cfg(debug_assertions)]
+            _held: Some(held),
         }
     }
 }
@@ -164,6 +193,8 @@ pub(crate) struct Locked<'e> {
     only: Option<Guard<'e>>,
     /// The shards in order, where there are several.
     several: Vec<Guard<'e>>,
+    #[cfg(debug_assertions)]
+    _held: Option<held::Held>,
 }
 
 type Guard<'e> = (usize, MutexGuard<'e, Shard>);
@@ -172,7 +203,13 @@ impl<'e> Locked<'e> {
     /// No shard at all, for commands without keys.
     #[inline]
     pub(crate) fn none(keyspace: &'e Keyspace) -> Self {
-        Self { keyspace, only: None, several: Vec::new() }
+        Self {
+            keyspace,
+            only: None,
+            several: Vec::new(),
+            #[cfg(debug_assertions)]
+            _held: None,
+        }
     }
 
     /// The shard with this number.
@@ -222,6 +259,41 @@ impl Drop for Locked<'_> {
         match &mut self.only {
             Some(guard) => publish(guard),
             None => self.several.iter_mut().for_each(publish),
+        }
+    }
+}
+
+/// In builds with debug assertions, finds a thread that would wait for itself: it holds shards and asks for more of them.
+#[cfg(debug_assertions)]
+mod held {
+    use std::cell::RefCell;
+
+    use super::Keyspace;
+
+    thread_local! {
+        static KEYSPACES: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Says, while it lives, that this thread holds shards of a keyspace.
+    pub(super) struct Held(usize);
+
+    impl Held {
+        pub(super) fn new(keyspace: &Keyspace) -> Self {
+            let place = std::ptr::from_ref(keyspace).addr();
+            KEYSPACES.with_borrow_mut(|held| {
+                assert!(
+                    !held.contains(&place),
+                    "a thread that holds shards of a keyspace asks for more of them"
+                );
+                held.push(place);
+            });
+            Self(place)
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            KEYSPACES.with_borrow_mut(|held| held.retain(|place| *place != self.0));
         }
     }
 }

@@ -384,8 +384,10 @@ fn call(
     if spec.flags.contains(CommandFlags::DENYOOM) && ctx.session.out_of_memory {
         return Ok(Err(CommandError::OOM));
     }
-    if spec.flags.contains(CommandFlags::WRITE) && !ctx.engine.accepts_writes() {
-        return Ok(Err(CommandError::MISCONF_AOF));
+    if spec.flags.contains(CommandFlags::WRITE)
+        && let Err(error) = ctx.engine.check_durability()
+    {
+        return Ok(Err(error));
     }
     let mut reply = Reply::new(version);
     let outer = ctx.origin;
