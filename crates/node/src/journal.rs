@@ -8,8 +8,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc::{self, TryRecvError};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -410,11 +411,28 @@ impl Syncer {
         if !self.is_busy {
             return None;
         }
+        let mut is_gone = false;
         let done = self.done.take().or_else(|| {
             let (_, from_thread) = self.thread.as_ref()?;
-            if wait { from_thread.recv().ok() } else { from_thread.try_recv().ok() }
+            match if wait {
+                from_thread.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                from_thread.try_recv()
+            } {
+                Ok(done) => Some(done),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => {
+                    // The writer learns that its sync did not end when it begins the next one.
+                    is_gone = true;
+                    None
+                }
+            }
         });
-        if done.is_some() || wait {
+        if is_gone {
+            tracing::error!("the thread that syncs is gone; writing waits for each sync");
+            self.thread = None;
+        }
+        if done.is_some() || wait || is_gone {
             self.is_busy = false;
         }
         done

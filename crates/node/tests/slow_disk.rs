@@ -135,3 +135,22 @@ fn a_sync_that_fails_in_the_background_stops_writes_and_loses_nothing() {
     });
     wait_until("writes are taken again", || rig.node.journal_status().unwrap().failure.is_none());
 }
+
+#[test]
+fn no_second_sync_overtakes_one_that_runs_and_takes_its_error_away() {
+    let disk = SimDisk::with_dir(DIR);
+    let mut append_only = AppendOnly::in_dir(DIR);
+    append_only.files.max_unsynced_bytes = 200;
+    let options = NodeOptions { append_only: Some(append_only), ..NodeOptions::default() };
+    let node = Node::open_on(&options, Arc::new(disk.clone())).unwrap();
+    let client = node.engine().connect(String::new(), String::new(), Box::new(NoMailbox));
+    let session = node.engine().new_session(client);
+    let mut rig = Rig { disk, node, session };
+    rig.disk.hold_syncs();
+    rig.run(&["SET", "key", "first-value"]);
+    wait_until("the sync begins", || rig.disk.held_syncs() > 0);
+    rig.run(&["SET", "other", &"second-value".repeat(20)]);
+    wait_until("the second write reaches the file", || rig.has_written("second-value"));
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(rig.disk.held_syncs(), 1, "a second sync of the file runs");
+}

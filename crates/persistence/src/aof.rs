@@ -1,6 +1,7 @@
 //! The append-only file: reading it back, and writing it.
 
 mod base;
+mod beside;
 mod parse;
 mod reader;
 mod rewrite;
@@ -9,8 +10,9 @@ mod writer;
 
 #[cfg(test)]
 pub(crate) use crate::rdb::empty_rdb;
+pub use beside::PendingSync;
 pub use reader::Command;
 pub(crate) use reader::{FileOutcome, Tail, Warnings, replay_file};
 pub use rewrite::{BasePlace, BaseWriter, NewBase, Rewrite};
-pub use writer::{AofWriter, PendingSync};
+pub use writer::AofWriter;
 pub(crate) use writer::{WriterParts, sync_dir};

@@ -1,8 +1,8 @@
 //! Commands on their way to the journal: many threads append, one takes all of them at once.
 //!
 //! Appending is a copy under one mutex, made while the locks of the data are held, so that the order here is the
-//! order of effect. It never blocks and never fails; the bound is kept by asking for room before a command takes
-//! effect, with no lock held ([`JournalBuffer::wait_for_room`]). Deliberately absent: files and threads.
+//! order of effect. It never blocks and never fails; the bound is kept by its owner, who lets replies wait, or
+//! asks for room before a command takes effect, with no lock held ([`JournalBuffer::wait_for_room`]). Deliberately absent: files and threads.
 
 use std::time::Duration;
 

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use mtcache_engine::Lsn;
 
+use super::beside::{self, Begun, Covers, PendingSync};
 use super::rewrite::{BasePlace, NewBase, Rewrite};
-use crate::disk::{Disk, DiskLock, SyncFile, WriteFile, append_all};
+use crate::disk::{Disk, DiskLock, WriteFile, append_all};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal_buffer::push_select;
 use crate::manifest::{FileEntry, FileType, Manifest};
@@ -39,6 +40,8 @@ pub struct AofWriter {
     written: Lsn,
     synced: Lsn,
     failure: Option<String>,
+    /// The sync that runs beside, if its result has not been taken.
+    begun: Option<Begun>,
     /// The highest number that a base may have on disk.
     last_base_seq: u64,
     /// The bytes of all files before the current one.
@@ -96,22 +99,6 @@ impl Unsynced {
     }
 }
 
-/// What a started sync will have made durable.
-#[derive(Debug)]
-pub struct PendingSync {
-    file: Box<dyn SyncFile>,
-    file_name: String,
-    len: u64,
-    lsn: Lsn,
-}
-
-impl PendingSync {
-    /// Does the sync, on whatever thread. Its result goes to [`AofWriter::finish_sync`].
-    pub fn run(&self) -> std::io::Result<()> {
-        self.file.sync_data()
-    }
-}
-
 impl AofWriter {
     /// Appends a group of complete commands and hands it to the operating system, in one piece if it takes it.
     ///
@@ -149,6 +136,7 @@ impl AofWriter {
     /// Makes all that was appended durable.
     pub fn sync(&mut self) -> Result<Lsn> {
         self.refuse_if_failed()?;
+        self.settle()?;
         if self.synced == self.written {
             self.unsynced.give_back();
             return Ok(self.synced);
@@ -164,9 +152,10 @@ impl AofWriter {
     }
 
     /// Prepares a sync of all that was appended so far, to be run on another thread while this one goes on
-    /// appending; `None` if all of it is durable. There is to be one at a time.
+    /// appending; `None` if all of it is durable. There is one at a time: another one that runs is waited for.
     pub fn begin_sync(&mut self) -> Result<Option<PendingSync>> {
         self.refuse_if_failed()?;
+        self.settle()?;
         if self.synced == self.written {
             self.unsynced.give_back();
             return Ok(None);
@@ -174,7 +163,10 @@ impl AofWriter {
         match self.file.file.sync_handle() {
             Ok(file) => {
                 let file_name = self.file.name.clone();
-                Ok(Some(PendingSync { file, file_name, len: self.file.len, lsn: self.written }))
+                let covers = Covers { file_name, len: self.file.len, lsn: self.written };
+                let (begun, pending) = beside::begin(file, covers);
+                self.begun = Some(begun);
+                Ok(Some(pending))
             }
             Err(error) => Err(self.fail("sync the AOF file", error)),
         }
@@ -183,14 +175,29 @@ impl AofWriter {
     /// Takes the result of a prepared sync. One of a file that has been given up since changes nothing.
     pub fn finish_sync(&mut self, pending: &PendingSync, result: std::io::Result<()>) -> Result<Lsn> {
         self.refuse_if_failed()?;
-        if pending.file_name == self.file.name {
+        self.begun = None;
+        self.take_result(&pending.covers, result)
+    }
+
+    fn take_result(&mut self, covers: &Covers, result: std::io::Result<()>) -> Result<Lsn> {
+        if covers.file_name == self.file.name {
             match result {
-                Ok(()) if pending.lsn > self.synced => self.note_synced(pending.len, pending.lsn),
+                Ok(()) if covers.lsn > self.synced => self.note_synced(covers.len, covers.lsn),
                 Ok(()) => {}
                 Err(error) => return Err(self.fail_sync(error)),
             }
         }
         Ok(self.synced)
+    }
+
+    /// Learns what became of a sync that was begun, before another of the same file.
+    fn settle(&mut self) -> Result<()> {
+        let Some(begun) = self.begun.take() else { return Ok(()) };
+        let covers = begun.covers.clone();
+        match begun.settle() {
+            Some(result) => self.take_result(&covers, result).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Ends the current increment and begins a new one. On a writer that has failed this is the way back: the old
@@ -237,6 +244,8 @@ impl AofWriter {
         next.is_untouched = self.unsynced.bytes.is_empty();
         self.file = next;
         self.unsynced = Unsynced::default();
+        // One that still runs is of the file before.
+        self.begun = None;
         self.written = self.appended;
         self.synced = self.appended;
         self.failure = None;
@@ -394,6 +403,7 @@ impl AofWriter {
             written: Lsn::default(),
             synced: Lsn::default(),
             failure: None,
+            begun: None,
             last_base_seq,
             rewritten_bytes: base_bytes,
             _lock: lock,
