@@ -28,7 +28,6 @@ pub struct Settings {
     observe_nanos: AtomicU64,
     slowlog_len: AtomicUsize,
     event_classes: AtomicU16,
-    busy_reply_millis: AtomicU64,
     max_bulk_len: AtomicU64,
     tracking_max_keys: AtomicUsize,
     hash_entries: AtomicUsize,
@@ -65,7 +64,6 @@ impl Settings {
         self.observe_nanos.store(slow.min(late), Ordering::Relaxed);
         self.slowlog_len.store(size("slowlog-max-len"), Ordering::Relaxed);
         self.event_classes.store(config.int("notify-keyspace-events") as u16, Ordering::Relaxed);
-        self.busy_reply_millis.store(config.memory("busy-reply-threshold"), Ordering::Relaxed);
         self.max_bulk_len.store(config.memory("proto-max-bulk-len"), Ordering::Relaxed);
         self.tracking_max_keys.store(size("tracking-table-max-keys"), Ordering::Relaxed);
         self.hash_entries.store(size("hash-max-listpack-entries"), Ordering::Relaxed);
@@ -148,11 +146,6 @@ impl Settings {
     #[inline]
     pub(crate) fn event_classes(&self) -> EventClasses {
         EventClasses::from_bits(self.event_classes.load(Ordering::Relaxed))
-    }
-
-    /// Milliseconds after which a running script makes others hear `BUSY`; zero for never.
-    pub fn busy_reply_millis(&self) -> u64 {
-        self.busy_reply_millis.load(Ordering::Relaxed)
     }
 
     /// Bytes of the longest string.
