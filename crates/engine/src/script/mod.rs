@@ -55,7 +55,7 @@ struct Interpreter {
     redis: Table,
     /// Lua's own `xpcall`, which scripts cannot replace.
     xpcall: Function,
-    /// The metatable-free access to the globals.
+    /// What scripts find as globals, behind an empty table.
     globals: Table,
     compiled: HashMap<[u8; 40], Function, RandomState>,
 }
@@ -138,7 +138,6 @@ pub(crate) fn run(
 impl Interpreter {
     fn new() -> mlua::Result<Self> {
         let lua = Lua::new_with(StdLib::TABLE | StdLib::STRING | StdLib::MATH, LuaOptions::new())?;
-        let globals = lua.globals();
         let host = lua.create_table()?;
         let random = Arc::new(Mutex::new(Random::new(crate::keyspace::random() as u32)));
         let state = Arc::clone(&random);
@@ -173,6 +172,7 @@ impl Interpreter {
         )?;
         lua.load(PRELUDE).set_name("@sandbox").set_mode(ChunkMode::Text).call::<()>(&host)?;
         let (redis, xpcall) = (host.raw_get("redis")?, host.raw_get("xpcall")?);
+        let globals = host.raw_get("globals")?;
         Ok(Self { lua, redis, xpcall, globals, compiled: HashMap::default() })
     }
 

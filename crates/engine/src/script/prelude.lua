@@ -114,12 +114,17 @@ kept.redis, kept.string, kept.table, kept.math = readonly(redis), readonly(strin
 
 local G = _G
 for name in pairs(G) do host.rawset(G, name, nil) end
-for name, value in kept.pairs(kept) do host.rawset(G, name, value) end
-host.rawset(G, "_G", G)
-kept.setmetatable(G, {
+kept._G = G
+-- KEYS and ARGV are put here by the engine for each script.
+host.globals = kept
+setmetatable(kept, {
   __index = function(_, name)
     error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
   end,
+})
+-- Empty, so that assigning to what is there is noticed as well: no script takes anything away from those after it.
+setmetatable(G, {
+  __index = kept,
   __newindex = function() error(READONLY, 2) end,
   __metatable = false,
 })

@@ -87,6 +87,8 @@ fn errors_name_the_script_and_the_line() {
         ("local x = nil; return x.y", 1, "-ERR user_script:1: attempt to index local 'x' (a nil value)"),
         ("return foo", 1, "-ERR user_script:1: Script attempted to access nonexistent global variable 'foo'"),
         ("foo=1", 1, "-ERR user_script:1: Attempt to modify a readonly table"),
+        ("redis=nil", 1, "-ERR user_script:1: Attempt to modify a readonly table"),
+        ("KEYS={}", 1, "-ERR user_script:1: Attempt to modify a readonly table"),
         ("string.x=1", 1, "-ERR user_script:1: Attempt to modify a readonly table"),
         ("rawset(_G,'x',1)", 1, "-ERR user_script:1: Attempt to modify a readonly table"),
         ("error('boom')", 1, "-ERR user_script:1: boom"),
