@@ -10,15 +10,14 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use mtcache_engine::rdb::RecordShape;
-use mtcache_engine::{Engine, JournalReport, Progress, UnixMillis};
+use mtcache_engine::{Engine, JournalReport, UnixMillis};
 use mtcache_persistence::{BaseForm, Error, NewBase, RdbOptions};
 use parking_lot::Mutex;
 
 use crate::journal::NodeJournal;
+use crate::snapshots::pour;
 use crate::turns::{Turns, Work};
 
-/// What is written at once, at least.
-const WRITE_BYTES: usize = 256 * 1024;
 /// Failures in a row after which the next attempt is put off, as in Redis.
 const FREE_FAILURES: u64 = 3;
 /// How long it is put off then, in milliseconds; twice as long each time up to [`LONGEST_DELAY`]. Default: a minute.
@@ -186,8 +185,7 @@ impl Rewriter {
         let begun = engine.begin_snapshot_as(shape, || self.journal.mark_cut(answer));
         let mut snapshot = begun.ok_or_else(Error::busy)?;
         let mut rewrite = None;
-        let mut bytes = Vec::with_capacity(2 * WRITE_BYTES);
-        loop {
+        let go_on = || {
             if self.is_cancelled.load(Ordering::Acquire) {
                 return Err(Error::abandoned("the server ends"));
             }
@@ -196,18 +194,9 @@ impl Rewriter {
             {
                 rewrite = Some(reached?);
             }
-            let progress = snapshot.next(&mut bytes);
-            if bytes.len() >= WRITE_BYTES || progress == Progress::Done {
-                base.append(&bytes)?;
-                bytes.clear();
-                bytes.shrink_to(8 * WRITE_BYTES);
-            }
-            match progress {
-                Progress::More => {}
-                Progress::Done => break,
-                Progress::Abandoned => return Err(Error::too_slow()),
-            }
-        }
+            Ok(())
+        };
+        pour(&mut snapshot, go_on, |bytes| base.append(bytes))?;
         let base: NewBase = base.finish()?;
         let len = base.len();
         let rewrite = match rewrite {

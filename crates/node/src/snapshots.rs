@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use mtcache_engine::{Config, Engine, Progress, ShutdownMode, SnapshotReport, UnixMillis};
+use mtcache_engine::{Config, Engine, Progress, ShutdownMode, Snapshot, SnapshotReport, UnixMillis};
 use mtcache_persistence::disk::Disk;
 use mtcache_persistence::{ErrorKind, RdbOptions, save_rdb};
 use parking_lot::Mutex;
@@ -206,21 +206,7 @@ impl SnapshotKeeper {
             // Counted before the cut: what changes in between is saved, and counted again.
             *changes = engine.changes();
             let mut snapshot = engine.begin_snapshot(|| {}).ok_or_else(mtcache_persistence::Error::busy)?;
-            let mut bytes = Vec::with_capacity(2 * WRITE_BYTES);
-            loop {
-                let progress = snapshot.next(&mut bytes);
-                if bytes.len() >= WRITE_BYTES || progress == Progress::Done {
-                    writer.append(&bytes)?;
-                    bytes.clear();
-                    bytes.shrink_to(8 * WRITE_BYTES);
-                }
-                match progress {
-                    Progress::More => {}
-                    Progress::Done => break,
-                    Progress::Abandoned => return Err(mtcache_persistence::Error::too_slow()),
-                }
-            }
-            Ok(())
+            pour(&mut snapshot, || Ok(()), |bytes| writer.append(bytes))
         })
     }
 
@@ -249,5 +235,28 @@ impl SnapshotKeeper {
         let refuse =
             has_failed && config.flag("stop-writes-on-bgsave-error") && !config.save_points().is_empty();
         engine.refuse_writes_for_snapshots(refuse);
+    }
+}
+
+/// Writes out a whole snapshot, in pieces of about [`WRITE_BYTES`]. `before_each` step may end it with an error.
+pub(crate) fn pour(
+    snapshot: &mut Snapshot,
+    mut before_each: impl FnMut() -> Result<(), mtcache_persistence::Error>,
+    mut write: impl FnMut(&[u8]) -> Result<(), mtcache_persistence::Error>,
+) -> Result<(), mtcache_persistence::Error> {
+    let mut bytes = Vec::with_capacity(2 * WRITE_BYTES);
+    loop {
+        before_each()?;
+        let progress = snapshot.next(&mut bytes);
+        if bytes.len() >= WRITE_BYTES || progress == Progress::Done {
+            write(&bytes)?;
+            bytes.clear();
+            bytes.shrink_to(8 * WRITE_BYTES);
+        }
+        match progress {
+            Progress::More => {}
+            Progress::Done => return Ok(()),
+            Progress::Abandoned => return Err(mtcache_persistence::Error::too_slow()),
+        }
     }
 }
