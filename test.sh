@@ -11,7 +11,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 STAGES=(tools format lints build tests differential-fixed differential-fresh doctests documentation release readme)
-LONG_STAGES=(long-differential long-crashes long-floats fuzz)
+LONG_STAGES=(long-differential long-crashes long-damage long-floats fuzz)
 
 usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
 
@@ -189,6 +189,11 @@ long_crashes() {
     -E 'package(mtcache-persistence) and binary(crash) or package(mtcache-node) and binary(rewrites)'
 }
 
+long_damage() {
+  MTCACHE_DAMAGES=10000 MTCACHE_DATASETS=100 cargo nextest run --workspace --locked --status-level slow \
+    -E 'package(mtcache-node) and binary(snapshot_damage) or package(mtcache-conformance) and binary(interchange)'
+}
+
 long_floats() {
   DOUBLE_ROUNDS=50000000 cargo test --release --package mtcache-protocol --lib --locked double
 }
@@ -196,7 +201,7 @@ long_floats() {
 fuzz() {
   cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked || return 1
   local name
-  for name in requests frames; do
+  for name in requests frames rdb aof; do
     mkdir -p "fuzz/corpus/$name"
     cargo fuzz run -s none "$name" "fuzz/corpus/$name" "fuzz/seeds/$name" -- \
       "-dict=fuzz/$name.dict" -max_total_time=180 || return 1
@@ -222,8 +227,9 @@ fi
 if [ "$with_long" = yes ] || [ ${#only[@]} -gt 0 ]; then
   stage long-differential '5,000,000 random commands' differential '' 5000000
   stage long-crashes 'power loss at every step of 2,000 histories' long_crashes
+  stage long-damage '10,000 damages of a snapshot, 100 datasets to every server and back' long_damage
   stage long-floats 'fifty million floats there and back' long_floats
-  stage fuzz 'both decoders, three minutes each' fuzz
+  stage fuzz 'decoders and readers of files, three minutes each' fuzz
 fi
 
 echo

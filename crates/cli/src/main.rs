@@ -1,6 +1,7 @@
 //! The `mtcache` binary: puts server, demo and tools together. Each subcommand is a thin file.
 
 mod allocator;
+mod check;
 mod demo;
 mod launch;
 mod logging;
@@ -26,6 +27,8 @@ enum Command {
     Demo(demo::Demo),
     Selftest(selftest::Selftest),
     Replay(replay::Replay),
+    CheckRdb(check::CheckRdb),
+    CheckAof(check::CheckAof),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +37,8 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Selftest(selftest) => selftest.run(),
         Command::Replay(replay) => replay.run(),
+        Command::CheckRdb(check) => check.run(),
+        Command::CheckAof(check) => check.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,9 +10,11 @@ mod writer;
 
 #[cfg(test)]
 pub(crate) use crate::rdb::empty_rdb;
+pub(crate) use base::end_of_base;
 pub use beside::PendingSync;
 pub use reader::Command;
 pub(crate) use reader::{FileOutcome, Tail, Warnings, replay_file};
 pub use rewrite::{BasePlace, BaseWriter, NewBase, Rewrite};
+pub(crate) use scanner::{Record, Scanner};
 pub use writer::AofWriter;
 pub(crate) use writer::{WriterParts, sync_dir};

@@ -1,16 +1,16 @@
 //! Looks a journal through without loading it, and cuts damage off its end where that is asked for.
 //!
-//! The invariant: nothing on disk changes except by [`Fix::CutOff`], and that changes the last file only, by
-//! making it shorter. Damage in a file before it is reported and left alone: what follows it could not be
+//! The invariant: nothing on disk changes except by [`Fix::CutOff`] and [`cut_off_aof_file`], and they change one file only,
+//! by making it shorter. Damage in a file before it is reported and left alone: what follows it could not be
 //! replayed on top of a gap.
 
 use std::path::Path;
 
-use crate::aof::{Command, FileOutcome, Tail, Warnings, replay_file};
+use crate::aof::{Command, FileOutcome, Record, Scanner, Tail, Warnings, end_of_base, replay_file};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Manifest;
-use crate::rdb::RdbKey;
+use crate::rdb::{RdbKey, RdbReport, load_rdb};
 use crate::receiver::Receiver;
 use crate::recover::{AofOptions, CutOff, cut_off, lock};
 
@@ -102,7 +102,7 @@ fn check_file(
     let len = file.len().map_err(io)?;
     let mut looker = Looker::default();
     let outcome = replay_file(file, name, options.max_bulk_bytes, warnings, &mut looker);
-    let Looker { commands, keys } = looker;
+    let Looker { commands, keys, .. } = looker;
     let checked = CheckedFile { name: name.to_owned(), len, sound_up_to: len, commands, keys, problem: None };
     match outcome {
         Ok(FileOutcome { tail: Tail::Clean, .. }) => Ok(checked),
@@ -118,11 +118,83 @@ fn check_file(
     }
 }
 
+/// Looks one file of a journal through, without a manifest. What is wrong within it is in what comes back.
+pub fn check_aof_file(disk: &dyn Disk, path: &Path, options: &AofOptions) -> Result<CheckedFile> {
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    check_file(disk, dir, &name, options, &mut Warnings::default())
+}
+
+/// Cuts a file of a journal off at `len`, durably, if no server has its directory open.
+pub fn cut_off_aof_file(disk: &dyn Disk, path: &Path, len: u64) -> Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let io = |error| Error::io(format_args!("look into {}", dir.display()), error);
+    let mut locks = Vec::new();
+    for name in disk.list(dir).map_err(io)? {
+        if let Some(file_name) = name.strip_suffix(".lock") {
+            let options = AofOptions { file_name: file_name.to_owned(), ..AofOptions::default() };
+            locks.push(lock(disk, dir, &options)?);
+        }
+    }
+    cut_off(disk, path, len)
+}
+
+/// Where in a file of a journal the first timestamp annotation (`#TS:`) stands that is later than this, in seconds since
+/// 1970; `None` if there is none. A timestamp says when the commands behind it were run.
+pub fn first_after(disk: &dyn Disk, path: &Path, seconds: u64, options: &AofOptions) -> Result<Option<u64>> {
+    let name = path.display().to_string();
+    let file =
+        disk.open_read(path).map_err(|error| Error::io(format_args!("read the AOF file {name}"), error))?;
+    let begin = end_of_base(&*file, &name, &mut Looker::default())?;
+    let mut scanner = Scanner::new(file, &name, begin, options.max_bulk_bytes)?;
+    loop {
+        match scanner.advance()? {
+            Record::Command => {}
+            Record::Annotation => {
+                let stamp = scanner.line().strip_prefix(b"#TS:").map(<[u8]>::trim_ascii);
+                let stamp = stamp.and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
+                if stamp.is_some_and(|stamp| stamp > seconds) {
+                    return Ok(Some(scanner.record_offset()));
+                }
+            }
+            Record::End | Record::Torn(_) | Record::Bad(..) => return Ok(None),
+        }
+    }
+}
+
+/// What was found in a snapshot.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CheckedRdb {
+    /// The keys that could be read before the end, or before what is wrong.
+    pub keys: u64,
+    /// The last of them.
+    pub last_key: Option<Vec<u8>>,
+    /// What the file is, or what is wrong and where.
+    pub outcome: Result<RdbReport>,
+}
+
+/// Looks a snapshot through. Fails if there is none.
+pub fn check_rdb(disk: &dyn Disk, path: &Path) -> Result<CheckedRdb> {
+    let mut looker = Looker::default();
+    let outcome = match load_rdb(disk, path, &mut looker) {
+        Ok(Some(report)) => Ok(report),
+        Ok(None) => {
+            let message = format!("there is no file {}", path.display());
+            return Err(Error::new(ErrorKind::Manifest, message));
+        }
+        Err(error) if error.kind() == ErrorKind::Io => return Err(error),
+        Err(error) => Err(error),
+    };
+    Ok(CheckedRdb { keys: looker.keys, last_key: looker.last_key, outcome })
+}
+
 /// Counts, and knows commands by their names alone.
 #[derive(Default)]
 struct Looker {
     commands: u64,
     keys: u64,
+    last_key: Option<Vec<u8>>,
 }
 
 impl Receiver for Looker {
@@ -132,8 +204,11 @@ impl Receiver for Looker {
         if is_known { Ok(()) } else { Err("there is no such command".into()) }
     }
 
-    fn key(&mut self, _: RdbKey<'_>) -> Result<(), String> {
+    fn key(&mut self, key: RdbKey<'_>) -> Result<(), String> {
         self.keys += 1;
+        let last = self.last_key.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(key.key);
         Ok(())
     }
 }
@@ -221,6 +296,44 @@ mod tests {
         assert_eq!(report.files.first().map(|file| file.sound_up_to), Some(0));
         assert!(run(&disk, Fix::CutOff).unwrap_err().to_string().contains("leave a gap"));
         assert_eq!(disk.content(path(FIRST)).unwrap(), b"garbage");
+    }
+
+    #[test]
+    fn a_file_is_looked_at_alone_and_not_cut_off_while_a_server_has_it() {
+        let disk = journal(SET, &[SET, b"garbage"].concat());
+        let options = AofOptions::default();
+        let checked = check_aof_file(&disk, &path(LAST), &options).unwrap();
+        assert_eq!((checked.sound_up_to, checked.commands), (SET.len() as u64, 1));
+        assert!(checked.problem.is_some());
+        let held = lock(&disk, Path::new("/data/appendonlydir"), &options).unwrap();
+        assert_eq!(cut_off_aof_file(&disk, &path(LAST), 3).unwrap_err().kind(), ErrorKind::Locked);
+        drop(held);
+        cut_off_aof_file(&disk, &path(LAST), checked.sound_up_to).unwrap();
+        assert_eq!(disk.content(path(LAST)).unwrap(), SET);
+    }
+
+    #[test]
+    fn the_first_later_timestamp_is_found() {
+        let disk = journal(SET, &[b"#TS:100\r\n", SET, b"#TS:200\r\n", SET].concat());
+        let find = |seconds| first_after(&disk, &path(LAST), seconds, &AofOptions::default()).unwrap();
+        assert_eq!(find(99), Some(0));
+        assert_eq!(find(100), Some(9 + SET.len() as u64));
+        assert_eq!(find(200), None);
+    }
+
+    #[test]
+    fn a_snapshot_tells_its_keys_or_where_it_is_damaged() {
+        let disk = SimDisk::with_dir("/data");
+        let rdb = b"REDIS0010\xfe\x03\xfb\x01\x00\x00\x01k\x01v\xff\0\0\0\0\0\0\0\0";
+        let look = |content: &[u8]| {
+            disk.place("/data/dump.rdb", content);
+            check_rdb(&disk, Path::new("/data/dump.rdb")).unwrap()
+        };
+        assert_eq!(look(rdb).outcome.unwrap().keys, 1);
+        let damaged = look(&rdb[..rdb.len() - 3]);
+        assert_eq!((damaged.keys, damaged.last_key.as_deref()), (1, Some(&b"k"[..])));
+        assert!(damaged.outcome.unwrap_err().offset().is_some());
+        assert!(check_rdb(&disk, Path::new("/data/other.rdb")).is_err());
     }
 
     #[test]

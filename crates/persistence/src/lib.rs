@@ -22,7 +22,10 @@ mod recover;
 
 pub use aof::{AofWriter, BasePlace, BaseWriter, Command, NewBase, PendingSync, Rewrite};
 pub use append_fsync::AppendFsync;
-pub use check::{CheckReport, CheckedFile, Fix, check};
+pub use check::{
+    CheckReport, CheckedFile, CheckedRdb, Fix, check, check_aof_file, check_rdb, cut_off_aof_file,
+    first_after,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use journal_buffer::{Batch, DEFAULT_JOURNAL_BUFFER_BYTES, JournalBuffer, Room};
 pub use mtcache_engine::Lsn;

@@ -26,6 +26,11 @@ pub(crate) fn read_base(
     if is_rdb { read_rdb(file, name, Place::BeforeCommands, receiver).map(Some) } else { Ok(None) }
 }
 
+/// Where the commands of the file `name` begin.
+pub(crate) fn end_of_base(file: &dyn ReadFile, name: &str, receiver: &mut dyn Receiver) -> Result<u64> {
+    Ok(read_base(file, name, receiver)?.map_or(0, |report| report.end))
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

@@ -147,6 +147,13 @@ impl Scanner {
         self.args.iter().map(|range| bytes.get(range.clone()).unwrap_or_default()).collect()
     }
 
+    /// All bytes of the record that was read last.
+    pub(crate) fn line(&self) -> &[u8] {
+        let begin = self.record.saturating_sub(self.buffer_at) as usize;
+        let end = self.next.saturating_sub(self.buffer_at) as usize;
+        self.buffer.get(begin..end).unwrap_or_default()
+    }
+
     /// The name of the command that was read last; `None` at an annotation.
     pub(crate) fn name(&self) -> Option<&[u8]> {
         let begin = self.record.saturating_sub(self.buffer_at) as usize;
