@@ -106,6 +106,11 @@ impl CommandError {
         })
     }
 
+    /// An error with a text that quotes what was sent, or what a script said.
+    pub(crate) fn from_bytes(text: Vec<u8>) -> Self {
+        Self(Cow::Owned(text))
+    }
+
     /// The text of a wrong number of arguments; `command` as `COMMAND` lists it, a subcommand as `config|get`.
     pub fn arity(command: &str) -> Self {
         Self::new(format!("ERR wrong number of arguments for '{command}' command"))

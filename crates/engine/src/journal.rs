@@ -44,12 +44,37 @@ pub(crate) struct Effects {
     last_db: DbIndex,
 }
 
+/// An end of the writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EffectsMark {
+    len: usize,
+    count: usize,
+    first_db: Option<DbIndex>,
+    last_db: DbIndex,
+}
+
 /// A buffer that grew beyond this is given back instead of being kept for the next command.
 const KEEP_CAPACITY: usize = 64 * 1024;
 
 impl Effects {
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Where the writes end at present, for [`cut`](Self::cut).
+    pub(crate) fn mark(&self) -> EffectsMark {
+        EffectsMark {
+            len: self.bytes.len(),
+            count: self.count,
+            first_db: self.first_db,
+            last_db: self.last_db,
+        }
+    }
+
+    /// Takes back what has come since.
+    pub(crate) fn cut(&mut self, mark: EffectsMark) {
+        self.bytes.truncate(mark.len);
+        (self.count, self.first_db, self.last_db) = (mark.count, mark.first_db, mark.last_db);
     }
 
     pub(crate) fn push(&mut self, db: DbIndex, args: &[&[u8]]) {

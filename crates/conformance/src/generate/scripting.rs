@@ -16,7 +16,7 @@ const KNOWN: [(&str, &str); 3] = [
 ];
 
 /// Values that a script returns, each a Lua expression.
-const EXPRESSIONS: [&str; 46] = [
+const EXPRESSIONS: [&str; 58] = [
     "1",
     "3.99",
     "-3.99",
@@ -63,6 +63,18 @@ const EXPRESSIONS: [&str; 46] = [
     "tostring(1e15)",
     "tostring(12345678901234567)",
     "{string.byte('abc', 1, -1)}",
+    "cjson.encode({1, 'a', {b = ARGV[1]}})",
+    "cjson.encode({KEYS, ARGV, tonumber(ARGV[1])})",
+    "cjson.decode('{\"a\":[1,2.5,null,true]}').a",
+    "cjson.decode(ARGV[1])",
+    "cjson.decode(cjson.encode({ARGV}))",
+    "cmsgpack.pack(ARGV, tonumber(ARGV[1]))",
+    "{cmsgpack.unpack(cmsgpack.pack(ARGV[1], #KEYS, {KEYS}))}",
+    "cmsgpack.unpack(ARGV[1])",
+    "bit.tohex(tonumber(ARGV[1]) or 7)",
+    "{bit.bxor(#KEYS, 255), bit.lshift(3, #ARGV), bit.bnot(#KEYS)}",
+    "struct.pack('>I2i4sd', #KEYS, -2, 'text', tonumber(ARGV[1]) or 0.5)",
+    "{struct.unpack('<I2i4', ARGV[1] or 'abcdef')}",
 ];
 
 /// Whole scripts that go wrong, or that look at their surroundings.

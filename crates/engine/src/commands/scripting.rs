@@ -17,6 +17,7 @@ pub(super) const TABLE: &[Row] = &[
     ("script|exists", NoLocks, exists),
     ("script|flush", NoLocks, flush),
     ("script|help", NoLocks, help),
+    ("script|debug", NoLocks, debug),
 ];
 
 fn eval(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, writes: Writes) -> CommandResult {
@@ -81,9 +82,22 @@ fn flush(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
     Ok(())
 }
 
+fn debug(_: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
+    if parse::is(args[2], "no") {
+        out.ok();
+        return Ok(());
+    }
+    if parse::is(args[2], "yes") || parse::is(args[2], "sync") {
+        return Err(CommandError::new("ERR this server has no debugger for scripts"));
+    }
+    Err(CommandError::new("ERR Use SCRIPT DEBUG YES/SYNC/NO"))
+}
+
 fn help(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
     const LINES: &[&str] = &[
         "SCRIPT <subcommand> [<arg> ...]. Subcommands are:",
+        "DEBUG (YES|SYNC|NO)",
+        "    Switch the debugger of scripts, which this server does not have.",
         "EXISTS <sha1> [<sha1> ...]",
         "    Tell which of these scripts are cached.",
         "FLUSH [ASYNC|SYNC]",

