@@ -135,6 +135,7 @@ fn server_options(config: &Config) -> Result<ServerOptions, String> {
         unixsocketperm: permissions,
         maxclients: usize::try_from(config.int("maxclients")).unwrap_or(defaults.maxclients),
         workers: workers(config),
+        saturated: defaults.saturated,
     })
 }
 

@@ -17,7 +17,7 @@ use mtcache_protocol::{Args, Limits, Progress, Reply, RequestDecoder};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::outbox::{Outbox, OutboxHandle};
-use crate::roster::Roster;
+use crate::roster::{Present, Roster};
 use crate::worker::Shared;
 
 /// Room that a connection's read buffer starts with and shrinks back to. Default: 16 KB, as Redis reads.
@@ -31,33 +31,69 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// And no later, however long it waits. Default: an hour.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 
-/// Runs a connection until it ends.
-pub(crate) async fn serve<S>(shared: Arc<Shared>, roster: Roster, stream: S, addr: String, laddr: String)
+/// What a connection is besides its socket; it goes along when that moves to another worker.
+pub(crate) struct Conversation {
+    shared: Arc<Shared>,
+    outbox: Arc<Outbox>,
+    session: Session,
+    decoder: RequestDecoder,
+    /// Bytes received and not yet consumed.
+    input: Vec<u8>,
+    output: Reply,
+}
+
+impl Conversation {
+    /// Makes the client known to the engine.
+    pub(crate) fn begin(shared: &Arc<Shared>, addr: String, laddr: String) -> Self {
+        let outbox = Arc::new(Outbox::new(Arc::clone(&shared.output_limits)));
+        let engine = shared.node.engine();
+        let client = engine.connect(addr, laddr, Box::new(OutboxHandle(Arc::clone(&outbox))));
+        outbox.set_client(client.id);
+        let session = engine.new_session(client);
+        Self {
+            shared: Arc::clone(shared),
+            outbox,
+            input: Vec::with_capacity(READ_BUFFER),
+            decoder: RequestDecoder::new(Limits::default()),
+            output: Reply::new(session.version()),
+            session,
+        }
+    }
+
+    /// Takes its place among the connections of a worker.
+    pub(crate) fn enter(&self, roster: &Roster, is_movable: bool) -> Present {
+        roster.enter(self.session.client(), &self.outbox, is_movable)
+    }
+
+    /// Takes leave of the engine.
+    pub(crate) fn end(mut self) {
+        self.shared.node.engine().disconnect(&mut self.session);
+    }
+}
+
+/// Why a connection is served here no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It has ended.
+    Over,
+    /// It goes to this worker.
+    For(usize),
+}
+
+/// Runs a connection until it ends, or is asked to move and has nothing to send.
+pub(crate) async fn serve<S>(stream: S, conversation: Conversation) -> (S, Conversation, Left)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let outbox = Arc::new(Outbox::new(Arc::clone(&shared.output_limits)));
-    let engine = shared.node.engine();
-    let client = engine.connect(addr, laddr, Box::new(OutboxHandle(Arc::clone(&outbox))));
-    outbox.set_client(client.id);
-    let present = roster.enter(&client, &outbox);
-    let session = engine.new_session(client);
-    let mut connection = Connection {
-        input: Vec::with_capacity(READ_BUFFER),
-        decoder: RequestDecoder::new(Limits::default()),
-        output: Reply::new(session.version()),
-        shared,
-        stream,
-        outbox,
-        session,
-    };
+    let Conversation { shared, outbox, session, decoder, input, output } = conversation;
+    let mut connection = Connection { shared, stream, outbox, session, decoder, input, output };
     // A peer that goes away in the middle is the end of its connection and nothing more.
-    if let Err(error) = connection.run().await {
+    let left = connection.run().await.unwrap_or_else(|error| {
         tracing::debug!(client = connection.session.client().id, %error, "connection lost");
-    }
-    let Connection { shared, mut session, .. } = connection;
-    drop(present);
-    shared.node.engine().disconnect(&mut session);
+        Left::Over
+    });
+    let Connection { shared, stream, outbox, session, decoder, input, output } = connection;
+    (stream, Conversation { shared, outbox, session, decoder, input, output }, left)
 }
 
 struct Connection<S> {
@@ -95,12 +131,15 @@ enum Pause {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    async fn run(&mut self) -> std::io::Result<()> {
+    async fn run(&mut self) -> std::io::Result<Left> {
         let outbox = Arc::clone(&self.outbox);
         // Registered once and renewed when it has fired: to register anew for each read costs a lock.
         let renew = || outbox.changed();
         let mut changed = pin!(renew());
         loop {
+            if let Some(worker) = self.outbox.asked_to_move() {
+                return Ok(Left::For(worker));
+            }
             if self.input.capacity() - self.input.len() < READ_BUFFER / 4 {
                 self.input.reserve(READ_BUFFER);
             }
@@ -109,24 +148,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 read = self.stream.read_buf(&mut self.input) => {
                     let received = read?;
                     if received == 0 {
-                        return Ok(());
+                        return Ok(Left::Over);
                     }
                     self.shared.node.engine().count_network(received as u64, 0);
                     let mut next = self.run_batch().await?;
                     while next == Next::Park {
                         next = match self.wait(changed.as_mut(), renew).await? {
                             Next::GoOn => self.run_batch().await?,
-                            _ => return Ok(()),
+                            _ => return Ok(Left::Over),
                         };
                     }
                     if next == Next::Close {
-                        return self.shut_down().await;
+                        self.shut_down().await?;
+                        return Ok(Left::Over);
                     }
                 }
                 () = &mut changed => {
                     changed.set(renew());
                     if self.outbox.is_closed() {
-                        return Ok(());
+                        return Ok(Left::Over);
                     }
                     self.outbox.drain_into(self.output.buffer_mut());
                     self.flush().await?;

@@ -8,6 +8,7 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod balance;
 mod connection;
 mod error;
 mod host;
@@ -25,6 +26,8 @@ use std::sync::Arc;
 use mtcache_node::Node;
 use tokio::sync::watch;
 
+use self::balance::Balance;
+pub use self::balance::SATURATED;
 pub use self::error::ServerError;
 use self::host::ServerHost;
 use self::listener::Listeners;
@@ -63,6 +66,8 @@ pub struct ServerOptions {
     pub maxclients: usize,
     /// Worker threads. Default: one per core.
     pub workers: usize,
+    /// Share of a core, in thousandths, from which on a worker hands connections over. Default: [`SATURATED`].
+    pub saturated: u32,
 }
 
 impl Default for ServerOptions {
@@ -80,6 +85,7 @@ impl Default for ServerOptions {
             unixsocketperm: None,
             maxclients: 10_000,
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            saturated: SATURATED,
         }
     }
 }
@@ -88,6 +94,7 @@ impl Default for ServerOptions {
 #[derive(Debug)]
 pub struct Server {
     workers: Vec<Worker>,
+    balance: Balance,
     stop: watch::Sender<bool>,
     addresses: Vec<SocketAddr>,
     unix_path: Option<PathBuf>,
@@ -122,10 +129,10 @@ impl BoundServer {
         let tls_port = options.tls.as_ref().map(|tls| tls.port);
         let host = Arc::new(ServerHost { shared: Arc::clone(&shared), port, tls_port, stop_requested });
         let engine = Arc::clone(shared.node.engine());
-        let workers = worker::start(&shared, listeners, options.workers.max(1), &stopped)?;
+        let (workers, balance) = worker::start(&shared, listeners, &options, &stopped)?;
         engine.add_host(Arc::clone(&host) as _);
         engine.on_config_change(host);
-        Ok(Server { workers, stop, addresses, unix_path, requested })
+        Ok(Server { workers, balance, stop, addresses, unix_path, requested })
     }
 }
 
@@ -138,6 +145,11 @@ impl Server {
     /// The TCP addresses listened on, those of TLS last.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// How many times a connection has gone from one worker to another.
+    pub fn moves(&self) -> u64 {
+        self.balance.moves()
     }
 
     /// Waits until a client has asked the server to stop, with `SHUTDOWN`. Stopping is the caller's business.

@@ -52,6 +52,8 @@ pub(crate) struct Outbox {
     over_since: AtomicU64,
     limits: Arc<OutputLimits>,
     closed: AtomicBool,
+    /// The worker that the connection is to go to, plus one; zero for none.
+    destination: AtomicUsize,
     wake: Notify,
     ended: Notify,
 }
@@ -68,6 +70,7 @@ impl Outbox {
             over_since: AtomicU64::new(0),
             limits,
             closed: AtomicBool::new(false),
+            destination: AtomicUsize::new(0),
             wake: Notify::new(),
             ended: Notify::new(),
         }
@@ -110,6 +113,19 @@ impl Outbox {
         self.closed.store(true, Ordering::Release);
         self.wake.notify_one();
         self.ended.notify_one();
+    }
+
+    /// Asks the connection to go to another worker, once it has answered what it is at. An idle one may stay.
+    pub(crate) fn ask_to_move(&self, worker: usize) {
+        self.destination.store(worker + 1, Ordering::Relaxed);
+    }
+
+    /// Where the connection has been asked to go since this was asked last.
+    pub(crate) fn asked_to_move(&self) -> Option<usize> {
+        if self.destination.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.destination.swap(0, Ordering::Relaxed).checked_sub(1)
     }
 
     /// Says whose it is.

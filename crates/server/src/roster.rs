@@ -11,6 +11,9 @@ use mtcache_engine::{Client, UnixMillis};
 
 use crate::outbox::Outbox;
 
+/// A connection that has sent nothing for longer makes no work, so that moving it would ease nothing. Default: 1 s.
+const RECENT_MILLIS: u64 = 1000;
+
 /// See the module.
 #[derive(Clone, Default)]
 pub(crate) struct Roster(Rc<RefCell<HashMap<u64, Entry>>>);
@@ -18,6 +21,7 @@ pub(crate) struct Roster(Rc<RefCell<HashMap<u64, Entry>>>);
 struct Entry {
     client: Arc<Client>,
     outbox: Arc<Outbox>,
+    is_movable: bool,
 }
 
 /// A connection's place in the roster; leaves it when dropped.
@@ -34,16 +38,24 @@ impl Drop for Present {
 
 impl Roster {
     /// Takes a connection in.
-    pub(crate) fn enter(&self, client: &Arc<Client>, outbox: &Arc<Outbox>) -> Present {
-        let entry = Entry { client: Arc::clone(client), outbox: Arc::clone(outbox) };
+    pub(crate) fn enter(&self, client: &Arc<Client>, outbox: &Arc<Outbox>, is_movable: bool) -> Present {
+        let entry = Entry { client: Arc::clone(client), outbox: Arc::clone(outbox), is_movable };
         self.0.borrow_mut().insert(client.id, entry);
         Present { roster: self.clone(), id: client.id }
+    }
+
+    /// The connections that can go to another worker and have sent something in the last second before `now`.
+    pub(crate) fn movable(&self, now: UnixMillis) -> Vec<Arc<Outbox>> {
+        let entries = self.0.borrow();
+        let movable = entries.values().filter(|entry| entry.is_movable);
+        let active = movable.filter(|entry| now.since(entry.client.last_interaction()) <= RECENT_MILLIS);
+        active.map(|entry| Arc::clone(&entry.outbox)).collect()
     }
 
     /// Ends the connections that have been idle for more than `timeout` seconds (zero for never), and those whose client
     /// has let too much wait for too long.
     pub(crate) fn sweep(&self, now: UnixMillis, timeout: u32) {
-        for Entry { client, outbox } in self.0.borrow().values() {
+        for Entry { client, outbox, .. } in self.0.borrow().values() {
             if outbox.is_over_soft_limit(now) {
                 tracing::warn!(
                     client = client.id,

@@ -1,7 +1,7 @@
 //! Worker threads: each runs one single-threaded runtime and the connections given to it.
 //!
-//! The first worker accepts, and deals the connections out in turn. A worker that panics takes its own connections with
-//! it and nothing else.
+//! The first worker accepts; who serves a connection, and when it moves, is decided in `balance.rs`. A worker that panics
+//! takes its own connections with it and nothing else.
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -18,9 +18,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
+use tokio_rustls::server::TlsStream;
 
 use crate::ServerOptions;
-use crate::connection;
+use crate::balance::{Balance, LOOK_PERIOD, Meter};
+use crate::connection::{self, Conversation, Left};
 use crate::error::ServerError;
 use crate::listener::Listeners;
 use crate::outbox::OutputLimits;
@@ -80,10 +82,51 @@ impl Shared {
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection on its way to its worker.
-enum Accepted {
+pub(crate) enum Accepted {
+    Tcp(std::net::TcpStream, Place),
+    Tls(std::net::TcpStream, Place),
+    Unix(StdUnixStream, Place),
+    /// From another worker.
+    Moved(Socket, Box<Conversation>, Place),
+}
+
+/// A socket that no event loop knows.
+pub(crate) enum Socket {
     Tcp(std::net::TcpStream),
-    Tls(std::net::TcpStream),
     Unix(StdUnixStream),
+}
+
+/// A stream that may leave its event loop for another.
+trait Leave: AsyncRead + AsyncWrite + Unpin + Sized {
+    /// Whether it can: the state of an encrypted stream stays where it is.
+    const IS_MOVABLE: bool;
+
+    /// Leaves. None loses the connection: the system has refused, or it is not movable.
+    fn leave(self) -> Option<Socket>;
+}
+
+impl Leave for TcpStream {
+    const IS_MOVABLE: bool = true;
+
+    fn leave(self) -> Option<Socket> {
+        self.into_std().ok().map(Socket::Tcp)
+    }
+}
+
+impl Leave for UnixStream {
+    const IS_MOVABLE: bool = true;
+
+    fn leave(self) -> Option<Socket> {
+        self.into_std().ok().map(Socket::Unix)
+    }
+}
+
+impl Leave for TlsStream<TcpStream> {
+    const IS_MOVABLE: bool = false;
+
+    fn leave(self) -> Option<Socket> {
+        None
+    }
 }
 
 /// One running worker.
@@ -100,15 +143,17 @@ impl Worker {
     }
 }
 
-/// Starts `count` workers; the first one accepts from `listeners`.
+/// Starts the workers; the first one accepts from `listeners`.
 pub(crate) fn start(
     shared: &Arc<Shared>,
     listeners: Listeners,
-    count: usize,
+    options: &ServerOptions,
     stopped: &watch::Receiver<bool>,
-) -> Result<Vec<Worker>, ServerError> {
+) -> Result<(Vec<Worker>, Balance), ServerError> {
+    let count = options.workers.max(1);
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
-    let mut listeners = Some((listeners, senders));
+    let balance = Balance::new(senders, options.saturated);
+    let mut listeners = Some(listeners);
     let mut workers = Vec::with_capacity(count);
     for (number, receiver) in receivers.into_iter().enumerate() {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -116,48 +161,67 @@ pub(crate) fn start(
             .build()
             .map_err(|error| ServerError::new("cannot start an event loop", error))?;
         let (shared, stopped, accepting) = (Arc::clone(shared), stopped.clone(), listeners.take());
+        let balance = balance.clone();
         let thread = std::thread::Builder::new()
             .name(format!("mtcache-io-{number}"))
             .spawn(move || {
                 let local = LocalSet::new();
-                local.block_on(&runtime, run(shared, receiver, accepting, stopped));
+                let seat = Seat { shared, roster: Roster::default(), balance, number };
+                local.block_on(&runtime, run(seat, receiver, accepting, stopped));
             })
             .map_err(|error| ServerError::new("cannot start a thread", error))?;
         workers.push(Worker { thread });
     }
-    Ok(workers)
+    Ok((workers, balance))
+}
+
+/// What a worker's connections need of it.
+#[derive(Clone)]
+struct Seat {
+    shared: Arc<Shared>,
+    roster: Roster,
+    balance: Balance,
+    /// Which worker it is.
+    number: usize,
 }
 
 async fn run(
-    shared: Arc<Shared>,
+    seat: Seat,
     mut receiver: mpsc::UnboundedReceiver<Accepted>,
-    accepting: Option<(Listeners, Vec<mpsc::UnboundedSender<Accepted>>)>,
+    accepting: Option<Listeners>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    if let Some((listeners, senders)) = accepting {
-        accept_all(&shared, listeners, senders);
+    if let Some(listeners) = accepting {
+        accept_all(&seat, listeners);
     }
-    let roster = Roster::default();
     let mut sweep = tokio::time::interval(SWEEP_PERIOD);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut look = tokio::time::interval(LOOK_PERIOD);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut meter = Meter::start();
     loop {
         tokio::select! {
             // The sender is gone only with the server itself; both mean the end.
             _ = stopped.changed() => return,
             accepted = receiver.recv() => match accepted {
-                Some(accepted) => spawn(&shared, &roster, accepted),
+                Some(accepted) => spawn(&seat, accepted),
                 None => return,
             },
+            _ = look.tick() => {
+                let now = seat.shared.node.engine().now();
+                seat.balance.look(seat.number, meter.read(), &seat.roster, now);
+            }
             _ = sweep.tick() => {
-                roster.sweep(shared.node.engine().now(), shared.timeout.load(Ordering::Relaxed));
+                let timeout = seat.shared.timeout.load(Ordering::Relaxed);
+                seat.roster.sweep(seat.shared.node.engine().now(), timeout);
             }
         }
     }
 }
 
 /// Starts a task per listening socket.
-fn accept_all(shared: &Arc<Shared>, listeners: Listeners, senders: Vec<mpsc::UnboundedSender<Accepted>>) {
-    let dealer = Rc::new(Dealer { senders, next: std::cell::Cell::new(0), shared: Arc::clone(shared) });
+fn accept_all(seat: &Seat, listeners: Listeners) {
+    let dealer = Rc::new(Dealer { balance: seat.balance.clone(), shared: Arc::clone(&seat.shared) });
     let plain = listeners.tcp.into_iter().map(|listener| (listener, Encryption::None));
     let encrypted = listeners.tls.into_iter().map(|listener| (listener, Encryption::Tls));
     for (listener, encryption) in plain.chain(encrypted) {
@@ -198,62 +262,52 @@ enum Encryption {
     Tls,
 }
 
-/// Deals connections out to the workers in turn.
+/// Lets connections in and deals them out to the workers.
 struct Dealer {
-    senders: Vec<mpsc::UnboundedSender<Accepted>>,
-    next: std::cell::Cell<usize>,
+    balance: Balance,
     shared: Arc<Shared>,
 }
 
 impl Dealer {
     fn deal_tcp(&self, stream: TcpStream, encryption: Encryption) {
-        if !self.admit() {
+        let Some(place) = self.admit() else {
             // Best effort: the peer is told why if its socket takes the line. Before a handshake nothing can be said.
             if encryption == Encryption::None {
                 let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
             }
             return;
-        }
+        };
         if let Ok(stream) = stream.into_std() {
-            self.deal(match encryption {
-                Encryption::None => Accepted::Tcp(stream),
-                Encryption::Tls => Accepted::Tls(stream),
+            self.balance.deal(match encryption {
+                Encryption::None => Accepted::Tcp(stream, place),
+                Encryption::Tls => Accepted::Tls(stream, place),
             });
         }
     }
 
     fn deal_unix(&self, stream: UnixStream) {
-        if !self.admit() {
+        let Some(place) = self.admit() else {
             let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
             return;
-        }
+        };
         if let Ok(stream) = stream.into_std() {
-            self.deal(Accepted::Unix(stream));
+            self.balance.deal(Accepted::Unix(stream, place));
         }
     }
 
-    fn admit(&self) -> bool {
+    fn admit(&self) -> Option<Place> {
         let max = self.shared.maxclients.load(Ordering::Relaxed);
         if self.shared.connections.fetch_add(1, Ordering::Relaxed) < max {
-            return true;
+            return Some(Place(Arc::clone(&self.shared)));
         }
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
         self.shared.node.engine().count_rejected_connection();
-        false
-    }
-
-    fn deal(&self, accepted: Accepted) {
-        let number = self.next.get();
-        self.next.set((number + 1) % self.senders.len().max(1));
-        if let Some(sender) = self.senders.get(number) {
-            // A worker that is gone has panicked; the connection is dropped, which closes it.
-            let _ = sender.send(accepted);
-        }
+        None
     }
 }
 
-/// Gives the place of a connection back when its task ends, however it ends.
-struct Place(Arc<Shared>);
+/// The place of a connection among `maxclients`; given back when it ends, however it ends.
+pub(crate) struct Place(Arc<Shared>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -261,48 +315,57 @@ impl Drop for Place {
     }
 }
 
-fn spawn(shared: &Arc<Shared>, roster: &Roster, accepted: Accepted) {
-    let place = Place(Arc::clone(shared));
-    let (shared, roster) = (Arc::clone(shared), roster.clone());
+fn spawn(seat: &Seat, accepted: Accepted) {
+    let seat = seat.clone();
     match accepted {
-        Accepted::Tcp(stream) => {
+        Accepted::Tcp(stream, place) => {
             let ends = Ends::of(&stream);
-            if let Ok(stream) = prepare(&shared, stream) {
-                tokio::task::spawn_local(async move {
-                    converse(shared, roster, stream, ends).await;
-                    drop(place);
-                });
+            if let Ok(stream) = prepare(&seat.shared, stream) {
+                tokio::task::spawn_local(welcome(seat, stream, ends, place));
             }
         }
-        Accepted::Tls(stream) => {
+        Accepted::Tls(stream, place) => {
             let ends = Ends::of(&stream);
-            let Some(acceptor) = shared.certificates.as_ref().map(Certificates::acceptor) else { return };
-            if let Ok(stream) = prepare(&shared, stream) {
+            let Some(acceptor) = seat.shared.certificates.as_ref().map(Certificates::acceptor) else {
+                return;
+            };
+            if let Ok(stream) = prepare(&seat.shared, stream) {
                 tokio::task::spawn_local(async move {
                     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => converse(shared, roster, stream, ends).await,
+                        Ok(Ok(stream)) => welcome(seat, stream, ends, place).await,
                         Ok(Err(error)) => {
                             tracing::info!(peer = ends.peer(), %error, "TLS connection refused");
-                            shared.node.engine().count_rejected_connection();
+                            seat.shared.node.engine().count_rejected_connection();
                         }
                         Err(_) => tracing::info!(peer = ends.peer(), "TLS handshake took too long"),
                     }
-                    drop(place);
                 });
             }
         }
-        Accepted::Unix(stream) => {
+        Accepted::Unix(stream, place) => {
             let path = stream
                 .local_addr()
                 .ok()
                 .and_then(|addr| addr.as_pathname().map(|path| format!("{}:0", path.display())))
                 .unwrap_or_else(|| "unixsocket:0".to_owned());
             if let Ok(stream) = UnixStream::from_std(stream) {
-                tokio::task::spawn_local(async move {
-                    connection::serve(shared, roster, stream, path.clone(), path).await;
-                    drop(place);
-                });
+                let conversation = Conversation::begin(&seat.shared, path.clone(), path);
+                tokio::task::spawn_local(converse(seat, stream, conversation, place));
             }
+        }
+        Accepted::Moved(socket, conversation, place) => {
+            tokio::task::spawn_local(async move {
+                match socket {
+                    Socket::Tcp(stream) => match TcpStream::from_std(stream) {
+                        Ok(stream) => converse(seat, stream, *conversation, place).await,
+                        Err(_) => conversation.end(),
+                    },
+                    Socket::Unix(stream) => match UnixStream::from_std(stream) {
+                        Ok(stream) => converse(seat, stream, *conversation, place).await,
+                        Err(_) => conversation.end(),
+                    },
+                }
+            });
         }
     }
 }
@@ -336,19 +399,32 @@ fn prepare(shared: &Shared, stream: std::net::TcpStream) -> std::io::Result<TcpS
 }
 
 /// Serves a connection that came over a network, if it may come.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
-    shared: Arc<Shared>,
-    roster: Roster,
-    stream: S,
-    ends: Ends,
-) {
-    let engine = shared.node.engine();
+async fn welcome<S: Leave>(seat: Seat, stream: S, ends: Ends, place: Place) {
+    let engine = seat.shared.node.engine();
     let is_local = ends.peer.is_some_and(|peer| protected::is_local(peer.ip()));
-    if !is_local && shared.protected_mode.load(Ordering::Relaxed) && engine.is_unprotected() {
+    if !is_local && seat.shared.protected_mode.load(Ordering::Relaxed) && engine.is_unprotected() {
         engine.count_rejected_connection();
         protected::refuse(stream).await;
         return;
     }
     let local = ends.local.map(|addr| addr.to_string()).unwrap_or_default();
-    connection::serve(shared, roster, stream, ends.peer(), local).await;
+    let conversation = Conversation::begin(&seat.shared, ends.peer(), local);
+    converse(seat, stream, conversation, place).await;
+}
+
+/// Serves a connection until it ends, or goes to another worker.
+async fn converse<S: Leave>(seat: Seat, stream: S, conversation: Conversation, place: Place) {
+    let present = conversation.enter(&seat.roster, S::IS_MOVABLE);
+    let (stream, conversation, left) = connection::serve(stream, conversation).await;
+    drop(present);
+    match left {
+        Left::Over => conversation.end(),
+        Left::For(worker) => match stream.leave() {
+            Some(socket) => {
+                let moved = Accepted::Moved(socket, Box::new(conversation), place);
+                seat.balance.hand_over(worker, moved);
+            }
+            None => conversation.end(),
+        },
+    }
 }
