@@ -1,10 +1,11 @@
 //! `mtcache serve`: the embedded engine as a server, with redis-server's options.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use mtcache_engine::{Config, ConfigText};
+use mtcache_engine::{Config, ConfigText, Host, HostReport};
 
 use crate::launch::Running;
 use crate::logging;
@@ -35,6 +36,7 @@ impl Serve {
         }
         let running = Running::start(&config)?;
         running.node.engine().on_config_change(Arc::new(log_level));
+        running.node.engine().add_host(Arc::new(Process::of(&self.args)));
         for address in running.server.addresses() {
             tracing::info!("ready to accept connections on {address}");
         }
@@ -43,6 +45,32 @@ impl Serve {
         running.stop()?;
         tracing::info!("stopped; everything is saved");
         Ok(())
+    }
+}
+
+/// What `INFO server` tells of the process, and where `CONFIG REWRITE` writes to.
+struct Process {
+    executable: String,
+    config_file: String,
+}
+
+impl Process {
+    fn of(args: &[String]) -> Self {
+        let shown =
+            |path: std::io::Result<PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
+        // As it was called when the server started: the working directory may change its meaning.
+        let config_file = config_file(args).filter(|file| *file != "-").map(std::path::absolute);
+        Self {
+            executable: shown(std::env::current_exe()),
+            config_file: config_file.map(shown).unwrap_or_default(),
+        }
+    }
+}
+
+impl Host for Process {
+    fn report(&self, report: &mut HostReport) {
+        report.executable.clone_from(&self.executable);
+        report.config_file.clone_from(&self.config_file);
     }
 }
 
@@ -70,10 +98,8 @@ are redis.conf's parameters and win over the file. The ones used most:
 
 fn read_config(args: &[String]) -> Result<Config, String> {
     let mut config = Config::default();
-    let (file, options) = match args.split_first() {
-        Some((first, rest)) if !first.starts_with("--") => (Some(first), rest),
-        _ => (None, args),
-    };
+    let file = config_file(args);
+    let options = if file.is_some() { args.get(1..).unwrap_or_default() } else { args };
     if let Some(file) = file {
         let text = read_text(file)?;
         config
@@ -82,6 +108,11 @@ fn read_config(args: &[String]) -> Result<Config, String> {
     }
     config.apply_args(options).map_err(|error| error.to_string())?;
     Ok(config)
+}
+
+/// The file among the arguments: the first of them, unless it is an option.
+fn config_file(args: &[String]) -> Option<&str> {
+    args.first().map(String::as_str).filter(|first| !first.starts_with("--"))
 }
 
 fn read_text(name: &str) -> Result<ConfigText, String> {

@@ -39,6 +39,7 @@ pub struct ServerOptions {
     password: Option<String>,
     environment: Vec<(String, String)>,
     no_tcp: bool,
+    config_file: Option<PathBuf>,
 }
 
 /// The options of [`TestServer::redis`].
@@ -75,6 +76,13 @@ impl ServerOptions {
     #[must_use]
     pub fn no_tcp(mut self) -> Self {
         self.no_tcp = true;
+        self
+    }
+
+    /// Starts it with this configuration file, which the harness's own options go before.
+    #[must_use]
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config_file = Some(path.into());
         self
     }
 
@@ -349,6 +357,7 @@ impl TestServer {
             command.arg("serve");
         }
         command
+            .args(&self.options.config_file)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no"])
             .arg("--unixsocket")

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::acl::Acl;
 use crate::blocking::Blocking;
 use crate::client::{Client, Mailbox};
-use crate::config::{Config, ConfigListener, RuntimeConfig};
+use crate::config::{Config, ConfigListener, RuntimeConfig, rewritten};
 use crate::error::CommandError;
 use crate::host::{Host, Hosts};
 use crate::journal::Journal;
@@ -255,6 +255,24 @@ impl Engine {
     /// Changes parameters as `CONFIG SET` does: name, value, name, value; wholly or not at all.
     pub fn set_config(&self, pairs: &[&[u8]]) -> Result<(), CommandError> {
         self.config.change(&self.settings, pairs)
+    }
+
+    /// `CONFIG REWRITE`: brings the configuration file to the values in force.
+    pub(crate) fn rewrite_config(&self) -> Result<(), CommandError> {
+        let path = self.hosts.report().config_file;
+        if path.is_empty() {
+            return Err(CommandError::new("ERR The server is running without a config file"));
+        }
+        let failed = |reason: String| CommandError::new(format!("ERR Rewriting config file: {reason}"));
+        let nobody = || Err("nobody here knows files".to_owned());
+        let old = self.hosts.read_file(&path).unwrap_or_else(nobody).map_err(failed)?;
+        let config = self.config();
+        let users = config.bytes("aclfile").is_empty().then(|| self.acl_lines());
+        let new = rewritten(&old, &config, users.as_deref());
+        self.hosts
+            .replace_file(&path, &new)
+            .unwrap_or_else(|| Err("nobody here writes files".to_owned()))
+            .map_err(failed)
     }
 
     /// Makes `listener` hear of every change of the configuration from now on.

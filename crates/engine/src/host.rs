@@ -21,12 +21,12 @@ pub trait Host: Send + Sync {
         None
     }
 
-    /// The bytes of a file: `ACL LOAD`. `None` when this owner knows no files.
+    /// The bytes of a file: `ACL LOAD`, `CONFIG REWRITE`. `None` when this owner knows no files.
     fn read_file(&self, _path: &str) -> Option<Result<Vec<u8>, String>> {
         None
     }
 
-    /// Puts a file of these bytes in place of what is there, wholly or not at all: `ACL SAVE`.
+    /// Puts a file of these bytes in place of what is there, wholly or not at all: `ACL SAVE`, `CONFIG REWRITE`.
     fn replace_file(&self, _path: &str, _bytes: &[u8]) -> Option<Result<(), String>> {
         None
     }
@@ -45,8 +45,6 @@ pub enum HostRequest {
     },
     /// `BGREWRITEAOF`.
     RewriteJournal,
-    /// `CONFIG REWRITE`.
-    RewriteConfig,
     /// `MEMORY PURGE`: give unused memory back to the system.
     ReleaseMemory,
     /// `SHUTDOWN`. The reply, if any, is only seen when the server does not go down.

@@ -146,14 +146,20 @@ impl Host for NodeFiles {
     }
 }
 
-/// Writes beside the file and renames, so that a crash leaves the old one or the new one. It may hold hashes of passwords,
-/// so nobody else may read it.
+/// Writes beside the file and renames, so that a crash leaves the old one or the new one. Who may read it is as it was; a new
+/// file may hold hashes of passwords, so nobody else may. Behind a symbolic link the file that it leads to is replaced.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = target.as_path();
+    let permissions = std::fs::metadata(path).ok().map(|old| old.permissions());
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".tmp-{}", std::process::id()));
     let beside = path.with_file_name(name);
     let write = || {
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        if let Some(permissions) = &permissions {
+            file.set_permissions(permissions.clone())?;
+        }
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)?;

@@ -3,11 +3,9 @@
 use mtcache_protocol::{Reply, glob};
 
 use super::Locks::None as NoLocks;
-use super::server::perform;
 use super::{Row, write_help};
 use crate::context::Ctx;
-use crate::error::{CommandError, CommandResult};
-use crate::host::HostRequest;
+use crate::error::CommandResult;
 
 pub(super) const TABLE: &[Row] = &[
     ("config|get", NoLocks, get),
@@ -62,10 +60,9 @@ fn reset_statistics(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> Comm
 }
 
 fn rewrite(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
-    if ctx.engine.hosts.report().config_file.is_empty() {
-        return Err(CommandError::new("ERR The server is running without a config file"));
-    }
-    perform(ctx, HostRequest::RewriteConfig, "CONFIG REWRITE", out)
+    ctx.engine.rewrite_config()?;
+    out.ok();
+    Ok(())
 }
 
 fn config_help(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {

@@ -5,6 +5,7 @@
 //! Deliberately absent: reading files, which the caller does ([`Config::apply_text`] asks it for included ones).
 
 mod load;
+mod rewrite;
 mod runtime;
 mod table;
 mod value;
@@ -13,6 +14,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use self::load::ConfigText;
+pub(crate) use self::rewrite::rewritten;
 pub use self::runtime::ConfigListener;
 pub(crate) use self::runtime::RuntimeConfig;
 use self::table::find;
