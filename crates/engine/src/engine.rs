@@ -100,6 +100,8 @@ pub struct Engine {
     /// Changes that belong to no key.
     pub(crate) other_changes: AtomicU64,
     snapshots_fail: AtomicBool,
+    /// Off only by `DEBUG SET-ACTIVE-EXPIRE`.
+    pub(crate) expires_actively: AtomicBool,
 }
 
 impl Engine {
@@ -139,6 +141,7 @@ impl Engine {
             is_capturing: AtomicBool::new(false),
             other_changes: AtomicU64::new(0),
             snapshots_fail: AtomicBool::new(false),
+            expires_actively: AtomicBool::new(true),
         }
     }
 
@@ -424,7 +427,7 @@ impl Engine {
     pub fn expire_cycle(&self, budget: usize) -> bool {
         let now = self.clock.now();
         let mut more = false;
-        if self.is_paused(now) {
+        if self.is_paused(now) || !self.expires_actively.load(Ordering::Relaxed) {
             return false;
         }
         for number in 0..self.keyspace.shards() {

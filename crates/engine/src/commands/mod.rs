@@ -14,6 +14,7 @@ mod collection_scan;
 mod command;
 mod config;
 mod connection;
+mod debug;
 mod dump;
 mod expire;
 mod generic;
@@ -101,6 +102,7 @@ const GROUPS: &[&[Row]] = &[
     tracking::TABLE,
     config::TABLE,
     pubsub::TABLE,
+    debug::TABLE,
     server::TABLE,
     slowlog::TABLE,
     latency::TABLE,

@@ -1,7 +1,5 @@
-//! About the server: TIME, ROLE, SHUTDOWN, saving, MONITOR, DEBUG, and what a single instance answers to cluster and
+//! About the server: TIME, ROLE, SHUTDOWN, saving, MONITOR, and what a single instance answers to cluster and
 //! replication commands.
-
-use std::time::Duration;
 
 use mtcache_protocol::{Reply, parse_i64};
 
@@ -22,7 +20,6 @@ pub(super) const TABLE: &[Row] = &[
     ("monitor", NoLocks, monitor),
     ("wait", NoLocks, wait),
     ("lolwut", NoLocks, lolwut),
-    ("debug", super::Locks::All, debug),
     ("replicaof", NoLocks, replicaof),
     ("slaveof", NoLocks, replicaof),
     ("readonly", NoLocks, no_cluster),
@@ -154,43 +151,6 @@ pub(super) fn no_cluster(_: &mut Ctx<'_, '_>, _: &[&[u8]], _: &mut Reply) -> Com
     Err(CommandError::new("ERR This instance has cluster support disabled"))
 }
 
-/// The longest that `DEBUG SLEEP` may stop everything. Default: 10 minutes.
-const MAX_SLEEP_SECONDS: f64 = 600.0;
-
-fn debug(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
-    let config = ctx.engine.config();
-    let client = &ctx.session.client;
-    let is_local = client.has(crate::client::ClientFlag::Unix)
-        || client.addr.starts_with("127.")
-        || client.addr.starts_with("[::1]");
-    let allowed = match config.bytes("enable-debug-command") {
-        b"yes" => true,
-        b"local" => is_local,
-        _ => false,
-    };
-    if !allowed {
-        return Err(CommandError::new(
-            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
-             local connection, otherwise you need to set this option in the configuration file, and then restart the \
-             server.",
-        ));
-    }
-    match (args[1].to_ascii_lowercase().as_slice(), args.get(2)) {
-        (b"sleep", Some(seconds)) => {
-            let seconds = std::str::from_utf8(seconds).ok().and_then(|text| text.parse::<f64>().ok());
-            let seconds = seconds.unwrap_or(0.0).clamp(0.0, MAX_SLEEP_SECONDS);
-            // Every shard is locked: everything stands still, which is what a test asks for with this.
-            std::thread::sleep(Duration::from_secs_f64(seconds));
-            out.ok();
-            Ok(())
-        }
-        (sub, _) => Err(CommandError::new(format!(
-            "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
-            String::from_utf8_lossy(sub)
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -278,11 +238,5 @@ mod tests {
         let info = rig.run_args(&["info", "persistence", "memory"]).text().unwrap();
         assert!(info.contains("aof_enabled:1\r\n") && info.contains("aof_current_size:77\r\n"), "{info}");
         assert!(info.contains("used_memory_rss:4096\r\n"), "{info}");
-    }
-
-    #[test]
-    fn debug_is_off_unless_the_configuration_allows_it() {
-        let reply = Rig::new().run("debug sleep 0");
-        assert!(reply.starts_with("-ERR DEBUG command not allowed."), "{reply}");
     }
 }

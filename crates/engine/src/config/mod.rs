@@ -20,6 +20,7 @@ pub(crate) use self::runtime::RuntimeConfig;
 use self::table::find;
 pub use self::table::{Change, Effect, Kind, PARAMS, Param};
 pub use self::value::BufferLimit;
+pub(crate) use self::value::parse_memory;
 use self::value::{Value, parse_buffer_limits};
 
 /// A value for every parameter.

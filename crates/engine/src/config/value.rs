@@ -141,7 +141,7 @@ fn memory_or_percent(value: &[u8]) -> Parsed {
 }
 
 /// Bytes from a number and its unit: `k` is 1000, `kb` is 1024, and so on.
-fn parse_memory(value: &[u8]) -> Option<u64> {
+pub(crate) fn parse_memory(value: &[u8]) -> Option<u64> {
     let digits = value.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, unit) = value.split_at_checked(digits)?;
     let factor = match unit.to_ascii_lowercase().as_slice() {
