@@ -10,7 +10,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-STAGES=(tools format lints build tests differential-fixed differential-fresh doctests documentation release readme)
+STAGES=(tools format lints build tests differential-fixed differential-fresh redis-py doctests documentation release readme)
 LONG_STAGES=(long-differential long-crashes long-damage long-floats fuzz)
 
 usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
@@ -176,6 +176,11 @@ differential() {
   fi
 }
 
+# The last line is in the form of a test runner, for the count: what has to pass here, and what does not.
+redis_py() {
+  python3 scripts/redis-py-suite.py --mtcache "$target/debug/mtcache" --keep "$logs/redis-py"
+}
+
 documentation() {
   RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 }
@@ -218,6 +223,7 @@ if stage build 'everything, with debug assertions' build_tests; then
   stage tests 'all crates, the floors, generated documentation, redis-cli and Python clients' run_tests
   stage differential-fixed '200,000 random commands beside redis-server, seed 1' differential 1 200000
   stage differential-fresh '200,000 more, a seed of their own' differential '' 200000
+  stage redis-py "redis-py's own tests, RESP2 and RESP3, beside redis-server" redis_py
   stage doctests 'examples in the API documentation and in README.md' cargo test --workspace --doc --locked
 fi
 stage documentation 'cargo doc, warnings denied' documentation

@@ -24,6 +24,7 @@ mod latency;
 mod lcs;
 mod lists;
 mod memory;
+mod module;
 mod object;
 pub(crate) mod parse;
 mod pubsub;
@@ -107,6 +108,7 @@ const GROUPS: &[&[Row]] = &[
     slowlog::TABLE,
     latency::TABLE,
     memory::TABLE,
+    module::TABLE,
     command::TABLE,
     info::TABLE,
 ];
