@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::engine::Engine;
+use crate::reload::{NotReloaded, ReloadFrom, StandingData};
 use crate::time::UnixMillis;
 
 /// An owner of the engine.
@@ -18,6 +20,16 @@ pub trait Host: Send + Sync {
     /// Does what a client asks for; the text becomes the reply. `None` when it is no business of this owner. An error's text
     /// starts with its code.
     fn perform(&self, _request: HostRequest) -> Option<Result<String, String>> {
+        None
+    }
+
+    /// An engine like this one with the data that its files hold: `DEBUG RELOAD`, `DEBUG LOADAOF`. Everything stands
+    /// meanwhile. `None` when this owner knows no such files.
+    fn reload(
+        &self,
+        _from: ReloadFrom,
+        _data: &mut StandingData<'_, '_>,
+    ) -> Option<Result<Box<Engine>, NotReloaded>> {
         None
     }
 
@@ -192,6 +204,14 @@ impl Hosts {
 
     pub(crate) fn perform(&self, request: HostRequest) -> Option<Result<String, String>> {
         self.all().iter().find_map(|host| host.perform(request))
+    }
+
+    pub(crate) fn reload(
+        &self,
+        from: ReloadFrom,
+        data: &mut StandingData<'_, '_>,
+    ) -> Option<Result<Box<Engine>, NotReloaded>> {
+        self.all().iter().find_map(|host| host.reload(from, data))
     }
 
     pub(crate) fn read_file(&self, path: &str) -> Option<Result<Vec<u8>, String>> {

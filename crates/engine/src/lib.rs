@@ -31,6 +31,7 @@ mod pause;
 mod pubsub;
 pub mod rdb;
 mod registry;
+mod reload;
 mod script;
 mod session;
 mod settings;
@@ -58,6 +59,7 @@ pub use self::host::{Host, HostReport, HostRequest, JournalReport, ShutdownMode,
 pub use self::journal::{Commands, Journal, Lsn};
 pub use self::keyspace::{DEFAULT_DATABASES, DbIndex, EvictionPolicy, MAX_KEY_LEN};
 pub use self::load::NotLoaded;
+pub use self::reload::{NotReloaded, ReloadFrom, StandingData};
 pub use self::session::Session;
 pub use self::settings::Settings;
 pub use self::snapshot::{MAX_SAVED_BYTES, Progress, Snapshot};

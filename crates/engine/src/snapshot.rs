@@ -59,18 +59,7 @@ impl Engine {
         if self.is_capturing.swap(true, Ordering::AcqRel) {
             return None;
         }
-        let policy = self.settings.policy();
-        let form = RecordForm {
-            limits: self.settings.encoding_limits(),
-            compression: self.settings.rdb_compression(),
-            now: self.now(),
-            access: match policy.reads_access_records() {
-                false => AccessForm::Left,
-                true if policy.is_lfu() => AccessForm::Counter(self.settings.lfu()),
-                true => AccessForm::Idle,
-            },
-            shape,
-        };
+        let form = self.record_form(shape);
         let mut locked = self.keyspace.lock_all();
         // A write that waited for the snapshot before this one may have given it up when it had ended.
         self.room.set_abandoned(false);
@@ -81,6 +70,22 @@ impl Engine {
         drop(locked);
         let (engine, records) = (Arc::clone(self), Records::default());
         Some(Snapshot { engine, shape, shard: 0, last_db: None, records, is_done: false })
+    }
+
+    /// How keys are written now.
+    pub(crate) fn record_form(&self, shape: RecordShape) -> RecordForm {
+        let policy = self.settings.policy();
+        RecordForm {
+            limits: self.settings.encoding_limits(),
+            compression: self.settings.rdb_compression(),
+            now: self.now(),
+            access: match policy.reads_access_records() {
+                false => AccessForm::Left,
+                true if policy.is_lfu() => AccessForm::Counter(self.settings.lfu()),
+                true => AccessForm::Idle,
+            },
+            shape,
+        }
     }
 
     /// Lets a write wait until there is room for what it may have to save first. Called without locks.
@@ -129,7 +134,7 @@ impl Snapshot {
         } else {
             self.step(STEP_BYTES);
         }
-        self.give_out(out);
+        give_out(&mut self.records, &mut self.last_db, self.shape, out);
         if self.is_done { Progress::Done } else { Progress::More }
     }
 
@@ -159,26 +164,6 @@ impl Snapshot {
         }
     }
 
-    fn give_out(&mut self, out: &mut Vec<u8>) {
-        let (last_db, shape) = (&mut self.last_db, self.shape);
-        self.records.drain(|db, bytes| {
-            if *last_db != Some(db) {
-                match shape {
-                    RecordShape::Rdb => {
-                        out.push(opcode::SELECT_DB);
-                        write_length(u64::from(db), out);
-                    }
-                    RecordShape::Commands => {
-                        let mut digits = itoa::Buffer::new();
-                        mtcache_protocol::encode_command(&[b"SELECT", digits.format(db).as_bytes()], out);
-                    }
-                }
-                *last_db = Some(db);
-            }
-            out.extend_from_slice(bytes);
-        });
-    }
-
     fn end(&mut self) {
         if !self.is_done {
             self.is_done = true;
@@ -186,6 +171,31 @@ impl Snapshot {
             self.engine.is_capturing.store(false, Ordering::Release);
         }
     }
+}
+
+/// Hands records over with the databases that they are in, and empties them.
+pub(crate) fn give_out(
+    records: &mut Records,
+    last_db: &mut Option<DbIndex>,
+    shape: RecordShape,
+    out: &mut Vec<u8>,
+) {
+    records.drain(|db, bytes| {
+        if *last_db != Some(db) {
+            match shape {
+                RecordShape::Rdb => {
+                    out.push(opcode::SELECT_DB);
+                    write_length(u64::from(db), out);
+                }
+                RecordShape::Commands => {
+                    let mut digits = itoa::Buffer::new();
+                    mtcache_protocol::encode_command(&[b"SELECT", digits.format(db).as_bytes()], out);
+                }
+            }
+            *last_db = Some(db);
+        }
+        out.extend_from_slice(bytes);
+    });
 }
 
 impl Drop for Snapshot {

@@ -4,7 +4,7 @@
 
 use std::sync::mpsc;
 
-use mtcache_persistence::{AofWriter, Error, JournalBuffer, Lsn, NewBase, Rewrite};
+use mtcache_persistence::{AofFiles, AofWriter, Error, JournalBuffer, Lsn, NewBase, Rewrite};
 use parking_lot::Mutex;
 
 /// The requests that wait.
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 pub(crate) struct Desk {
     cut: Mutex<Option<Cut>>,
     request: Mutex<Option<Request>>,
+    reader: Mutex<Option<mpsc::Sender<Result<AofFiles, Error>>>>,
 }
 
 enum Request {
@@ -60,6 +61,21 @@ impl Desk {
         let (sender, receiver) = mpsc::channel();
         *self.request.lock() = Some(Request::Finish(rewrite, base, sender));
         receiver.recv().unwrap_or_else(|_| Err(Error::abandoned("the journal has ended")))
+    }
+
+    /// Asks for the files, once all that was journalled is in them.
+    pub(crate) fn ask_for_files(&self) -> mpsc::Receiver<Result<AofFiles, Error>> {
+        let (sender, receiver) = mpsc::channel();
+        *self.reader.lock() = Some(sender);
+        receiver
+    }
+
+    /// Tells who has asked for the files.
+    pub(crate) fn show_files(&self, writer: &AofWriter) {
+        if let Some(reader) = self.reader.lock().take() {
+            // Who asked may have given up.
+            let _ = reader.send(writer.files());
+        }
     }
 
     /// Has removed files forgotten, some time.

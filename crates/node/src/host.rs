@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use mtcache_engine::{
     AllocatedMemory, Config, ConfigListener, Engine, Host, HostReport, HostRequest, JournalReport,
-    SnapshotReport, UnixMillis,
+    NotReloaded, ReloadFrom, SnapshotReport, StandingData, UnixMillis,
 };
 
 use crate::journal::NodeJournal;
+use crate::replay::load_files;
 use crate::rewrites::Rewriter;
 use crate::snapshots::SnapshotKeeper;
 
@@ -107,6 +108,28 @@ impl Host for NodeHost {
         });
     }
 
+    fn reload(
+        &self,
+        from: ReloadFrom,
+        data: &mut StandingData<'_, '_>,
+    ) -> Option<Result<Box<Engine>, NotReloaded>> {
+        let keeper = self.keeper.as_ref()?;
+        if let Err(busy) = keeper.begin_reload() {
+            return Some(Err(busy));
+        }
+        let result = self.read_again(keeper, from, data);
+        if let Err(NotReloaded::Failed(text)) = &result {
+            tracing::error!("data was not read again: {text}");
+        }
+        let is_as_saved = result.is_ok() && from == ReloadFrom::Journal;
+        keeper.end_reload(data.engine(), is_as_saved);
+        if let (Ok(_), ReloadFrom::Snapshot, Some(rewriter)) = (&result, from, &self.rewriter) {
+            // What the journal says is no more what is there; its thread waits until this is over.
+            let _ = rewriter.request();
+        }
+        Some(result)
+    }
+
     fn perform(&self, request: HostRequest) -> Option<Result<String, String>> {
         const NOWHERE: &str = "ERR this cache keeps everything in memory: it has no directory for a snapshot";
         let keeper = self.keeper.as_ref();
@@ -130,6 +153,37 @@ impl Host for NodeHost {
             _ => return None,
         };
         Some(Err(refused.to_owned()))
+    }
+}
+
+impl NodeHost {
+    fn read_again(
+        &self,
+        keeper: &SnapshotKeeper,
+        from: ReloadFrom,
+        data: &mut StandingData<'_, '_>,
+    ) -> Result<Box<Engine>, NotReloaded> {
+        let failed = |text: String| NotReloaded::Failed(format!("ERR {text}"));
+        let loaded = Box::new(data.engine().new_like());
+        match from {
+            ReloadFrom::NewSnapshot | ReloadFrom::Snapshot => {
+                if from == ReloadFrom::NewSnapshot {
+                    keeper.save_standing(data).map_err(failed)?;
+                }
+                keeper.load_into(&loaded).map_err(|text| {
+                    tracing::error!("{text}");
+                    failed("Error trying to load the RDB dump, check server logs.".to_owned())
+                })?;
+            }
+            ReloadFrom::Journal => {
+                let Some(journal) = &self.journal else {
+                    return Err(failed("the append-only file is off: there is nothing to load".to_owned()));
+                };
+                let files = journal.files().map_err(|error| failed(error.to_string()))?;
+                load_files(&loaded, &files).map_err(|error| failed(error.to_string()))?;
+            }
+        }
+        Ok(loaded)
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use mtcache_engine::{Commands, DbIndex, Journal, Lsn};
 use mtcache_persistence::{
-    AofWriter, AppendFsync, BasePlace, DEFAULT_JOURNAL_BUFFER_BYTES, Error, JournalBuffer, NewBase,
+    AofFiles, AofWriter, AppendFsync, BasePlace, DEFAULT_JOURNAL_BUFFER_BYTES, Error, JournalBuffer, NewBase,
     PendingSync, Rewrite,
 };
 use parking_lot::Mutex;
@@ -36,6 +36,8 @@ const MAX_UNSYNCED_AGE: Duration = Duration::from_secs(2);
 const SYNC_AT_BYTES: u64 = 32 * 1024 * 1024;
 /// How long the writer sleeps when nothing comes.
 const IDLE: Duration = Duration::from_millis(100);
+/// How long the writer may take to bring all that waits to its files for somebody who reads them. Default: 1 minute.
+const FILES_PATIENCE: Duration = Duration::from_mins(1);
 /// Time between two attempts to write again after a failure. Default: 1 s.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -189,6 +191,12 @@ impl NodeJournal {
         self.desk.finish(rewrite, base)
     }
 
+    /// The files of the journal, with all that was journalled until now in them. Called while nothing is journalled.
+    pub(crate) fn files(&self) -> Result<AofFiles, Error> {
+        let answer = self.desk.ask_for_files().recv_timeout(FILES_PATIENCE);
+        answer.unwrap_or_else(|_| Err(Error::abandoned("the journal does not come to its end")))
+    }
+
     /// Has the writer take removed files out of the manifest.
     pub(crate) fn forget_history(&self, removed: Vec<String>) {
         self.desk.forget(removed);
@@ -247,6 +255,9 @@ impl NodeJournal {
             }
             if self.desk.serve(&mut writer) {
                 self.note(&writer, Ok(()));
+            }
+            if writer.is_failed() || self.buffer.is_empty() {
+                self.desk.show_files(&writer);
             }
             if writer.is_failed() {
                 (waiting_since, syncing_since) = (0, 0);

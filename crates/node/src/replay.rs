@@ -6,7 +6,9 @@ use std::path::Path;
 use mtcache_engine::types::EncodingLimits;
 use mtcache_engine::{Engine, NoMailbox, Session, UnixMillis};
 use mtcache_persistence::disk::Disk;
-use mtcache_persistence::{Aof, AofWriter, Command, RdbKey, RdbReport, Receiver, ReplayReport, load_rdb};
+use mtcache_persistence::{
+    Aof, AofFiles, AofWriter, Command, RdbKey, RdbReport, Receiver, ReplayReport, load_rdb,
+};
 use mtcache_protocol::{Reply, Version};
 
 use crate::NodeError;
@@ -17,7 +19,21 @@ pub(crate) fn load(engine: &Engine, aof: Aof) -> Result<(AofWriter, ReplayReport
     let result = aof.replay_into(&mut loader);
     let refused = loader.end();
     let (writer, report) = result.map_err(NodeError::files)?;
-    for warning in &report.warnings {
+    warn(&report.warnings, refused);
+    Ok((writer, report))
+}
+
+/// Replays the files of a journal that is open into an engine.
+pub(crate) fn load_files(engine: &Engine, files: &AofFiles) -> Result<(), NodeError> {
+    let mut loader = Loader::new(engine);
+    let result = files.replay_into(&mut loader);
+    let refused = loader.end();
+    warn(&result.map_err(NodeError::files)?, refused);
+    Ok(())
+}
+
+fn warn(warnings: &[String], refused: u64) {
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
     if refused > 0 {
@@ -25,7 +41,6 @@ pub(crate) fn load(engine: &Engine, aof: Aof) -> Result<(AofWriter, ReplayReport
             "{refused} commands of the journal were refused by the engine, as they must have been before"
         );
     }
-    Ok((writer, report))
 }
 
 /// Loads the snapshot at `path` into the engine, if there is one. What has expired since it was made is left out.

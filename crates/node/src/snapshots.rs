@@ -9,11 +9,14 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use mtcache_engine::{Config, Engine, Progress, ShutdownMode, Snapshot, SnapshotReport, UnixMillis};
+use mtcache_engine::{
+    Config, Engine, NotReloaded, Progress, ShutdownMode, Snapshot, SnapshotReport, StandingData, UnixMillis,
+};
 use mtcache_persistence::disk::Disk;
 use mtcache_persistence::{ErrorKind, RdbOptions, save_rdb};
 use parking_lot::Mutex;
 
+use crate::replay::load_snapshot;
 use crate::turns::{Turns, Work};
 
 /// Milliseconds after a failure until the next attempt, where there are save points. Default: 5 s.
@@ -62,6 +65,42 @@ impl SnapshotKeeper {
     pub(crate) fn save(&self) -> Result<(), String> {
         self.turns.begin_after_others(Work::Save).map_err(|_| IN_PROGRESS.to_owned())?;
         self.run().map_err(|error| format!("ERR {error}"))
+    }
+
+    /// Takes the turn to read data again while everything stands; it fails while a snapshot or a rewrite is written.
+    pub(crate) fn begin_reload(&self) -> Result<(), NotReloaded> {
+        self.turns.begin(Work::Save).map_err(|_| NotReloaded::Busy)
+    }
+
+    /// Writes a snapshot of data that stands, in the turn that [`begin_reload`](Self::begin_reload) has taken.
+    pub(crate) fn save_standing(&self, data: &mut StandingData<'_, '_>) -> Result<(), String> {
+        let (started, changes) = (Instant::now(), data.engine().changes());
+        let (name, options) = rdb_options(data.engine());
+        let result = save_rdb(&*self.disk, &self.dir, &name, &options, |writer| {
+            data.pour(|bytes| writer.append(bytes))
+        });
+        let result = result.map(drop).map_err(|error| error.to_string());
+        self.note_end(&result, changes, started);
+        self.apply(&data.engine().config());
+        result
+    }
+
+    /// Ends a reload. `is_as_saved`: the data is now what the files hold.
+    pub(crate) fn end_reload(&self, engine: &Engine, is_as_saved: bool) {
+        if is_as_saved {
+            self.state.lock().changes_saved = engine.changes();
+        }
+        self.turns.end();
+    }
+
+    /// Loads the snapshot that is there into another engine.
+    pub(crate) fn load_into(&self, engine: &Engine) -> Result<(), String> {
+        let path = self.dir.join(engine.config().text("dbfilename").as_ref());
+        match load_snapshot(engine, &*self.disk, &path) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(format!("there is no {}", path.display())),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Starts a snapshot on a thread of its own. While one is running, `schedule` makes another follow it.
@@ -198,10 +237,7 @@ impl SnapshotKeeper {
     }
 
     fn write(&self, engine: &Arc<Engine>, changes: &mut u64) -> Result<u64, mtcache_persistence::Error> {
-        let config = engine.config();
-        let name = config.text("dbfilename").into_owned();
-        let mut options = RdbOptions::new(engine.now(), engine.used_memory() as u64);
-        options.checksum = config.flag("rdbchecksum");
+        let (name, options) = rdb_options(engine);
         save_rdb(&*self.disk, &self.dir, &name, &options, |writer| {
             // Counted before the cut: what changes in between is saved, and counted again.
             *changes = engine.changes();
@@ -211,6 +247,11 @@ impl SnapshotKeeper {
     }
 
     fn end(&self, result: &Result<(), String>, changes: u64, started: Instant) {
+        self.note_end(result, changes, started);
+        self.turns.end();
+    }
+
+    fn note_end(&self, result: &Result<(), String>, changes: u64, started: Instant) {
         let now = self.engine.upgrade().map_or(UnixMillis(0), |engine| engine.now());
         let mut state = self.state.lock();
         state.last_attempt = now;
@@ -221,8 +262,6 @@ impl SnapshotKeeper {
             state.saves += 1;
             state.changes_saved = changes;
         }
-        drop(state);
-        self.turns.end();
     }
 
     /// Makes writes be refused, or not, as the configuration and the last snapshot demand.
@@ -236,6 +275,14 @@ impl SnapshotKeeper {
             has_failed && config.flag("stop-writes-on-bgsave-error") && !config.save_points().is_empty();
         engine.refuse_writes_for_snapshots(refuse);
     }
+}
+
+/// The file's name, and how it is written.
+fn rdb_options(engine: &Engine) -> (String, RdbOptions) {
+    let config = engine.config();
+    let mut options = RdbOptions::new(engine.now(), engine.used_memory() as u64);
+    options.checksum = config.flag("rdbchecksum");
+    (config.text("dbfilename").into_owned(), options)
 }
 
 /// Writes out a whole snapshot, in pieces of about [`WRITE_BYTES`]. `before_each` step may end it with an error.

@@ -2,6 +2,7 @@
 
 mod base;
 mod beside;
+mod files;
 mod parse;
 mod reader;
 mod rewrite;
@@ -12,6 +13,7 @@ mod writer;
 pub(crate) use crate::rdb::empty_rdb;
 pub(crate) use base::end_of_base;
 pub use beside::PendingSync;
+pub use files::AofFiles;
 pub use reader::Command;
 pub(crate) use reader::{FileOutcome, Tail, Warnings, replay_file};
 pub use rewrite::{BasePlace, BaseWriter, NewBase, Rewrite};

@@ -20,7 +20,7 @@ mod rdb;
 mod receiver;
 mod recover;
 
-pub use aof::{AofWriter, BasePlace, BaseWriter, Command, NewBase, PendingSync, Rewrite};
+pub use aof::{AofFiles, AofWriter, BasePlace, BaseWriter, Command, NewBase, PendingSync, Rewrite};
 pub use append_fsync::AppendFsync;
 pub use check::{
     CheckReport, CheckedFile, CheckedRdb, Fix, check, check_aof_file, check_rdb, cut_off_aof_file,

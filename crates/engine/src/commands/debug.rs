@@ -1,7 +1,6 @@
 //! DEBUG, for those who test the server: everything is locked while a subcommand runs.
 //!
-//! Off unless `enable-debug-command` says otherwise. Deliberately absent: what ends the process, what changes data behind the
-//! journal's back, and what shows the insides of Redis' structures, which are not ours.
+//! Off unless `enable-debug-command` says otherwise. Deliberately absent: what ends the process, and what shows the insides of Redis' structures, which are not ours.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use crate::context::Ctx;
 use crate::error::{CommandError, CommandResult};
 use crate::keyspace::{DbIndex, Entry, ValueRef, idle_millis};
 use crate::rdb;
+use crate::reload::{Present, ReloadFrom, reload};
 
 pub(super) const TABLE: &[Row] = &[("debug", super::Locks::All, debug)];
 
@@ -30,6 +30,8 @@ const HELP: &[&str] = &[
     "    Signatures of the values of these keys.",
     "ERROR <string>",
     "    Fails with this message.",
+    "LOADAOF",
+    "    Reads all data again from the append-only file; what is there stays if that fails.",
     "OBJECT <key>",
     "    How a value is kept, its length in a snapshot, and how long it has been idle.",
     "PROTOCOL <type>",
@@ -37,6 +39,9 @@ const HELP: &[&str] = &[
     "    verbatim, true, false.",
     "QUICKLIST-PACKED-THRESHOLD <size>",
     "    Accepted without effect: elements of lists are never packed together beyond a listpack.",
+    "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
+    "    Saves a snapshot and reads all data again from it. NOSAVE: reads the one that is there. NOFLUSH: keeps what is",
+    "    there, and fails if a key comes twice. MERGE: lets keys that come twice take the place of those that are there.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Whether expired keys are removed without being asked for.",
     "SLEEP <seconds>",
@@ -79,6 +84,12 @@ fn debug(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
             )?;
             out.ok();
         }
+        (b"reload", options) => return reload_snapshot(ctx, options, out),
+        // Redis looks at nothing that follows, either.
+        (b"loadaof", _) => {
+            reload(ctx, ReloadFrom::Journal, Present::Replaced)?;
+            out.ok();
+        }
         (b"set-active-expire", [on]) => {
             // What is no number counts as zero, as everywhere in DEBUG.
             ctx.engine.expires_actively.store(parse::integer(on).unwrap_or(0) != 0, Ordering::Relaxed);
@@ -115,6 +126,30 @@ fn check_allowed(ctx: &Ctx<'_, '_>) -> CommandResult {
          local connection, otherwise you need to set this option in the configuration file, and then restart the \
          server.",
     ))
+}
+
+fn reload_snapshot(ctx: &mut Ctx<'_, '_>, options: &[&[u8]], out: &mut Reply) -> CommandResult {
+    let (mut from, mut flushes, mut merges) = (ReloadFrom::NewSnapshot, true, false);
+    for option in options {
+        match option.to_ascii_lowercase().as_slice() {
+            b"nosave" => from = ReloadFrom::Snapshot,
+            b"noflush" => flushes = false,
+            b"merge" => merges = true,
+            _ => {
+                return Err(CommandError::new(
+                    "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+                ));
+            }
+        }
+    }
+    let present = match (flushes, merges) {
+        (true, _) => Present::Replaced,
+        (false, true) => Present::Merged,
+        (false, false) => Present::Kept,
+    };
+    reload(ctx, from, present)?;
+    out.ok();
+    Ok(())
 }
 
 fn object(ctx: &mut Ctx<'_, '_>, key: &[u8], out: &mut Reply) -> CommandResult {

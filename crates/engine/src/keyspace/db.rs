@@ -47,6 +47,11 @@ impl Db {
         self.table.iter()
     }
 
+    /// All entries, taken out.
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = Entry> {
+        self.table.into_entries()
+    }
+
     /// A random entry.
     pub(crate) fn random_slot(&self) -> Option<Slot> {
         self.table.random()

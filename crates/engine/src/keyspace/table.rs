@@ -106,6 +106,11 @@ impl Table {
         self.leaves.iter().flat_map(|leaf| &leaf.buckets).flat_map(|bucket| &bucket.0).flatten()
     }
 
+    /// All entries, in no particular order; they are taken out.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
+        self.leaves.into_iter().flat_map(|leaf| leaf.buckets).flat_map(|bucket| bucket.0).flatten()
+    }
+
     /// Adds an entry whose key is not there. `position_of` tells the position of any key.
     pub(super) fn insert(
         &mut self,

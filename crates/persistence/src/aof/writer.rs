@@ -12,6 +12,7 @@ use std::sync::Arc;
 use mtcache_engine::Lsn;
 
 use super::beside::{self, Begun, Covers, PendingSync};
+use super::files::AofFiles;
 use super::rewrite::{BasePlace, NewBase, Rewrite};
 use crate::disk::{Disk, DiskLock, WriteFile, append_all};
 use crate::error::{Error, ErrorKind, Result};
@@ -362,6 +363,14 @@ impl AofWriter {
         manifest.store(&*self.disk, &self.dir, &self.options.manifest_name())?;
         self.manifest = manifest;
         Ok(())
+    }
+
+    /// The files, for somebody who reads them while nothing is appended.
+    pub fn files(&self) -> Result<AofFiles> {
+        self.refuse_if_failed()?;
+        let (disk, dir) = (Arc::clone(&self.disk), self.dir.clone());
+        let names = self.manifest.data_files().map(|entry| entry.name.clone()).collect();
+        Ok(AofFiles { disk, dir, names, max_bulk_bytes: self.options.max_bulk_bytes })
     }
 
     /// The manifest as it is on disk.
