@@ -52,6 +52,67 @@ pub fn check_all() -> Outcome {
     Err(stale.into_iter().filter_map(Result::err).flatten().collect())
 }
 
+/// Where the answer of a command that runs is not Redis' own, and why that is so. Not listed: which keys a random command picks,
+/// orders that Redis leaves open, and what a command of a family that is not there yet answers.
+const DIFFERENCES: &[(&str, &str)] = &[
+    ("every `HELP`", "the lines are in our own words"),
+    ("`COMMAND INFO`", "no notes on key specifications, which are prose; every other field is Redis'"),
+    ("`COMMAND DOCS`", "summaries and complexities are in our own words; no arguments and no history"),
+    (
+        "`CLIENT LIST`, `CLIENT INFO`",
+        "`fd` is -1; `argv-mem`, `rbs`, `rbp` and `oll` are 0, because buffers are others here",
+    ),
+    (
+        "`CLIENT SETINFO`, `CLIENT NO-TOUCH`",
+        "taken from Redis 7.2, because client libraries send them when they connect",
+    ),
+    (
+        "`INFO`",
+        "every field of Redis 7.0; what forks, replicas, clusters, modules and active defragmentation report is zero",
+    ),
+    (
+        "`LATENCY`",
+        "the events are `command`, `fast-command`, `expire-cycle`, `eviction-cycle`, `aof-write` and `aof-fsync-always`; there \
+         are no forks to report; `DOCTOR` is in our own words",
+    ),
+    ("`MEMORY USAGE`", "the size of our own layout, which is smaller"),
+    ("`MEMORY STATS`", "figures of our own allocator; what belongs to replicas and clusters is zero"),
+    ("`MEMORY DOCTOR`", "in our own words, of what can be wrong here"),
+    ("`OBJECT REFCOUNT`", "1 for every key: small integers are not shared"),
+    ("`SCAN` and its kin", "cursors are other numbers; what a full iteration guarantees is the same"),
+    ("`SHUTDOWN`", "there are no replicas to wait for, so `NOW` and `ABORT` find nothing to change"),
+    ("`WAIT`", "answers 0 at once: there are no replicas"),
+    ("`ROLE`, `REPLICAOF`, `SLAVEOF`", "always a master; only `NO ONE` is accepted"),
+    ("`MODULE`", "as with `enable-module-command no`, whatever it is set to"),
+    ("`ACL SETUSER`", "selectors in parentheses are refused by name"),
+    (
+        "`UNLINK`, `FLUSHALL ASYNC`",
+        "as `DEL` and `FLUSHALL`: memory is always freed after the locks have been given back",
+    ),
+];
+
+/// Why parameters whose names begin so have no effect.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("active-defrag", "nothing is moved in memory"),
+    ("activedefrag", "nothing is moved in memory"),
+    ("cluster-", "no cluster"),
+    ("daemonize", "stays in the foreground, for a supervisor"),
+    ("hll-", "the type is not there yet"),
+    ("io-threads", "every core serves anyway"),
+    ("jemalloc-", "its background thread always runs"),
+    (
+        "lazyfree-",
+        "what is removed is always freed after the locks have been given back, so that nobody else waits for it",
+    ),
+    ("list-compress-", "lists are not compressed in memory"),
+    ("master", "no replication"),
+    ("min-replicas-", "no replication"),
+    ("repl-", "no replication"),
+    ("replica-", "no replication"),
+    ("stream-", "the type is not there yet"),
+    ("syslog-", "logs go to the standard output or a file"),
+];
+
 fn commands_text() -> String {
     let runs = |spec: &&CommandSpec| supports(spec);
     let plain = |spec: &&CommandSpec| !spec.is_container();
@@ -61,7 +122,8 @@ fn commands_text() -> String {
         "<!-- Written by `cargo run -p xtask -- commands` from the command table and the engine's own list of what it runs. \
          Do not edit. -->\n\n# Commands\n\nEvery command of Redis 7.0 is in the server's command table, so that arity, flags and \
          key positions are\nright for all of them (`COMMAND` answers with Redis' own facts). The engine runs **{done} of \
-         {all}**; the others\nanswer with one clear error. Those of cluster mode answer as a Redis without it does.\n\n\
+         {all}**; the others\nanswer with one clear error. Those of cluster mode answer as a Redis without it does. What differs is \
+         [at the end](#differences).\n\n\
          | group | runs | of |\n|---|--:|--:|\n"
     );
     for group in groups() {
@@ -94,6 +156,11 @@ fn commands_text() -> String {
                 spec.summary,
             );
         }
+    }
+    text += "\n## Differences\n\nWhat a command that runs answers otherwise than redis-server 7.0. Tests compare everything else.\n\n\
+             | command | here |\n|---|---|\n";
+    for (command, here) in DIFFERENCES {
+        let _ = writeln!(text, "| {command} | {here} |");
     }
     text
 }
@@ -132,12 +199,14 @@ fn options_text() -> String {
         ),
     ];
     for (title, what, effects) in sections {
+        let says_why = effects.contains(&Effect::Ignored);
+        let (head, line) = if says_why { (" why |", "---|") } else { ("", "") };
         let _ = write!(
             text,
-            "\n## {title}\n\n{what}\n\n| name | takes | default | changes |\n|---|---|---|---|\n"
+            "\n## {title}\n\n{what}\n\n| name | takes | default | changes |{head}\n|---|---|---|---|{line}\n"
         );
         for param in PARAMS.iter().filter(|param| effects.contains(&param.effect)) {
-            let _ = writeln!(
+            let _ = write!(
                 text,
                 "| {} | {} | {} | {} |",
                 names(param),
@@ -149,6 +218,11 @@ fn options_text() -> String {
                     Change::AtStart => "start",
                 }
             );
+            if says_why {
+                let reason = WITHOUT_EFFECT.iter().find(|(start, _)| param.name.starts_with(start));
+                let _ = write!(text, " {} |", reason.map_or("", |(_, reason)| reason));
+            }
+            text.push('\n');
         }
     }
     text

@@ -83,6 +83,8 @@ pub struct Client {
     shard_channels: AtomicU32,
     /// Commands queued in the open transaction, -1 without one.
     queued: AtomicI32,
+    /// Bytes of the arguments of these.
+    queued_bytes: AtomicU64,
     pub(crate) tracking: TrackingFace,
     input: AtomicU64,
     input_free: AtomicU64,
@@ -151,6 +153,7 @@ impl Client {
             patterns: AtomicU32::new(0),
             shard_channels: AtomicU32::new(0),
             queued: AtomicI32::new(-1),
+            queued_bytes: AtomicU64::new(0),
             tracking: TrackingFace::default(),
             input: AtomicU64::new(0),
             input_free: AtomicU64::new(0),
@@ -271,9 +274,15 @@ impl Client {
         self.queued.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_queued(&self, commands: Option<usize>) {
-        let shown = commands.map_or(-1, |commands| i32::try_from(commands).unwrap_or(i32::MAX));
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many commands are queued in the open transaction, if there is one, and the bytes of their arguments.
+    pub(crate) fn set_queued(&self, commands: Option<(usize, usize)>) {
+        let shown = commands.map_or(-1, |(commands, _)| i32::try_from(commands).unwrap_or(i32::MAX));
         self.queued.store(shown, Ordering::Relaxed);
+        self.queued_bytes.store(commands.map_or(0, |(_, bytes)| bytes as u64), Ordering::Relaxed);
     }
 
     pub(crate) fn subscriptions(&self) -> SubscriptionCounts {
@@ -288,6 +297,19 @@ impl Client {
         self.channels.store(counts.channels, Ordering::Relaxed);
         self.patterns.store(counts.patterns, Ordering::Relaxed);
         self.shard_channels.store(counts.shard_channels, Ordering::Relaxed);
+    }
+
+    /// Bytes that the client costs, roughly: its buffers, what it has queued, and the rest.
+    pub(crate) fn memory(&self) -> u64 {
+        /// Of a session besides its buffers.
+        const SESSION_BYTES: u64 = 1024;
+        let buffers = self.buffers();
+        buffers.input
+            + buffers.input_free
+            + buffers.output
+            + self.queued_bytes()
+            + size_of::<Self>() as u64
+            + SESSION_BYTES
     }
 
     pub(crate) fn buffers(&self) -> ClientBuffers {

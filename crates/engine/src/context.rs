@@ -237,22 +237,42 @@ impl<'a, 'e> Ctx<'a, 'e> {
 
     /// Stores a value, whatever was there, with this expiry or none.
     pub(crate) fn put(&mut self, key: &[u8], value: Value, expires_at: Option<UnixMillis>) {
-        let access = self.access.initial();
-        self.put_entry(self.db(), Entry::new(key, value, expires_at, access));
+        let (db, place) = (self.db(), self.place(key));
+        let entry = Entry::new(key, value, expires_at, self.access.initial());
+        if self.is_creation_of_interest(&entry) && self.live(place, db, key).is_none() {
+            self.announce(db, &entry);
+        }
+        self.replace(place, db, entry);
     }
 
-    /// Stores an entry under its key in `db`, whatever was there.
+    /// Stores an entry under its key in `db`. What was there is deleted before, so that the key is always a new one to those
+    /// who listen or wait.
     pub(crate) fn put_entry(&mut self, db: DbIndex, entry: Entry) {
         let place = self.place(entry.key());
-        let waited_for = self.engine.blocking.any() && entry.string_bytes().is_none();
-        if (waited_for || self.engine.settings.event_classes().wants(Class::New))
-            && self.live(place, db, entry.key()).is_none()
-        {
-            self.engine.notify(db, Class::New, "new", entry.key());
-            if waited_for {
-                self.note_ready(db, entry.key());
-            }
+        if self.is_creation_of_interest(&entry) {
+            self.announce(db, &entry);
         }
+        self.replace(place, db, entry);
+    }
+
+    fn is_creation_of_interest(&self, entry: &Entry) -> bool {
+        self.engine.settings.event_classes().wants(Class::New) || self.is_awaited(entry)
+    }
+
+    /// Whether somebody may wait for such a key.
+    fn is_awaited(&self, entry: &Entry) -> bool {
+        self.engine.blocking.any() && entry.string_bytes().is_none()
+    }
+
+    /// Tells who listens or waits that a key has come to be.
+    fn announce(&mut self, db: DbIndex, entry: &Entry) {
+        self.engine.notify(db, Class::New, "new", entry.key());
+        if self.is_awaited(entry) {
+            self.note_ready(db, entry.key());
+        }
+    }
+
+    fn replace(&mut self, place: Place, db: DbIndex, entry: Entry) {
         if let Some(old) = self.locked.shard(place.shard).put(db, place.hash, entry) {
             self.discard(old);
         }

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -365,16 +366,18 @@ impl Engine {
         if self.is_paused(now) {
             return true;
         }
+        let started = self.clock.monotonic_nanos();
         let mut pool = self.pool.lock();
+        let mut has_victims = true;
         for _ in 0..MAX_PER_COMMAND {
-            if !self.evict_one(&mut pool, now) {
-                return false;
-            }
-            if self.counted_memory() <= limit {
-                return true;
+            has_victims = self.evict_one(&mut pool, now);
+            if !has_victims || self.counted_memory() <= limit {
+                break;
             }
         }
-        true
+        drop(pool);
+        self.record_latency("eviction-cycle", self.since(started));
+        has_victims
     }
 
     /// Evicts the best candidate under the policy. False when there is none.
@@ -426,6 +429,7 @@ impl Engine {
     /// Removes expired entries that nobody asks for, up to `budget` per shard and database. Whether there is more to do.
     pub fn expire_cycle(&self, budget: usize) -> bool {
         let now = self.clock.now();
+        let started = self.clock.monotonic_nanos();
         let mut more = false;
         if self.is_paused(now) || !self.expires_actively.load(Ordering::Relaxed) {
             return false;
@@ -446,7 +450,15 @@ impl Engine {
             }
             drop(locked);
         }
+        let took = self.since(started);
+        self.stats.expired_for(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.record_latency("expire-cycle", took);
         more
+    }
+
+    /// The time since a reading of the monotonic clock.
+    fn since(&self, started: u64) -> Duration {
+        Duration::from_nanos(self.clock.monotonic_nanos().saturating_sub(started))
     }
 
     /// Journals a removal that no client asked for. Called under the shard's lock.

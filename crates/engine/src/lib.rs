@@ -11,6 +11,7 @@
 mod acl;
 mod blocking;
 mod client;
+mod client_eviction;
 mod commands;
 mod config;
 mod context;

@@ -264,7 +264,9 @@ impl Session {
 
     /// Shows others how many commands are queued.
     pub(crate) fn show_queue(&self) {
-        self.client.set_queued(self.transaction.as_ref().map(|transaction| transaction.queue.len()));
+        self.client.set_queued(
+            self.transaction.as_ref().map(|transaction| (transaction.queue.len(), transaction.bytes)),
+        );
     }
 
     /// Whether the connection is to be closed once the replies are sent (`QUIT`, `CLIENT KILL`).

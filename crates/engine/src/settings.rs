@@ -18,6 +18,7 @@ use crate::types::EncodingLimits;
 #[derive(Debug, Default)]
 pub struct Settings {
     maxmemory: AtomicU64,
+    maxmemory_clients: AtomicI64,
     policy: AtomicU8,
     maxmemory_samples: AtomicUsize,
     lfu_log_factor: AtomicU32,
@@ -51,6 +52,7 @@ impl Settings {
         let size = |name| usize::try_from(config.int(name)).unwrap_or_default();
         let number = |name| u32::try_from(config.int(name)).unwrap_or_default();
         self.set_maxmemory(config.memory("maxmemory"));
+        self.maxmemory_clients.store(config.int("maxmemory-clients"), Ordering::Relaxed);
         self.set_policy(EvictionPolicy::from_name(&config.text("maxmemory-policy")).unwrap_or_default());
         self.maxmemory_samples.store(size("maxmemory-samples").min(MAX_SAMPLES), Ordering::Relaxed);
         self.lfu_log_factor.store(number("lfu-log-factor"), Ordering::Relaxed);
@@ -79,6 +81,11 @@ impl Settings {
     #[inline]
     pub fn maxmemory(&self) -> u64 {
         self.maxmemory.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that all clients may hold together, a share of `maxmemory` in percent if it is below zero, zero for no limit.
+    pub(crate) fn maxmemory_clients(&self) -> i64 {
+        self.maxmemory_clients.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_maxmemory(&self, bytes: u64) {

@@ -36,6 +36,8 @@ pub struct Totals {
     pub connections: u64,
     /// Connections turned away.
     pub rejected_connections: u64,
+    /// Connections ended for the memory that they held.
+    pub evicted_clients: u64,
     /// Bytes received.
     pub input_bytes: u64,
     /// Bytes sent.
@@ -44,6 +46,8 @@ pub struct Totals {
     pub reads: u64,
     /// Times that something was written to a connection.
     pub writes: u64,
+    /// Nanoseconds spent on removing what has expired and nobody asked for.
+    pub expiring_nanos: u64,
 }
 
 /// A counter with one writer.
@@ -128,6 +132,8 @@ pub(crate) struct Stats {
     lanes: Mutex<Vec<Arc<Lane>>>,
     connections: AtomicU64,
     rejected_connections: AtomicU64,
+    evicted_clients: AtomicU64,
+    expiring_nanos: AtomicU64,
     errors: Mutex<BTreeMap<Box<str>, u64>>,
     baseline: Mutex<Sums>,
     rates: Mutex<Rates>,
@@ -150,6 +156,8 @@ impl Stats {
             lanes: Mutex::default(),
             connections: AtomicU64::new(0),
             rejected_connections: AtomicU64::new(0),
+            evicted_clients: AtomicU64::new(0),
+            expiring_nanos: AtomicU64::new(0),
             errors: Mutex::default(),
             baseline: Mutex::default(),
             rates: Mutex::default(),
@@ -212,6 +220,15 @@ impl Stats {
         self.rejected_connections.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn client_evicted(&self) {
+        self.evicted_clients.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds time that was spent on removing what has expired.
+    pub(crate) fn expired_for(&self, nanos: u64) {
+        self.expiring_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
     /// The totals since the last reset.
     pub(crate) fn totals(&self) -> Totals {
         let (now, then) = (self.sums().totals, self.baseline.lock().totals);
@@ -219,6 +236,8 @@ impl Stats {
             commands: now.commands.wrapping_sub(then.commands),
             connections: now.connections.wrapping_sub(then.connections),
             rejected_connections: now.rejected_connections.wrapping_sub(then.rejected_connections),
+            evicted_clients: now.evicted_clients.wrapping_sub(then.evicted_clients),
+            expiring_nanos: now.expiring_nanos.wrapping_sub(then.expiring_nanos),
             input_bytes: now.input_bytes.wrapping_sub(then.input_bytes),
             output_bytes: now.output_bytes.wrapping_sub(then.output_bytes),
             reads: now.reads.wrapping_sub(then.reads),
@@ -315,6 +334,8 @@ impl Stats {
         let mut totals = Totals {
             connections: self.connections.load(Ordering::Relaxed),
             rejected_connections: self.rejected_connections.load(Ordering::Relaxed),
+            evicted_clients: self.evicted_clients.load(Ordering::Relaxed),
+            expiring_nanos: self.expiring_nanos.load(Ordering::Relaxed),
             ..Totals::default()
         };
         for lane in self.lanes.lock().iter() {

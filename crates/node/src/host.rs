@@ -62,8 +62,13 @@ impl NodeHost {
         });
     }
 
-    /// Saves if a save point says so, and rewrites the journal if it has grown.
-    pub(crate) fn tick(&self) {
+    /// Saves if a save point says so, rewrites the journal if it has grown, and tells `LATENCY` of slow writes of it.
+    pub(crate) fn tick(&self, engine: &Engine) {
+        if let Some(journal) = &self.journal {
+            for (event, took) in journal.slowest.take() {
+                engine.record_latency(event, took);
+            }
+        }
         if let Some(keeper) = &self.keeper {
             keeper.tick();
         }

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 
 use crate::NodeError;
 use crate::desk::Desk;
+use crate::slowest::Slowest;
 
 /// Writes of one such span go to the file together, unless replies wait for them. Default: 2 ms.
 const GATHER: Duration = Duration::from_millis(2);
@@ -59,6 +60,7 @@ pub(crate) struct NodeJournal {
     failure: Mutex<Option<String>>,
     /// Bytes of all files of the journal, and of its base.
     sizes: (AtomicU64, AtomicU64),
+    pub(crate) slowest: Slowest,
     /// What rewrites ask of the writer thread.
     desk: Desk,
     base_place: BasePlace,
@@ -117,6 +119,7 @@ impl JournalThread {
             waiting: Mutex::default(),
             failure: Mutex::default(),
             sizes: (AtomicU64::new(writer.current_size()), AtomicU64::new(writer.base_size())),
+            slowest: Slowest::default(),
             desk: Desk::default(),
             base_place: writer.base_place(),
         });
@@ -278,7 +281,9 @@ impl NodeJournal {
                 }
                 let batch = self.buffer.take();
                 // What fails here stays in the writer's keeping and is written again by `recover`.
+                let began = Instant::now();
                 let result = writer.append(&batch.bytes, batch.db_before);
+                self.slowest.wrote(began.elapsed());
                 self.buffer.recycle(batch.bytes);
                 self.note(&writer, result.map(drop));
                 if batch.reaches_cut
@@ -305,7 +310,10 @@ impl NodeJournal {
                     })
                 } else {
                     (syncing_since, waiting_since) = (0, 0);
-                    writer.sync().map(drop)
+                    let began = Instant::now();
+                    let result = writer.sync().map(drop);
+                    self.slowest.synced(began.elapsed());
+                    result
                 };
                 last_sync = Instant::now();
                 if !in_background || result.is_err() {

@@ -15,6 +15,7 @@ mod journal;
 mod local;
 mod replay;
 mod rewrites;
+mod slowest;
 mod snapshots;
 mod timers;
 mod turns;

@@ -62,8 +62,9 @@ impl Timers {
                         host.sample_memory(&engine);
                         engine.sample_rates();
                         sampled = Some(Instant::now());
-                        host.tick();
+                        host.tick(&engine);
                     }
+                    engine.evict_clients();
                     let rounds = Rounds::from(&*engine.config());
                     pause = if engine.expire_cycle(rounds.budget) {
                         BUSY_PERIOD.min(rounds.period)

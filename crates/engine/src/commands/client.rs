@@ -76,14 +76,12 @@ fn list(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
 pub(crate) fn describe(client: &Client, now: UnixMillis) -> String {
     let counts = client.subscriptions();
     let buffers = client.buffers();
-    let total =
-        buffers.input + buffers.input_free + buffers.output + size_of::<Client>() as u64 + SESSION_BYTES;
     let mut line = String::new();
     // Writing to a string cannot fail.
     let _ = write!(
         line,
         "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} qbuf={} \
-         qbuf-free={} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={total} events={} cmd={} \
+         qbuf-free={} argv-mem=0 multi-mem={} rbs=0 rbp=0 obl={} oll=0 omem={} tot-mem={} events={} cmd={} \
          user={} redir={} resp={}",
         client.id,
         client.addr,
@@ -99,8 +97,10 @@ pub(crate) fn describe(client: &Client, now: UnixMillis) -> String {
         client.queued(),
         buffers.input,
         buffers.input_free,
+        client.queued_bytes(),
         buffers.output,
         buffers.output,
+        client.memory(),
         if buffers.output > 0 { "rw" } else { "r" },
         client.last_command().map_or("NULL", |spec| spec.full_name()),
         String::from_utf8_lossy(client.user().name()),
@@ -114,9 +114,6 @@ pub(crate) fn describe(client: &Client, now: UnixMillis) -> String {
 pub(super) fn redirect_of(client: &Client) -> i64 {
     if client.tracking.is(Mode::On) { client.tracking.redirect() as i64 } else { -1 }
 }
-
-/// Bytes of a session besides its buffers, roughly.
-const SESSION_BYTES: u64 = 1024;
 
 fn flags(client: &Client) -> String {
     let letters = [

@@ -300,7 +300,7 @@ fn stats(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
          instantaneous_output_kbps:{output:.2}\r\ninstantaneous_input_repl_kbps:0.00\r\n\
          instantaneous_output_repl_kbps:0.00\r\nrejected_connections:{}\r\nsync_full:0\r\nsync_partial_ok:0\r\n\
          sync_partial_err:0\r\nexpired_keys:{}\r\nexpired_stale_perc:0.00\r\nexpired_time_cap_reached_count:0\r\n\
-         expire_cycle_cpu_milliseconds:0\r\nevicted_keys:{}\r\nevicted_clients:0\r\ntotal_eviction_exceeded_time:0\r\n\
+         expire_cycle_cpu_milliseconds:{}\r\nevicted_keys:{}\r\nevicted_clients:{}\r\ntotal_eviction_exceeded_time:0\r\n\
          current_eviction_exceeded_time:0\r\nkeyspace_hits:{}\r\nkeyspace_misses:{}\r\npubsub_channels:{}\r\n\
          pubsub_patterns:{}\r\npubsubshard_channels:{}\r\n",
         totals.connections,
@@ -309,7 +309,9 @@ fn stats(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
         totals.output_bytes,
         totals.rejected_connections,
         view.counters.expired,
+        totals.expiring_nanos / 1_000_000,
         view.counters.evicted,
+        totals.evicted_clients,
         view.counters.hits,
         view.counters.misses,
         engine.pubsub.count(Kind::Channel),

@@ -225,7 +225,7 @@ pub const PARAMS: &[Param] = &[
     ignored("masteruser", Text, ""),
     owner("maxclients", Int(1, U32_MAX), "10000"),
     engine("maxmemory", Memory(0), "2147483648"),
-    ignored("maxmemory-clients", MemoryOrPercent, "0"),
+    engine("maxmemory-clients", MemoryOrPercent, "0"),
     ignored("maxmemory-eviction-tenacity", Int(0, 100), "10"),
     engine(
         "maxmemory-policy",
