@@ -74,25 +74,23 @@ impl Running {
 fn node_options(config: &Config) -> Result<NodeOptions, String> {
     let dir = PathBuf::from(config.text("dir").into_owned());
     let snapshots = Snapshots { dir: dir.clone(), file_name: config.text("dbfilename").into_owned() };
-    let append_only = if config.flag("appendonly") {
+    if config.flag("appendonly") {
         check_dir(&dir)?;
-        let mut append_only = AppendOnly::in_dir(dir);
-        append_only.fsync = config.text("appendfsync").parse()?;
-        append_only.files.dir_name = config.text("appenddirname").into_owned();
-        append_only.files.file_name = config.text("appendfilename").into_owned();
-        if !config.flag("aof-load-truncated") {
-            append_only.files.torn_tail = mtcache_persistence::TornTail::Refuse;
-        }
-        if !config.flag("aof-use-rdb-preamble") {
-            append_only.files.base_form = mtcache_persistence::BaseForm::Aof;
-        }
-        Some(append_only)
-    } else {
-        None
-    };
+    }
+    let mut append_only = AppendOnly::in_dir(dir);
+    append_only.is_on = config.flag("appendonly");
+    append_only.fsync = config.text("appendfsync").parse()?;
+    append_only.files.dir_name = config.text("appenddirname").into_owned();
+    append_only.files.file_name = config.text("appendfilename").into_owned();
+    if !config.flag("aof-load-truncated") {
+        append_only.files.torn_tail = mtcache_persistence::TornTail::Refuse;
+    }
+    if !config.flag("aof-use-rdb-preamble") {
+        append_only.files.base_form = mtcache_persistence::BaseForm::Aof;
+    }
     Ok(NodeOptions {
         engine: EngineOptions { config: config.clone(), ..EngineOptions::default() },
-        append_only,
+        append_only: Some(append_only),
         allocator: Some(allocator::figures),
         snapshots: Some(snapshots),
     })

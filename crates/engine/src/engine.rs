@@ -4,8 +4,8 @@
 //! owns the engine calls ([`Engine::expire_cycle`]). Time comes in through the [`Clock`], writes go out through
 //! the [`Journal`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ use crate::client::{Client, Mailbox};
 use crate::config::{Config, ConfigListener, RuntimeConfig, rewritten};
 use crate::error::CommandError;
 use crate::host::{Host, Hosts};
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalSlot};
 use crate::keyspace::{
     DEFAULT_DATABASES, DbIndex, EvictionPolicy, EvictionPool, EvictionRules, Keyspace, Room, random_below,
 };
@@ -72,7 +72,7 @@ pub struct Engine {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) scripts: Scripts,
     pub(crate) acl: Arc<Acl>,
-    pub(crate) journal: OnceLock<Arc<dyn Journal>>,
+    pub(crate) journal: JournalSlot,
     next_client_id: AtomicU64,
     /// What the process had allocated beyond our account of the keyspace (or, below zero, less) when its owner last looked.
     external_memory: AtomicIsize,
@@ -132,7 +132,7 @@ impl Engine {
             peak_memory: AtomicUsize::new(0),
             clock,
             scripts: Scripts::default(),
-            journal: OnceLock::new(),
+            journal: JournalSlot::default(),
             next_client_id: AtomicU64::new(1),
             external_memory: AtomicIsize::new(0),
             not_evictable: AtomicUsize::new(0),
@@ -148,7 +148,13 @@ impl Engine {
 
     /// Attaches the journal; from here on every write goes there. Can be done once, after the replay.
     pub fn attach_journal(&self, journal: Arc<dyn Journal>) -> bool {
-        self.journal.set(journal).is_ok()
+        self.journal.set(journal)
+    }
+
+    /// Whether writes go to the journal that is attached; they do until this is called. To be called while every shard is
+    /// locked where the journal is to know exactly what is written from then on.
+    pub fn keep_journal(&self, on: bool) {
+        self.journal.switch(on);
     }
 
     /// Makes the public face of a new connection. Ends with [`disconnect`](Self::disconnect).

@@ -4,6 +4,9 @@
 //! must only copy the bytes away. What is appended is the effect, not the request: relative expiries have become
 //! absolute ones, random choices have become removals by name, a script has become the writes it made.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
 use crate::keyspace::DbIndex;
 
 /// A position in the journal, in bytes since the engine was opened.
@@ -33,6 +36,31 @@ pub trait Journal: Send + Sync {
 
     /// Whether writes can be kept at present. While not, the engine refuses them with `MISCONF`.
     fn accepts_writes(&self) -> bool;
+}
+
+/// The place of an engine's journal: it is attached once, and can be switched off and on.
+#[derive(Default)]
+pub(crate) struct JournalSlot {
+    attached: OnceLock<Arc<dyn Journal>>,
+    is_on: AtomicBool,
+}
+
+impl JournalSlot {
+    /// The journal that writes go to, if they go to one.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&Arc<dyn Journal>> {
+        if self.is_on.load(Ordering::Acquire) { self.attached.get() } else { None }
+    }
+
+    pub(crate) fn set(&self, journal: Arc<dyn Journal>) -> bool {
+        let is_first = self.attached.set(journal).is_ok();
+        self.is_on.store(true, Ordering::Release);
+        is_first
+    }
+
+    pub(crate) fn switch(&self, on: bool) {
+        self.is_on.store(on, Ordering::Release);
+    }
 }
 
 /// The writes of one top-level command on their way to the journal.

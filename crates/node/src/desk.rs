@@ -2,6 +2,7 @@
 //!
 //! There is one rewrite at a time, so there is one of each request at most.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use mtcache_persistence::{AofFiles, AofWriter, Error, JournalBuffer, Lsn, NewBase, Rewrite};
@@ -10,6 +11,8 @@ use parking_lot::Mutex;
 /// The requests that wait.
 #[derive(Default)]
 pub(crate) struct Desk {
+    /// Whether nobody serves it any more.
+    is_closed: AtomicBool,
     cut: Mutex<Option<Cut>>,
     request: Mutex<Option<Request>>,
     reader: Mutex<Option<mpsc::Sender<Result<AofFiles, Error>>>>,
@@ -27,10 +30,29 @@ struct Cut {
 }
 
 impl Desk {
+    /// From here on somebody serves it.
+    pub(crate) fn open(&self) {
+        self.is_closed.store(false, Ordering::Release);
+    }
+
+    /// From here on nobody does: who waits hears so.
+    pub(crate) fn close(&self, buffer: &JournalBuffer) {
+        self.is_closed.store(true, Ordering::Release);
+        *self.request.lock() = None;
+        *self.reader.lock() = None;
+        if self.cut.lock().take().is_some() {
+            buffer.forget_cut();
+        }
+    }
+
     /// Cuts the journal; the answer comes when the writer has come to the cut.
     pub(crate) fn mark_cut(&self, buffer: &JournalBuffer, answer: mpsc::Sender<Result<Rewrite, Error>>) {
         // Both under one lock: no cut is met without who waits for it.
         let mut cut = self.cut.lock();
+        if self.is_closed.load(Ordering::Acquire) {
+            // Who asks learns it by the end of the channel.
+            return;
+        }
         *cut = Some(Cut { at: buffer.mark_cut(), answer });
     }
 
@@ -59,14 +81,18 @@ impl Desk {
     /// Has a rewrite ended, and waits for that.
     pub(crate) fn finish(&self, rewrite: Rewrite, base: NewBase) -> Result<Vec<String>, Error> {
         let (sender, receiver) = mpsc::channel();
-        *self.request.lock() = Some(Request::Finish(rewrite, base, sender));
+        self.put(Request::Finish(rewrite, base, sender));
         receiver.recv().unwrap_or_else(|_| Err(Error::abandoned("the journal has ended")))
     }
 
     /// Asks for the files, once all that was journalled is in them.
     pub(crate) fn ask_for_files(&self) -> mpsc::Receiver<Result<AofFiles, Error>> {
         let (sender, receiver) = mpsc::channel();
-        *self.reader.lock() = Some(sender);
+        let mut reader = self.reader.lock();
+        if !self.is_closed.load(Ordering::Acquire) {
+            *reader = Some(sender);
+        }
+        drop(reader);
         receiver
     }
 
@@ -80,7 +106,15 @@ impl Desk {
 
     /// Has removed files forgotten, some time.
     pub(crate) fn forget(&self, removed: Vec<String>) {
-        *self.request.lock() = Some(Request::Forget(removed));
+        self.put(Request::Forget(removed));
+    }
+
+    /// Leaves a request; it is dropped, which its channel tells, if nobody is there.
+    fn put(&self, request: Request) {
+        let mut place = self.request.lock();
+        if !self.is_closed.load(Ordering::Acquire) {
+            *place = Some(request);
+        }
     }
 
     /// Does what is asked for, on the thread of the writer; whether there was anything.

@@ -14,14 +14,14 @@ use mtcache_engine::{
     NotReloaded, ReloadFrom, SnapshotReport, StandingData, UnixMillis,
 };
 
-use crate::journal::NodeJournal;
+use crate::journal::{JournalThread, NodeJournal};
 use crate::replay::load_files;
 use crate::rewrites::Rewriter;
 use crate::snapshots::SnapshotKeeper;
 
 /// A node's part in what a client may ask of the engine's owners.
 pub(crate) struct NodeHost {
-    pub(crate) journal: Option<Arc<NodeJournal>>,
+    pub(crate) journal: Option<Arc<JournalThread>>,
     pub(crate) keeper: Option<Arc<SnapshotKeeper>>,
     pub(crate) rewriter: Option<Arc<Rewriter>>,
     pub(crate) opened: UnixMillis,
@@ -47,10 +47,36 @@ pub struct AllocatorFigures {
 pub type AllocatorProbe = fn() -> AllocatorFigures;
 
 impl NodeHost {
+    /// The journal, if it is on.
+    fn running(&self) -> Option<&Arc<NodeJournal>> {
+        self.journal.as_ref()?.running()
+    }
+
+    /// Switches the journal while the server runs.
+    fn switch_journal(&self, on: bool) -> Result<(), String> {
+        let (Some(thread), Some(rewriter)) = (&self.journal, &self.rewriter) else {
+            return Err("this cache keeps everything in memory: it has no directory for an append-only file"
+                .to_owned());
+        };
+        if on {
+            let begun = thread.start_anew().map_err(|error| error.to_string());
+            return begun.and_then(|()| rewriter.begin_journal()).map_err(|error| {
+                tracing::error!("the append-only file cannot be switched on: {error}");
+                "Unable to turn on AOF. Check server logs.".to_owned()
+            });
+        }
+        rewriter.give_up();
+        rewriter.keep_journal(false);
+        if let Err(error) = thread.stop() {
+            tracing::error!("the append-only file is off, and {error}");
+        }
+        Ok(())
+    }
+
     /// Tells the engine what the process has allocated.
     pub(crate) fn sample_memory(&self, engine: &Engine) {
         let Some(allocator) = self.allocator else { return };
-        let of_journal = self.journal.as_ref().map_or(0, |journal| {
+        let of_journal = self.running().map_or(0, |journal| {
             let status = journal.status();
             status.buffer_length + status.unsynced
         });
@@ -64,7 +90,7 @@ impl NodeHost {
 
     /// Saves if a save point says so, rewrites the journal if it has grown, and tells `LATENCY` of slow writes of it.
     pub(crate) fn tick(&self, engine: &Engine) {
-        if let Some(journal) = &self.journal {
+        if let Some(journal) = self.running() {
             for (event, took) in journal.slowest.take() {
                 engine.record_latency(event, took);
             }
@@ -96,7 +122,7 @@ impl Host for NodeHost {
             Some(keeper) => keeper.report(),
             None => SnapshotReport { last_save: Some(self.opened), ..SnapshotReport::default() },
         };
-        report.journal = self.journal.as_ref().map(|journal| {
+        report.journal = self.running().map(|journal| {
             let status = journal.status();
             let mut report = JournalReport {
                 current_bytes: status.current_size,
@@ -145,7 +171,7 @@ impl Host for NodeHost {
             }
             (HostRequest::Shutdown(mode), Some(keeper)) => {
                 if let Some(rewriter) = &self.rewriter {
-                    rewriter.cancel();
+                    rewriter.end_with(self.running());
                 }
                 // The rest is the server's.
                 return keeper.before_shutdown(mode).err().map(Err);
@@ -181,7 +207,7 @@ impl NodeHost {
                 })?;
             }
             ReloadFrom::Journal => {
-                let Some(journal) = &self.journal else {
+                let Some(journal) = self.running() else {
                     return Err(failed("the append-only file is off: there is nothing to load".to_owned()));
                 };
                 let files = journal.files().map_err(|error| failed(error.to_string()))?;
@@ -233,13 +259,13 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 impl ConfigListener for NodeHost {
     fn config_changed(&self, config: &Config, names: &[&'static str]) -> Result<(), String> {
-        if names.contains(&"appendonly") && config.flag("appendonly") != self.journal.is_some() {
-            return Err("the append-only file cannot be switched while the server runs yet".to_owned());
+        if names.contains(&"appendonly") && config.flag("appendonly") != self.running().is_some() {
+            self.switch_journal(config.flag("appendonly"))?;
         }
         if names.contains(&"appendfsync")
-            && let Some(journal) = &self.journal
+            && let Some(thread) = &self.journal
         {
-            journal.set_policy(config.text("appendfsync").parse()?);
+            thread.journal().set_policy(config.text("appendfsync").parse()?);
         }
         if let Some(keeper) = &self.keeper
             && names.iter().any(|name| matches!(*name, "save" | "stop-writes-on-bgsave-error"))

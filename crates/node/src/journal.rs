@@ -16,15 +16,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mtcache_engine::{Commands, DbIndex, Journal, Lsn};
+use mtcache_persistence::disk::Disk;
 use mtcache_persistence::{
-    AofFiles, AofWriter, AppendFsync, BasePlace, DEFAULT_JOURNAL_BUFFER_BYTES, Error, JournalBuffer, NewBase,
-    PendingSync, Rewrite,
+    Aof, AofFiles, AofWriter, AppendFsync, BasePlace, DEFAULT_JOURNAL_BUFFER_BYTES, Error, JournalBuffer,
+    NewBase, PendingSync, Rewrite,
 };
 use parking_lot::Mutex;
 
-use crate::NodeError;
 use crate::desk::Desk;
 use crate::slowest::Slowest;
+use crate::{AppendOnly, NodeError};
 
 /// Writes of one such span go to the file together, unless replies wait for them. Default: 2 ms.
 const GATHER: Duration = Duration::from_millis(2);
@@ -64,6 +65,9 @@ pub(crate) struct NodeJournal {
     /// What rewrites ask of the writer thread.
     desk: Desk,
     base_place: BasePlace,
+    is_on: AtomicBool,
+    /// Whether a start would not find what is journalled, because the first rewrite has not ended.
+    is_detached: AtomicBool,
 }
 
 impl Journal for NodeJournal {
@@ -98,17 +102,20 @@ pub struct JournalStatus {
     pub unsynced: u64,
 }
 
-/// Runs the writer thread of a journal.
+/// Runs the writer thread of a journal, while that is on.
 pub(crate) struct JournalThread {
     journal: Arc<NodeJournal>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    disk: Arc<dyn Disk>,
+    options: AppendOnly,
 }
 
 impl JournalThread {
-    pub(crate) fn start(writer: AofWriter, policy: AppendFsync) -> Result<Self, NodeError> {
+    /// A journal that is off.
+    pub(crate) fn new(disk: Arc<dyn Disk>, options: &AppendOnly) -> Self {
         let journal = Arc::new(NodeJournal {
             buffer: JournalBuffer::new(DEFAULT_JOURNAL_BUFFER_BYTES),
-            policy: AtomicU8::new(policy as u8),
+            policy: AtomicU8::new(options.fsync as u8),
             appended: AtomicU64::new(0),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
@@ -118,30 +125,61 @@ impl JournalThread {
             stopping: AtomicBool::new(false),
             waiting: Mutex::default(),
             failure: Mutex::default(),
-            sizes: (AtomicU64::new(writer.current_size()), AtomicU64::new(writer.base_size())),
+            sizes: (AtomicU64::new(0), AtomicU64::new(0)),
             slowest: Slowest::default(),
             desk: Desk::default(),
-            base_place: writer.base_place(),
+            base_place: BasePlace::new(Arc::clone(&disk), &options.dir, &options.files),
+            is_on: AtomicBool::new(false),
+            is_detached: AtomicBool::new(false),
         });
-        let in_thread = Arc::clone(&journal);
+        Self { journal, thread: Mutex::default(), disk, options: options.clone() }
+    }
+
+    /// Goes on as this writer.
+    pub(crate) fn start(&self, writer: AofWriter) -> Result<(), NodeError> {
+        let journal = Arc::clone(&self.journal);
+        journal.begin(&writer);
         let thread = std::thread::Builder::new()
             .name("mtcache-aof".to_owned())
-            .spawn(move || in_thread.run(writer))
+            .spawn(move || {
+                let writer = journal.run(writer);
+                // Who waits for something of it waits in vain.
+                journal.desk.close(&journal.buffer);
+                writer.remove_if_detached();
+            })
             .map_err(|error| NodeError::new(format!("cannot start the journal thread: {error}")))?;
-        Ok(Self { journal, thread: Mutex::new(Some(thread)) })
+        self.journal.is_on.store(true, Ordering::Release);
+        *self.thread.lock() = Some(thread);
+        Ok(())
+    }
+
+    /// Begins a journal for data that is in memory already. What is journalled before the first rewrite's cut belongs to
+    /// nothing; that rewrite has to follow.
+    pub(crate) fn start_anew(&self) -> Result<(), NodeError> {
+        let begin = self.journal.buffer.reopen();
+        let aof = Aof::open(Arc::clone(&self.disk), &self.options.dir, self.options.files.clone());
+        let writer = aof.and_then(|aof| aof.begin_anew(begin)).map_err(NodeError::files)?;
+        self.start(writer)
     }
 
     pub(crate) fn journal(&self) -> &Arc<NodeJournal> {
         &self.journal
     }
 
+    /// The journal, if it is on.
+    pub(crate) fn running(&self) -> Option<&Arc<NodeJournal>> {
+        self.journal.is_on().then_some(&self.journal)
+    }
+
     /// Writes and syncs the rest, and ends the thread.
     pub(crate) fn stop(&self) -> Result<(), NodeError> {
         self.journal.stopping.store(true, Ordering::Release);
         self.journal.buffer.close();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
+        let thread = self.thread.lock().take();
+        let has_panicked = thread.is_some_and(|thread| thread.join().is_err());
+        self.journal.is_on.store(false, Ordering::Release);
+        self.journal.wake();
+        if has_panicked {
             return Err(NodeError::new("the journal thread had panicked: the last writes may be lost"));
         }
         match &*self.journal.failure.lock() {
@@ -152,6 +190,30 @@ impl JournalThread {
 }
 
 impl NodeJournal {
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Acquire)
+    }
+
+    /// Whether a start would not find what is journalled.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.is_detached.load(Ordering::Acquire)
+    }
+
+    /// Takes over what a writer begins with.
+    fn begin(&self, writer: &AofWriter) {
+        let begin = writer.written_lsn().0;
+        for position in [&self.appended, &self.written, &self.synced] {
+            position.store(begin, Ordering::Release);
+        }
+        self.oldest_unsynced.store(0, Ordering::Release);
+        self.stopping.store(false, Ordering::Release);
+        self.failed.store(false, Ordering::Release);
+        *self.failure.lock() = None;
+        self.desk.open();
+        self.publish(writer);
+    }
+
     pub(crate) fn policy(&self) -> AppendFsync {
         match self.policy.load(Ordering::Relaxed) {
             0 => AppendFsync::Always,
@@ -207,6 +269,9 @@ impl NodeJournal {
 
     /// What a reply has to wait for after its session's last write at `last_write`; `None` for nothing.
     pub(crate) fn before_reply(self: &Arc<Self>, last_write: Lsn) -> Option<Reached> {
+        if !self.is_on() {
+            return None;
+        }
         let appended = self.appended.load(Ordering::Acquire);
         let goal = match self.policy() {
             // A reply may show what another session wrote, so it waits for all that has been written until now.
@@ -241,7 +306,8 @@ impl NodeJournal {
         self.started.elapsed().as_millis() as u64 + 1
     }
 
-    fn run(&self, mut writer: AofWriter) {
+    /// Writes until the end is asked for; the writer comes back.
+    fn run(&self, mut writer: AofWriter) -> AofWriter {
         let mut syncer = Syncer::new();
         let mut last_sync = Instant::now();
         // When the first write was taken that no sync has been begun for, and the first that the running one is to cover.
@@ -268,7 +334,7 @@ impl NodeJournal {
                 self.desk.refuse_cut(&self.buffer);
                 self.recover(&mut writer);
                 if stopping {
-                    return;
+                    return writer;
                 }
                 continue;
             }
@@ -325,7 +391,7 @@ impl NodeJournal {
             }
             self.note_oldest(syncing_since, waiting_since);
             if stopping && self.buffer.is_empty() && !syncer.is_busy() && !writer.is_failed() {
-                return;
+                return writer;
             }
             if has_work && policy != AppendFsync::Always && !stopping {
                 std::thread::sleep(GATHER);
@@ -347,9 +413,14 @@ impl NodeJournal {
         }
         self.written.store(writer.written_lsn().0, Ordering::Release);
         self.synced.store(writer.synced_lsn().0, Ordering::Release);
+        self.publish(writer);
+        self.wake();
+    }
+
+    fn publish(&self, writer: &AofWriter) {
         self.sizes.0.store(writer.current_size(), Ordering::Relaxed);
         self.sizes.1.store(writer.base_size(), Ordering::Relaxed);
-        self.wake();
+        self.is_detached.store(writer.is_detached(), Ordering::Release);
     }
 
     fn recover(&self, writer: &mut AofWriter) {
@@ -486,7 +557,7 @@ impl Reached {
             Goal::Synced(lsn) => synced >= lsn,
             Goal::Recent => synced >= self.last_write || !self.journal.is_behind(),
         };
-        if done {
+        if done || !self.journal.is_on() {
             return Poll::Ready(Ok(()));
         }
         if self.journal.failed.load(Ordering::Acquire) {

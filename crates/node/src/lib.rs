@@ -75,6 +75,8 @@ impl Snapshots {
 /// How writes are kept in an append-only file.
 #[derive(Debug, Clone)]
 pub struct AppendOnly {
+    /// Whether it is on from the start; the configuration can switch it later. Default: yes.
+    pub is_on: bool,
     /// The directory in which `appendonlydir` lies; it must exist.
     pub dir: PathBuf,
     /// When writes are made durable. Default: `everysec`.
@@ -86,7 +88,7 @@ pub struct AppendOnly {
 impl AppendOnly {
     /// Keeps writes under `dir`, made durable every second.
     pub fn in_dir(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), fsync: AppendFsync::Everysec, files: AofOptions::default() }
+        Self { is_on: true, dir: dir.into(), fsync: AppendFsync::Everysec, files: AofOptions::default() }
     }
 }
 
@@ -94,7 +96,7 @@ impl AppendOnly {
 pub struct Node {
     engine: Arc<Engine>,
     timers: Timers,
-    journal: Option<JournalThread>,
+    journal: Option<Arc<JournalThread>>,
     replayed: Option<ReplayReport>,
     loaded: Option<RdbReport>,
     keeper: Option<Arc<SnapshotKeeper>>,
@@ -118,14 +120,21 @@ impl Node {
         engine.load_users().map_err(NodeError::new)?;
         let mut loaded = None;
         if let Some(append_only) = &options.append_only {
-            let aof = Aof::open(Arc::clone(&disk), &append_only.dir, append_only.files.clone())
-                .map_err(NodeError::files)?;
-            let (writer, report) = replay::load(&engine, aof)?;
-            let thread = JournalThread::start(writer, append_only.fsync)?;
+            let thread = Arc::new(JournalThread::new(Arc::clone(&disk), append_only));
+            if append_only.is_on {
+                let aof = Aof::open(Arc::clone(&disk), &append_only.dir, append_only.files.clone())
+                    .map_err(NodeError::files)?;
+                let (writer, report) = replay::load(&engine, aof)?;
+                thread.start(writer)?;
+                replayed = Some(report);
+            }
             engine.attach_journal(Arc::clone(thread.journal()) as _);
+            engine.keep_journal(append_only.is_on);
             journal = Some(thread);
-            replayed = Some(report);
-        } else if let Some(snapshots) = &options.snapshots {
+        }
+        if replayed.is_none()
+            && let Some(snapshots) = &options.snapshots
+        {
             let path = snapshots.dir.join(&snapshots.file_name);
             loaded = replay::load_snapshot(&engine, &*disk, &path)?;
         }
@@ -139,7 +148,7 @@ impl Node {
         let host = Arc::new(NodeHost {
             keeper: keeper.clone(),
             rewriter: rewriter.clone(),
-            journal: journal.as_ref().map(|thread| Arc::clone(thread.journal())),
+            journal: journal.clone(),
             opened: engine.now(),
             allocator: options.allocator,
             startup,
@@ -174,7 +183,7 @@ impl Node {
 
     /// When writes are made durable; `None` when they are not kept at all.
     pub fn fsync_policy(&self) -> Option<AppendFsync> {
-        Some(self.journal.as_ref()?.journal().policy())
+        Some(self.journal.as_ref()?.running()?.policy())
     }
 
     /// Changes when writes are made durable; does nothing when they are not kept.
@@ -186,21 +195,21 @@ impl Node {
 
     /// The state of the journal, if there is one.
     pub fn journal_status(&self) -> Option<JournalStatus> {
-        Some(self.journal.as_ref()?.journal().status())
+        Some(self.journal.as_ref()?.running()?.status())
     }
 
     /// Stops the timers and brings everything to disk. Commands that run afterwards are not kept.
     pub fn close(&self) -> Result<(), NodeError> {
         self.timers.stop();
         if let Some(rewriter) = &self.rewriter {
-            rewriter.cancel();
+            rewriter.end_with(self.journal.as_ref().and_then(|thread| thread.running()));
         }
         if let Some(keeper) = &self.keeper {
             keeper.end_with_the_node();
         }
         match &self.journal {
-            Some(journal) => journal.stop(),
-            None => Ok(()),
+            Some(journal) if journal.running().is_some() => journal.stop(),
+            _ => Ok(()),
         }
     }
 }

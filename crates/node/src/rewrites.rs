@@ -4,7 +4,7 @@
 //! everything. The base is written on a thread of its own while commands go on; only then does the writer put it in the
 //! place of what it replaces. A rewrite that fails leaves all as it was. Deliberately absent: what stands in the files.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -25,6 +25,9 @@ const FIRST_DELAY: u64 = 60_000;
 /// Default: an hour.
 const LONGEST_DELAY: u64 = 60 * 60_000;
 
+/// How long to wait before looking again whether others are through.
+const NAP: std::time::Duration = std::time::Duration::from_millis(10);
+
 const IN_PROGRESS: &str = "ERR Background append only file rewriting already in progress";
 
 /// The rewrites of a node's journal.
@@ -32,7 +35,8 @@ pub(crate) struct Rewriter {
     engine: Weak<Engine>,
     journal: Arc<NodeJournal>,
     turns: Arc<Turns>,
-    is_cancelled: AtomicBool,
+    /// Goes up when the rewrite that is running, or waits for its turn, is to be given up.
+    cancelled: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -73,11 +77,14 @@ impl State {
 impl Rewriter {
     pub(crate) fn new(engine: &Arc<Engine>, journal: Arc<NodeJournal>, turns: Arc<Turns>) -> Self {
         let engine = Arc::downgrade(engine);
-        Self { engine, journal, turns, is_cancelled: AtomicBool::new(false), state: Mutex::default() }
+        Self { engine, journal, turns, cancelled: AtomicU64::new(0), state: Mutex::default() }
     }
 
     /// What a client asks for: a rewrite now, or after the snapshot that is being written.
     pub(crate) fn request(self: &Arc<Self>) -> Result<String, String> {
+        if !self.journal.is_on() {
+            return Err("ERR the append-only file is off: there is nothing to rewrite".to_owned());
+        }
         self.state.lock().failures = 0;
         self.start()
     }
@@ -95,15 +102,10 @@ impl Rewriter {
         state.is_scheduled = false;
         state.started = Some(Instant::now());
         state.rewrites += 1;
-        let rewriter = Arc::clone(self);
+        let (rewriter, mine) = (Arc::clone(self), self.cancelled.load(Ordering::Acquire));
         let spawned = std::thread::Builder::new().name("mtcache-rewrite".to_owned()).spawn(move || {
             // The caller may hold locks of the keyspace (EXEC does); the cut waits here until they are released.
-            let result = rewriter.rewrite();
-            match &result {
-                Ok(bytes) => tracing::info!(bytes, "rewrote the append-only file"),
-                Err(error) => tracing::error!("the append-only file was not rewritten: {error}"),
-            }
-            rewriter.end(result.is_ok());
+            rewriter.run(mine);
         });
         match spawned {
             Ok(thread) => {
@@ -121,10 +123,10 @@ impl Rewriter {
     /// Looks whether a rewrite is due. To be called a few times a second.
     pub(crate) fn tick(self: &Arc<Self>) {
         let Some(engine) = self.engine.upgrade() else { return };
-        if self.turns.running().is_some() {
+        if self.turns.running().is_some() || !self.journal.is_on() {
             return;
         }
-        let is_due = self.state.lock().is_scheduled || {
+        let is_due = self.state.lock().is_scheduled || self.journal.is_detached() || {
             let config = engine.config();
             let status = self.journal.status();
             let least = config.int("auto-aof-rewrite-min-size").max(0) as u64;
@@ -137,16 +139,78 @@ impl Rewriter {
         }
     }
 
+    /// Writes the first base of a journal that has just been switched on, however long others are at work before it. From
+    /// its cut on, which is not before this returns, writes are journalled.
+    pub(crate) fn begin_journal(self: &Arc<Self>) -> Result<(), String> {
+        let (rewriter, mine) = (Arc::clone(self), self.cancelled.load(Ordering::Acquire));
+        let spawned = std::thread::Builder::new().name("mtcache-rewrite".to_owned()).spawn(move || {
+            while rewriter.turns.begin(Work::Rewrite).is_err() {
+                std::thread::sleep(NAP);
+                if rewriter.is_cancelled(mine) {
+                    return;
+                }
+            }
+            let mut state = rewriter.state.lock();
+            state.started = Some(Instant::now());
+            state.rewrites += 1;
+            drop(state);
+            rewriter.run(mine);
+        });
+        let thread = spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
+        self.state.lock().thread = Some(thread);
+        Ok(())
+    }
+
+    /// Makes the engine journal what it writes, or not.
+    pub(crate) fn keep_journal(&self, on: bool) {
+        if let Some(engine) = self.engine.upgrade() {
+            engine.keep_journal(on);
+        }
+    }
+
+    /// Before the end of the node: gives the rewrite up that is running, unless a start would find nothing without it.
+    pub(crate) fn end_with(&self, journal: Option<&Arc<NodeJournal>>) {
+        if journal.is_some_and(|journal| journal.is_detached()) {
+            self.wait();
+        } else {
+            self.cancel();
+        }
+    }
+
+    fn is_cancelled(&self, mine: u64) -> bool {
+        self.cancelled.load(Ordering::Acquire) != mine
+    }
+
+    /// Rewrites, in the turn that has been taken.
+    fn run(&self, mine: u64) {
+        let result = self.rewrite(mine);
+        match &result {
+            Ok(bytes) => tracing::info!(bytes, "rewrote the append-only file"),
+            Err(error) => tracing::error!("the append-only file was not rewritten: {error}"),
+        }
+        self.end(result.is_ok());
+    }
+
+    /// Has the rewrite that is running, if one is, be given up. It may be at work for a moment longer.
+    pub(crate) fn give_up(&self) {
+        self.cancelled.fetch_add(1, Ordering::AcqRel);
+        self.state.lock().is_scheduled = false;
+    }
+
     /// Gives up the rewrite that is running, if one is, and waits for its end.
     pub(crate) fn cancel(&self) {
-        self.is_cancelled.store(true, Ordering::Release);
+        self.give_up();
+        self.wait();
+    }
+
+    /// Waits for the rewrite that is running.
+    pub(crate) fn wait(&self) {
         let thread = self.state.lock().thread.take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
             tracing::error!("the thread that rewrote the append-only file had panicked");
         }
-        self.is_cancelled.store(false, Ordering::Release);
     }
 
     /// Adds what is known of rewrites.
@@ -170,7 +234,7 @@ impl Rewriter {
         self.turns.end();
     }
 
-    fn rewrite(&self) -> Result<u64, Error> {
+    fn rewrite(&self, mine: u64) -> Result<u64, Error> {
         let Some(engine) = self.engine.upgrade() else { return Err(Error::abandoned("the engine is gone")) };
         let config = engine.config();
         let (form, shape) = if config.flag("aof-use-rdb-preamble") {
@@ -182,12 +246,17 @@ impl Rewriter {
         options.checksum = config.flag("rdbchecksum");
         let mut base = self.journal.base_place().create_base(form, &options)?;
         let (answer, cut) = mpsc::channel();
-        let begun = engine.begin_snapshot_as(shape, || self.journal.mark_cut(answer));
+        let begun = engine.begin_snapshot_as(shape, || {
+            self.journal.mark_cut(answer);
+            if !self.is_cancelled(mine) {
+                engine.keep_journal(true);
+            }
+        });
         let mut snapshot = begun.ok_or_else(Error::busy)?;
         let mut rewrite = None;
         let go_on = || {
-            if self.is_cancelled.load(Ordering::Acquire) {
-                return Err(Error::abandoned("the server ends"));
+            if self.is_cancelled(mine) {
+                return Err(Error::abandoned("it is needed no more"));
             }
             if rewrite.is_none()
                 && let Ok(reached) = cut.try_recv()

@@ -2,6 +2,7 @@
 
 mod base;
 mod beside;
+mod checksum;
 mod files;
 mod parse;
 mod reader;

@@ -191,6 +191,14 @@ impl JournalBuffer {
         self.emptied.notify_all();
     }
 
+    /// Begins again after [`close`](Self::close), without what was left; where the journal goes on.
+    pub fn reopen(&self) -> Lsn {
+        let mut state = self.state.lock();
+        state.bytes.clear();
+        (state.db, state.cut, state.is_closed) = (None, None, false);
+        state.end
+    }
+
     fn append(&self, first_db: u32, last_db: u32, push: impl FnOnce(&mut Vec<u8>)) -> Lsn {
         let mut state = self.state.lock();
         let State { bytes, db, db_before, .. } = &mut *state;

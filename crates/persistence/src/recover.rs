@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mtcache_engine::Lsn;
+
 use crate::aof::{AofWriter, Command, FileOutcome, Tail, Warnings, WriterParts, replay_file, sync_dir};
 use crate::disk::{Disk, DiskLock, append_all};
 use crate::error::{Error, ErrorKind, Result};
@@ -242,6 +244,24 @@ impl Aof {
             manifest: self.manifest,
             base_bytes,
             data_bytes,
+            is_detached: false,
+            begin: Lsn::default(),
+            lock: self.lock,
+        })
+    }
+
+    /// Begins to write, from `begin` on, without a replay: for data that is in memory already, and not what the files hold.
+    /// They stay what a start would load until a rewrite, which has to follow, has put its base in their place.
+    pub fn begin_anew(self, begin: Lsn) -> Result<AofWriter> {
+        AofWriter::open(WriterParts {
+            disk: self.disk,
+            dir: self.dir,
+            options: self.options,
+            manifest: self.manifest,
+            base_bytes: 0,
+            data_bytes: 0,
+            is_detached: true,
+            begin,
             lock: self.lock,
         })
     }

@@ -6,6 +6,7 @@
 //! file is the last. Deliberately absent: whether a command exists and what it does.
 
 use super::base::read_base;
+use super::checksum::{Line, read_line};
 use super::scanner::{Record, Scanner, TornRecord};
 use crate::disk::ReadFile;
 use crate::error::{Error, ErrorKind, Result};
@@ -233,7 +234,8 @@ impl FileReplay<'_> {
 
     fn advance(&mut self) -> Result<Option<Tail>> {
         Ok(match self.scanner.advance()? {
-            Record::Command | Record::Annotation => None,
+            Record::Command => None,
+            Record::Annotation => self.look_at_annotation()?,
             Record::End => Some(Tail::Clean),
             Record::Torn(TornRecord::Command) => {
                 let torn = self.scanner.record_offset();
@@ -247,8 +249,41 @@ impl FileReplay<'_> {
             }
             Record::Torn(TornRecord::Annotation) => Some(Tail::TornAnnotation),
             Record::Torn(TornRecord::Zeros) => Some(Tail::Zeros),
-            Record::Bad(offset, what) => return Err(self.damaged(offset, what)),
+            Record::Bad(offset, what) => {
+                let is_annotation = offset == self.scanner.offset() && self.scanner.starts_with(b'#')?;
+                if is_annotation && self.scanner.ends_with_zeros()? {
+                    return Ok(Some(Tail::Zeros));
+                }
+                return Err(self.damaged(offset, what));
+            }
         })
+    }
+
+    /// Holds a group against the line that stands before it, before any of it is handed on.
+    fn look_at_annotation(&mut self) -> Result<Option<Tail>> {
+        let group = match read_line(self.scanner.line()) {
+            Line::Other => return Ok(None),
+            Line::Group(group) => group,
+            Line::Damaged if self.scanner.ends_with_zeros()? => return Ok(Some(Tail::Zeros)),
+            Line::Damaged => {
+                let offset = self.scanner.record_offset();
+                return Err(self.damaged(offset, "a line that should have a checksum is not whole"));
+            }
+        };
+        if group.len > self.scanner.left() {
+            return Ok(Some(Tail::TornCommand));
+        }
+        if self.scanner.checksum_ahead(group.len)? == group.checksum {
+            return Ok(None);
+        }
+        if self.scanner.ends_with_zeros()? {
+            return Ok(Some(Tail::Zeros));
+        }
+        let (begin, len) = (self.scanner.offset(), group.len);
+        let what = format!(
+            "the {len} bytes from {begin} on do not have the checksum that the line before them gives"
+        );
+        Err(self.damaged(begin, &what))
     }
 
     /// What the command at hand is; `None` at an annotation.

@@ -3,14 +3,15 @@
 //! The invariant: until the manifest names it, the base lies under a temporary name or under one that nothing reads, and
 //! until then nothing that was there before is touched. Deliberately absent: where the keys come from, and threads.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::checksum::push_group;
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::manifest::TEMP_PREFIX;
 use crate::rdb::{RdbOptions, RdbUse, RdbWriter};
-use crate::recover::BaseForm;
+use crate::recover::{AofOptions, BaseForm};
 
 /// A rewrite that has begun: the journal has been cut, and what comes after the cut is in files of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +64,15 @@ pub struct BaseWriter {
     path: PathBuf,
     form: BaseForm,
     file: Option<RdbWriter>,
+    framed: Vec<u8>,
 }
 
 impl BasePlace {
+    /// The place of the journal in `dir`.
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path, options: &AofOptions) -> Self {
+        Self { disk, dir: dir.join(&options.dir_name), file_name: options.file_name.clone() }
+    }
+
     /// Begins a base.
     pub fn create_base(&self, form: BaseForm, options: &RdbOptions) -> Result<BaseWriter> {
         let path = self.dir.join(format!("{TEMP_PREFIX}{}.base", self.file_name));
@@ -73,7 +80,7 @@ impl BasePlace {
             BaseForm::Rdb => RdbWriter::create(&*self.disk, &path, RdbUse::BaseOfJournal, options)?,
             BaseForm::Aof => RdbWriter::create_bare(&*self.disk, &path)?,
         };
-        Ok(BaseWriter { disk: Arc::clone(&self.disk), path, form, file: Some(file) })
+        Ok(BaseWriter { disk: Arc::clone(&self.disk), path, form, file: Some(file), framed: Vec::new() })
     }
 
     /// Removes files that have been replaced; the names of those that are gone.
@@ -88,9 +95,15 @@ impl BasePlace {
 }
 
 impl BaseWriter {
-    /// Writes keys, or commands, as the engine has made them.
+    /// Writes keys, or whole commands, as the engine has made them.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.as_mut().map_or(Ok(()), |file| file.append(bytes))
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if self.form == BaseForm::Rdb || bytes.is_empty() {
+            return file.append(bytes);
+        }
+        self.framed.clear();
+        push_group(&mut self.framed, [bytes, b""]);
+        file.append(&self.framed)
     }
 
     /// Ends the base and makes it durable.

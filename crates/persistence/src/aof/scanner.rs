@@ -6,6 +6,7 @@
 use std::io;
 use std::ops::Range;
 
+use mtcache_engine::rdb::crc64;
 use smallvec::SmallVec;
 
 use super::parse::{Parsed, parse};
@@ -154,6 +155,50 @@ impl Scanner {
         self.buffer.get(begin..end).unwrap_or_default()
     }
 
+    /// How many bytes follow the record that was read last.
+    pub(crate) fn left(&self) -> u64 {
+        self.len.saturating_sub(self.next)
+    }
+
+    /// The CRC-64 of so many bytes that follow; the file has them.
+    pub(crate) fn checksum_ahead(&mut self, len: u64) -> Result<u64> {
+        if len <= CHUNK_BYTES as u64 {
+            let len = len as usize;
+            if self.ahead().len() < len {
+                // Short groups stand close together: many of them come into memory at once.
+                self.fill(len)?;
+            }
+            return Ok(crc64(0, self.ahead().get(..len).unwrap_or_default()));
+        }
+        let begin = self.next;
+        let mut checksum = 0;
+        while self.next < begin + len {
+            if self.ahead().is_empty() {
+                self.fill(1)?;
+            }
+            let ahead = self.ahead();
+            let part = ahead.len().min((begin + len - self.next) as usize);
+            checksum = crc64(checksum, ahead.get(..part).unwrap_or_default());
+            self.next += part as u64;
+        }
+        self.go_to(begin);
+        Ok(checksum)
+    }
+
+    /// Whether the file ends with zeros, as one does that had grown before its bytes came to the disk. No command ends so.
+    pub(crate) fn ends_with_zeros(&mut self) -> Result<bool> {
+        const END: u64 = 2;
+        let Some(at) = self.len.checked_sub(END) else { return Ok(false) };
+        let here = self.next;
+        self.go_to(at);
+        if (self.ahead().len() as u64) < END {
+            self.fill(END as usize)?;
+        }
+        let is_zero = self.ahead().iter().all(|&byte| byte == 0);
+        self.go_to(here);
+        Ok(is_zero)
+    }
+
     /// The name of the command that was read last; `None` at an annotation.
     pub(crate) fn name(&self) -> Option<&[u8]> {
         let begin = self.record.saturating_sub(self.buffer_at) as usize;
@@ -216,7 +261,7 @@ impl Scanner {
         self.buffer.get(begin..).unwrap_or_default()
     }
 
-    fn starts_with(&mut self, byte: u8) -> Result<bool> {
+    pub(super) fn starts_with(&mut self, byte: u8) -> Result<bool> {
         if self.ahead().is_empty() {
             self.fill(1)?;
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use mtcache_engine::Lsn;
 
 use super::beside::{self, Begun, Covers, PendingSync};
+use super::checksum::push_group;
 use super::files::AofFiles;
 use super::rewrite::{BasePlace, NewBase, Rewrite};
 use crate::disk::{Disk, DiskLock, WriteFile, append_all};
@@ -41,6 +42,8 @@ pub struct AofWriter {
     written: Lsn,
     synced: Lsn,
     failure: Option<String>,
+    /// Whether the manifest on disk does not name what is written yet: the first rewrite puts it there.
+    is_detached: bool,
     /// The sync that runs beside, if its result has not been taken.
     begun: Option<Begun>,
     /// The highest number that a base may have on disk.
@@ -112,10 +115,8 @@ impl AofWriter {
             return Ok(self.written);
         }
         let begin = self.unsynced.bytes.len();
-        if self.file.is_untouched {
-            frame_select(&mut self.unsynced.bytes, db_before);
-        }
-        frame_group(&mut self.unsynced.bytes, group);
+        let select = select_of(db_before.filter(|_| self.file.is_untouched));
+        frame_group(&mut self.unsynced.bytes, &select, group);
         self.unsynced.groups.push_back((self.unsynced.bytes.len() - begin, db_before));
         self.appended.0 += group.len() as u64;
         let framed = self.unsynced.bytes.get(begin..).unwrap_or_default();
@@ -227,7 +228,9 @@ impl AofWriter {
             seq: self.last_seq + 1,
             file_type: FileType::Incr,
         });
-        if let Err(store) = manifest.store(&*self.disk, &self.dir, &self.options.manifest_name()) {
+        if self.is_detached {
+            // What it replaces holds data that what is written does not go with.
+        } else if let Err(store) = manifest.store(&*self.disk, &self.dir, &self.options.manifest_name()) {
             if store.may_have_replaced {
                 // After a crash either manifest may be found. That names the new file as the last one, so the old
                 // one must not be appended to; and the new one has to stay, under a number that is not used again.
@@ -350,6 +353,7 @@ impl AofWriter {
         }
         self.last_base_seq = seq;
         self.manifest = manifest;
+        self.is_detached = false;
         self.earlier_bytes = self.earlier_bytes.saturating_sub(rewrite.replaced_bytes) + base.len;
         self.rewritten_bytes = self.current_size();
         self.remove_leftovers();
@@ -358,6 +362,9 @@ impl AofWriter {
 
     /// Takes removed files out of the manifest.
     pub fn forget_history(&mut self, removed: &[String]) -> Result<()> {
+        if self.is_detached {
+            return Ok(());
+        }
         let mut manifest = self.manifest.clone();
         manifest.history.retain(|entry| !removed.contains(&entry.name));
         manifest.store(&*self.disk, &self.dir, &self.options.manifest_name())?;
@@ -373,18 +380,42 @@ impl AofWriter {
         Ok(AofFiles { disk, dir, names, max_bulk_bytes: self.options.max_bulk_bytes })
     }
 
-    /// The manifest as it is on disk.
+    /// Whether the manifest does not name what is written, and a start would not find it, before the first rewrite.
+    pub fn is_detached(&self) -> bool {
+        self.is_detached
+    }
+
+    /// Gives up what was written, if the manifest does not name it.
+    pub fn remove_if_detached(self) {
+        if self.is_detached {
+            // What stays behind under this name is written over the next time.
+            let _ = self.disk.remove(&self.dir.join(&self.file.name));
+        }
+    }
+
+    /// The manifest as it is on disk, or as the first rewrite is to make it.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
     /// Takes over a directory that has been replayed: the last increment of `manifest`, or a new one.
     pub(crate) fn open(parts: WriterParts) -> Result<Self> {
-        let WriterParts { disk, dir, options, mut manifest, base_bytes, data_bytes, lock } = parts;
-        let may_be_new = manifest.incrs.is_empty();
+        let WriterParts {
+            disk,
+            dir,
+            options,
+            mut manifest,
+            base_bytes,
+            data_bytes,
+            is_detached,
+            begin,
+            lock,
+        } = parts;
+        let may_be_new = manifest.incrs.is_empty() || is_detached;
         if may_be_new {
-            let name = format!("{}.1.incr.aof", options.file_name);
-            manifest.incrs.push(FileEntry { name, seq: 1, file_type: FileType::Incr });
+            let seq = manifest.incrs.last().map_or(0, |last| last.seq) + 1;
+            let name = format!("{}.{seq}.incr.aof", options.file_name);
+            manifest.incrs.push(FileEntry { name, seq, file_type: FileType::Incr });
         }
         let last = manifest.incrs.last().ok_or_else(|| Error::new(ErrorKind::Manifest, "no increment"))?;
         let (name, last_seq) = (last.name.clone(), last.seq);
@@ -393,7 +424,9 @@ impl AofWriter {
         if may_be_new {
             // The file's name is durable before the manifest that has it.
             sync_dir(&*disk, &dir)?;
-            manifest.store(&*disk, &dir, &options.manifest_name())?;
+            if !is_detached {
+                manifest.store(&*disk, &dir, &options.manifest_name())?;
+            }
         }
         // A file that has been replaced may still be there under its number.
         let bases = manifest.base.iter().chain(&manifest.history);
@@ -408,10 +441,11 @@ impl AofWriter {
             unsynced: Unsynced::default(),
             last_seq,
             leftovers: Vec::new(),
-            appended: Lsn::default(),
-            written: Lsn::default(),
-            synced: Lsn::default(),
+            appended: begin,
+            written: begin,
+            synced: begin,
             failure: None,
+            is_detached,
             begun: None,
             last_base_seq,
             rewritten_bytes: base_bytes,
@@ -474,7 +508,10 @@ impl AofWriter {
         let mut file = self.disk.create(&self.dir.join(name)).map_err(io)?;
         let mut content = Vec::new();
         if !self.unsynced.bytes.is_empty() {
-            frame_select(&mut content, self.unsynced.db_before());
+            let select = select_of(self.unsynced.db_before());
+            if !select.is_empty() {
+                frame_group(&mut content, &select, b"");
+            }
             append_all(&mut *file, &content).map_err(io)?;
             append_all(&mut *file, &self.unsynced.bytes).map_err(io)?;
         }
@@ -499,6 +536,10 @@ pub(crate) struct WriterParts {
     pub(crate) manifest: Manifest,
     pub(crate) base_bytes: u64,
     pub(crate) data_bytes: u64,
+    /// Whether the manifest is not to be touched before the first rewrite.
+    pub(crate) is_detached: bool,
+    /// The position in the logical journal that writing goes on from.
+    pub(crate) begin: Lsn,
     pub(crate) lock: Box<dyn DiskLock>,
 }
 
@@ -516,16 +557,17 @@ pub(crate) fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
     disk.sync_dir(dir).map_err(|error| Error::io(format_args!("sync the directory {}", dir.display()), error))
 }
 
-/// The one place that decides what stands in the file for a group of commands: the commands themselves. An
-/// annotation line that holds their checksum (`#CRC:`) will go in front of them here; it does not count as
-/// part of the logical journal.
-fn frame_group(file: &mut Vec<u8>, group: &[u8]) {
-    file.extend_from_slice(group);
+/// The one place that decides what stands in the file for a group of commands: they themselves, after a line with their
+/// checksum that does not count as part of the logical journal.
+fn frame_group(file: &mut Vec<u8>, select: &[u8], group: &[u8]) {
+    push_group(file, [select, group]);
 }
 
 /// Says which database is in effect, at the beginning of a file or after an unknown one.
-fn frame_select(file: &mut Vec<u8>, db: Option<u32>) {
+fn select_of(db: Option<u32>) -> Vec<u8> {
+    let mut select = Vec::new();
     if let Some(db) = db {
-        push_select(file, db);
+        push_select(&mut select, db);
     }
+    select
 }
