@@ -386,6 +386,12 @@ impl Engine {
         has_victims
     }
 
+    /// Evicts until the use is below `maxmemory`, for whoever owns the engine: the limit may have been lowered, or memory
+    /// taken by something that is no write. To be called several times a second.
+    pub fn hold_memory(&self) {
+        self.make_room(self.clock.now());
+    }
+
     /// Evicts the best candidate under the policy. False when there is none.
     fn evict_one(&self, pool: &mut EvictionPool, now: UnixMillis) -> bool {
         let policy = self.policy();

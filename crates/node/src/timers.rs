@@ -65,6 +65,7 @@ impl Timers {
                         host.tick(&engine);
                     }
                     engine.evict_clients();
+                    engine.hold_memory();
                     let rounds = Rounds::from(&*engine.config());
                     pause = if engine.expire_cycle(rounds.budget) {
                         BUSY_PERIOD.min(rounds.period)

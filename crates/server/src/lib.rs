@@ -129,9 +129,10 @@ impl BoundServer {
         let tls_port = options.tls.as_ref().map(|tls| tls.port);
         let host = Arc::new(ServerHost { shared: Arc::clone(&shared), port, tls_port, stop_requested });
         let engine = Arc::clone(shared.node.engine());
-        let (workers, balance) = worker::start(&shared, listeners, &options, &stopped)?;
+        // Before the first client: one that comes at once may ask for `SHUTDOWN` or change the configuration.
         engine.add_host(Arc::clone(&host) as _);
         engine.on_config_change(host);
+        let (workers, balance) = worker::start(&shared, listeners, &options, &stopped)?;
         Ok(Server { workers, balance, stop, addresses, unix_path, requested })
     }
 }
