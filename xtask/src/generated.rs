@@ -81,6 +81,8 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("`OBJECT REFCOUNT`", "1 for every key: small integers are not shared"),
     ("`SCAN` and its kin", "cursors are other numbers; what a full iteration guarantees is the same"),
     ("`SHUTDOWN`", "there are no replicas to wait for, so `NOW` and `ABORT` find nothing to change"),
+    ("`WATCH`", "refused while a script takes too long, when nothing could be read anyway"),
+    ("`SCRIPT KILL`", "works before `busy-reply-threshold` too"),
     ("`WAIT`", "answers 0 at once: there are no replicas"),
     ("`ROLE`, `REPLICAOF`, `SLAVEOF`", "always a master; only `NO ONE` is accepted"),
     ("`MODULE`", "as with `enable-module-command no`, whatever it is set to"),

@@ -4,7 +4,8 @@
 //! The order of the checks is Redis': unknown command, number of arguments, authentication, rights, memory, durability,
 //! open transaction. Deliberately absent: what any command does.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mtcache_protocol::{CommandFlags, CommandId, CommandSpec, KeyShape, Reply, lookup, lookup_sub};
 use smallvec::SmallVec;
@@ -114,7 +115,7 @@ impl Engine {
         now: UnixMillis,
         out: &mut Reply,
     ) -> Result<(), CommandError> {
-        let (mut locked, hash) = self.lock_for(handler, spec, args);
+        let (mut locked, hash) = self.lock_for(handler, spec, args).ok_or(CommandError::BUSY)?;
         let origin = if session.replay { Origin::Replay } else { Origin::Client };
         let mut ctx = Ctx::new(self, &mut locked, session, now, origin);
         if let Some((key, hash)) = hash {
@@ -142,6 +143,9 @@ impl Engine {
             ctx.session.effects.clear();
         }
         self.release(locked, session, now);
+        if handler.locks == Locks::All && self.scripts.has_unwatched() {
+            self.unwatch_late();
+        }
         result
     }
 
@@ -195,6 +199,9 @@ impl Engine {
         if session.replay {
             return Ok(());
         }
+        if self.keyspace.is_busy() && !spec.flags.contains(CommandFlags::ALLOW_BUSY) {
+            return Err(CommandError::BUSY);
+        }
         if session.transaction.is_some() && spec.flags.contains(CommandFlags::NO_MULTI) {
             return Err(CommandError::new("ERR Command not allowed inside a transaction"));
         }
@@ -215,7 +222,7 @@ impl Engine {
             }
         }
         if flags.contains(CommandFlags::DENYOOM) && !self.make_room(now) {
-            return Err(CommandError::OOM);
+            return Err(if self.keyspace.is_busy() { CommandError::BUSY } else { CommandError::OOM });
         }
         // A script cannot make room once it runs, for it holds every lock.
         if flags.contains(CommandFlags::MAY_REPLICATE) {
@@ -256,27 +263,29 @@ impl Engine {
         CommandError::exec_abort(&error)
     }
 
-    /// Locks what a command needs. The first key's hash comes along where it was needed for that.
+    /// Locks what a command needs. The first key's hash comes along where it was needed for that. `None` when a script that
+    /// takes too long has the locks.
     #[inline]
     fn lock_for<'r>(
         &self,
         handler: Handler,
         spec: &CommandSpec,
         args: &[&'r [u8]],
-    ) -> (Locked<'_>, Option<(&'r [u8], KeyHash)>) {
-        match handler.locks {
+    ) -> Option<(Locked<'_>, Option<(&'r [u8], KeyHash)>)> {
+        Some(match handler.locks {
             Locks::None | Locks::Later | Locks::Exec => (Locked::none(&self.keyspace), None),
-            Locks::All => (self.keyspace.lock_all(), None),
+            Locks::All => (self.keyspace.lock_all_unless_busy()?, None),
             Locks::Keys => {
                 if let (KeyShape::First, [_, key, ..]) = (spec.key_shape, args) {
                     let hash = self.keyspace.hash(key);
-                    return (self.keyspace.lock_one(self.keyspace.shard_of(hash)), Some((*key, hash)));
+                    let locked = self.keyspace.lock_one_unless_busy(self.keyspace.shard_of(hash))?;
+                    return Some((locked, Some((*key, hash))));
                 }
                 let mut shards = SmallVec::new();
                 self.shards_of(spec, args, &mut shards);
-                (self.keyspace.lock_shards(&mut shards), None)
+                (self.keyspace.lock_shards_unless_busy(&mut shards)?, None)
             }
-        }
+        })
     }
 
     /// Adds the shards of a command's keys. A command whose keys cannot be told locks nothing here: it fails on its own.
@@ -299,7 +308,10 @@ impl Engine {
             return Err(CommandError::EXEC_ABORT);
         }
         let (watched, flag) = session.take_watches();
-        let mut locked = self.lock_for_transaction(&transaction, &watched);
+        let Some(mut locked) = self.lock_for_transaction(&transaction, &watched) else {
+            self.unwatch(&watched, flag);
+            return Err(CommandError::exec_abort(&CommandError::BUSY));
+        };
         // Under the locks nothing can change a watched key any more; until here it may have, or have expired.
         let mut void = flag.load(Ordering::Acquire);
         for (db, key) in &watched {
@@ -313,6 +325,7 @@ impl Engine {
             return Ok(());
         }
         let origin = if session.replay { Origin::Replay } else { Origin::Transaction };
+        let was_abandoned = self.scripts.is_abandoned();
         let mut ctx = Ctx::new(self, &mut locked, session, now, origin);
         out.array(transaction.queue.len());
         for queued in &transaction.queue {
@@ -324,6 +337,8 @@ impl Engine {
             }
         }
         match self.journal.get() {
+            // `SHUTDOWN NOSAVE` has cut a script off: the journal gets nothing rather than a part.
+            Some(_) if !was_abandoned && self.scripts.is_abandoned() => ctx.session.effects.clear(),
             Some(journal) => {
                 if let Some(lsn) = ctx.session.effects.flush(&**journal) {
                     ctx.session.last_write = lsn;
@@ -332,6 +347,9 @@ impl Engine {
             None => ctx.session.effects.clear(),
         }
         self.release(locked, session, now);
+        if self.scripts.has_unwatched() {
+            self.unwatch_late();
+        }
         Ok(())
     }
 
@@ -376,11 +394,11 @@ impl Engine {
         &self,
         transaction: &Transaction,
         watched: &[(DbIndex, Box<[u8]>)],
-    ) -> Locked<'_> {
+    ) -> Option<Locked<'_>> {
         let mut shards = SmallVec::new();
         for queued in &transaction.queue {
             match handler(queued.spec).map(|handler| handler.locks) {
-                Some(Locks::All | Locks::Later) => return self.keyspace.lock_all(),
+                Some(Locks::All | Locks::Later) => return self.keyspace.lock_all_unless_busy(),
                 Some(Locks::Keys) => {
                     let args: Args<'_> = queued.args.iter().map(|arg| &**arg).collect();
                     self.shards_of(queued.spec, &args, &mut shards);
@@ -391,15 +409,36 @@ impl Engine {
         for (_, key) in watched {
             shards.push(self.keyspace.shard_of(self.keyspace.hash(key)));
         }
-        self.keyspace.lock_shards(&mut shards)
+        self.keyspace.lock_shards_unless_busy(&mut shards)
     }
 
     /// Forgets what a session watches. Called without locks, unless it watches nothing.
     pub(crate) fn unwatch_all(&self, session: &mut Session) {
         let (watched, flag) = session.take_watches();
-        for (db, key) in &watched {
+        self.unwatch(&watched, flag);
+    }
+
+    /// Takes keys off the watch. What cannot be done while a script takes too long is done after it: until then a flag goes up
+    /// that nobody looks at.
+    fn unwatch(&self, watched: &[(DbIndex, Box<[u8]>)], flag: Arc<AtomicBool>) {
+        for (done, (db, key)) in watched.iter().enumerate() {
             let number = self.keyspace.shard_of(self.keyspace.hash(key));
-            self.keyspace.lock_one(number).shard(number).unwatch(*db, key, &flag);
+            let Some(mut locked) = self.keyspace.lock_one_unless_busy(number) else {
+                self.scripts.unwatch_later(watched.get(done..).unwrap_or_default().to_vec(), flag);
+                if !self.keyspace.is_busy() {
+                    self.unwatch_late();
+                }
+                return;
+            };
+            locked.shard(number).unwatch(*db, key, &flag);
+        }
+    }
+
+    /// Does what [`unwatch`](Self::unwatch) has left.
+    #[cold]
+    pub(crate) fn unwatch_late(&self) {
+        for (watched, flag) in self.scripts.take_unwatched() {
+            self.unwatch(&watched, flag);
         }
     }
 }
@@ -408,6 +447,29 @@ impl Engine {
 /// what follows, so the connection ends at once and without an answer.
 fn is_http(args: &[&[u8]]) -> bool {
     args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:"))
+}
+
+impl Session {
+    /// Whether this command may run a script, and so take long.
+    #[inline]
+    pub fn may_run_script(&self, args: &[&[u8]]) -> bool {
+        matches!(args, [[b'e' | b'E', ..], ..]) && self.runs_script(args)
+    }
+
+    #[cold]
+    fn runs_script(&self, args: &[&[u8]]) -> bool {
+        let runs_one = |spec: &CommandSpec| {
+            matches!(spec.name, "eval" | "evalsha" | "eval_ro" | "evalsha_ro") && spec.container.is_none()
+        };
+        match args.first().and_then(|name| lookup(name)) {
+            Some(spec) if spec.id == EXEC => self
+                .transaction
+                .as_ref()
+                .is_some_and(|transaction| transaction.queue.iter().any(|queued| runs_one(queued.spec))),
+            Some(spec) => runs_one(spec),
+            None => false,
+        }
+    }
 }
 
 /// Finds the command, or the subcommand, and checks the number of arguments.

@@ -112,9 +112,11 @@ impl Engine {
         let acl = Arc::new(Acl::new(&options.config));
         let config = RuntimeConfig::new(options.config.clone());
         config.listen(Arc::clone(&acl) as _);
+        let keyspace = Keyspace::new(options.shards, databases.clamp(1, 255));
+        let scripts = Scripts::new(Arc::clone(&clock), Arc::clone(keyspace.busy()));
         Self {
             acl,
-            keyspace: Keyspace::new(options.shards, databases.clamp(1, 255)),
+            keyspace,
             settings: Settings::new(&options.config),
             config,
             registry: Registry::default(),
@@ -131,7 +133,7 @@ impl Engine {
             run_id: make_run_id(),
             peak_memory: AtomicUsize::new(0),
             clock,
-            scripts: Scripts::default(),
+            scripts,
             journal: JournalSlot::default(),
             next_client_id: AtomicU64::new(1),
             external_memory: AtomicIsize::new(0),
@@ -406,7 +408,7 @@ impl Engine {
         for step in 0..shards {
             let number = (start + step) & (shards - 1);
             {
-                let mut locked = self.keyspace.lock_one(number);
+                let Some(mut locked) = self.keyspace.lock_one_unless_busy(number) else { return false };
                 let shard = locked.shard(number);
                 for db in 0..self.keyspace.databases() as DbIndex {
                     pool.sample(number, shard, db, rules, now);
@@ -424,7 +426,7 @@ impl Engine {
     fn evict(&self, number: usize, db: DbIndex, key: &[u8], policy: EvictionPolicy) -> bool {
         let hash = self.keyspace.hash(key);
         let entry = {
-            let mut locked = self.keyspace.lock_one(number);
+            let Some(mut locked) = self.keyspace.lock_one_unless_busy(number) else { return false };
             let shard = locked.shard(number);
             let Some(slot) = shard.victim(db, hash, key, policy) else { return false };
             let entry = shard.take(db, slot);
@@ -448,7 +450,7 @@ impl Engine {
         }
         for number in 0..self.keyspace.shards() {
             let mut garbage = Vec::new();
-            let mut locked = self.keyspace.lock_one(number);
+            let Some(mut locked) = self.keyspace.lock_one_unless_busy(number) else { return false };
             let shard = locked.shard(number);
             for db in 0..self.keyspace.databases() as DbIndex {
                 let cycle = shard.expire_some(db, now, budget, |shard, entry| {

@@ -67,6 +67,12 @@ texts! {
     WATCH_INSIDE_MULTI = "ERR WATCH inside MULTI is not allowed";
     /// `EVALSHA` of a script that is not cached.
     NO_SCRIPT = "NOSCRIPT No matching script. Please use EVAL.";
+    /// A command while a script takes too long.
+    BUSY = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    /// `SCRIPT KILL` without a script.
+    NOT_BUSY = "NOTBUSY No scripts in execution right now.";
+    /// `SCRIPT KILL` of one that has written.
+    UNKILLABLE = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.";
     /// A cursor that is no number.
     INVALID_CURSOR = "ERR invalid cursor";
     /// A database number that is not configured.

@@ -31,6 +31,7 @@ pub struct Settings {
     event_classes: AtomicU16,
     max_bulk_len: AtomicU64,
     tracking_max_keys: AtomicUsize,
+    busy_millis: AtomicU64,
     hash_entries: AtomicUsize,
     hash_value: AtomicUsize,
     set_entries: AtomicUsize,
@@ -68,6 +69,7 @@ impl Settings {
         self.event_classes.store(config.int("notify-keyspace-events") as u16, Ordering::Relaxed);
         self.max_bulk_len.store(config.memory("proto-max-bulk-len"), Ordering::Relaxed);
         self.tracking_max_keys.store(size("tracking-table-max-keys"), Ordering::Relaxed);
+        self.busy_millis.store(config.int("busy-reply-threshold").unsigned_abs(), Ordering::Relaxed);
         self.hash_entries.store(size("hash-max-listpack-entries"), Ordering::Relaxed);
         self.hash_value.store(size("hash-max-listpack-value"), Ordering::Relaxed);
         self.set_entries.store(size("set-max-intset-entries"), Ordering::Relaxed);
@@ -158,6 +160,11 @@ impl Settings {
     /// Bytes of the longest string.
     pub fn max_bulk_len(&self) -> u64 {
         self.max_bulk_len.load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds after which a script takes too long; zero for never.
+    pub(crate) fn busy_reply_threshold(&self) -> u64 {
+        self.busy_millis.load(Ordering::Relaxed)
     }
 
     /// Keys that are remembered as read by clients that track; zero for any number.

@@ -170,7 +170,8 @@ impl Host for NodeHost {
                 return Some(keeper.save_in_background(schedule));
             }
             (HostRequest::Shutdown(mode), Some(keeper)) => {
-                if let Some(rewriter) = &self.rewriter {
+                // What is to be saved needs its turn; without, the end of the node is soon enough. A rewrite may wait for a script.
+                if let Some(rewriter) = self.rewriter.as_ref().filter(|_| mode.save != Some(false)) {
                     rewriter.end_with(self.running());
                 }
                 // The rest is the server's.

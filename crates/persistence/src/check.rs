@@ -111,7 +111,17 @@ fn check_file(
             Ok(CheckedFile { sound_up_to: valid_up_to, problem, ..checked })
         }
         Err(error) => match error.sound_up_to() {
-            Some(sound_up_to) => Ok(CheckedFile { sound_up_to, problem: Some(error.to_string()), ..checked }),
+            Some(sound_up_to) => {
+                // Of the transaction that the problem lies in, commands may have been counted: only what is sound counts.
+                let mut looker = Looker { ends_at: Some(sound_up_to), ..Looker::default() };
+                let file = disk.open_read(&dir.join(name)).map_err(io)?;
+                // What is wrong is known already.
+                let _ =
+                    replay_file(file, name, options.max_bulk_bytes, &mut Warnings::default(), &mut looker);
+                let Looker { commands, keys, .. } = looker;
+                let problem = Some(error.to_string());
+                Ok(CheckedFile { sound_up_to, commands, keys, problem, ..checked })
+            }
             // Not damage that cutting off would mend.
             None => Err(error),
         },
@@ -192,6 +202,8 @@ pub fn check_rdb(disk: &dyn Disk, path: &Path) -> Result<CheckedRdb> {
 /// Counts, and knows commands by their names alone.
 #[derive(Default)]
 struct Looker {
+    /// Where commands stop to count.
+    ends_at: Option<u64>,
     commands: u64,
     keys: u64,
     last_key: Option<Vec<u8>>,
@@ -200,7 +212,9 @@ struct Looker {
 impl Receiver for Looker {
     fn command(&mut self, command: Command<'_>) -> Result<(), String> {
         let is_known = command.args.first().is_some_and(|name| mtcache_protocol::lookup(name).is_some());
-        self.commands += 1;
+        if self.ends_at.is_none_or(|end| command.offset < end) {
+            self.commands += 1;
+        }
         if is_known { Ok(()) } else { Err("there is no such command".into()) }
     }
 
@@ -245,6 +259,15 @@ mod tests {
     const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
     const FIRST: &str = "appendonly.aof.1.incr.aof";
     const LAST: &str = "appendonly.aof.2.incr.aof";
+
+    #[test]
+    fn only_the_commands_of_the_sound_part_are_counted() {
+        const BEGUN: &[u8] = b"*1\r\n$5\r\nMULTI\r\n*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n*2\r\n$4\r\nXNCR\r\n$1\r\nn\r\n*1\r\n$4\r\nEXEC\r\n";
+        let disk = journal(SET, &[SET, BEGUN].concat());
+        let checked = check_aof_file(&disk, &path(LAST), &AofOptions::default()).unwrap();
+        assert_eq!((checked.sound_up_to, checked.commands), (SET.len() as u64, 1));
+        assert!(checked.problem.is_some());
+    }
 
     fn path(name: &str) -> PathBuf {
         Path::new("/data/appendonlydir").join(name)

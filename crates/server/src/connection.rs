@@ -16,6 +16,7 @@ use mtcache_engine::{Engine, Parked, Session};
 use mtcache_protocol::{Args, Limits, Progress, Reply, RequestDecoder};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::fiber;
 use crate::outbox::{Outbox, OutboxHandle};
 use crate::roster::{Present, Roster};
 use crate::worker::Shared;
@@ -124,6 +125,8 @@ enum Pause {
     NeedMore(usize),
     /// Enough replies have gathered.
     Flush,
+    /// The next command may run a script, for which the task wants a stack of its own.
+    Script,
     /// The last command waits, and what follows it.
     Park,
     /// The connection ends.
@@ -238,6 +241,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.check_input()?;
                 }
                 Pause::Park => self.consume(start, 0),
+                Pause::Script => {
+                    fiber::on_a_fiber().await;
+                    continue;
+                }
                 Pause::Flush | Pause::Close => {}
             }
             if !self.output.is_empty() {
@@ -248,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Pause::NeedMore(_) => return Ok(Next::GoOn),
                 Pause::Close => return Ok(Next::Close),
                 Pause::Park => return Ok(Next::Park),
-                Pause::Flush => {}
+                Pause::Flush | Pause::Script => {}
             }
         }
     }
@@ -267,6 +274,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(Progress::Command { consumed }) => {
                     let mut args = Args::new();
                     self.decoder.args(rest, &mut args);
+                    if self.session.may_run_script(&args) && fiber::is_needed() {
+                        return Pause::Script;
+                    }
                     // What reached this client before its command leaves before the command's reply: who has seen a reply
                     // has seen every message and invalidation that is older.
                     self.outbox.drain_into(self.output.buffer_mut());

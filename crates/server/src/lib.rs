@@ -11,6 +11,7 @@
 mod balance;
 mod connection;
 mod error;
+mod fiber;
 mod host;
 mod listener;
 mod outbox;
@@ -99,6 +100,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     unix_path: Option<PathBuf>,
     requested: watch::Receiver<bool>,
+    node: Arc<Node>,
 }
 
 /// A server whose sockets are open and which accepts nothing yet: a busy port is found before a long load begins.
@@ -123,6 +125,7 @@ impl BoundServer {
         let addresses = listeners.addresses();
         let unix_path = listeners.unix_path.clone();
         let (stop, stopped) = watch::channel(false);
+        let serving = Arc::clone(&node);
         let shared = Arc::new(Shared::new(node, &options, certificates));
         let (stop_requested, requested) = watch::channel(false);
         let port = options.port.and_then(|_| addresses.first().map(SocketAddr::port));
@@ -132,8 +135,17 @@ impl BoundServer {
         // Before the first client: one that comes at once may ask for `SHUTDOWN` or change the configuration.
         engine.add_host(Arc::clone(&host) as _);
         engine.on_config_change(host);
+        engine.on_overdue_script(|is_first| {
+            if is_first {
+                tracing::warn!(
+                    "a script takes longer than busy-reply-threshold: other commands are refused; SCRIPT KILL ends it if \
+                     it has not written"
+                );
+            }
+            fiber::give_turn();
+        });
         let (workers, balance) = worker::start(&shared, listeners, &options, &stopped)?;
-        Ok(Server { workers, balance, stop, addresses, unix_path, requested })
+        Ok(Server { workers, balance, stop, addresses, unix_path, requested, node: serving })
     }
 }
 
@@ -166,6 +178,7 @@ impl Server {
     /// caller closes afterwards.
     pub fn stop(self) {
         // The workers may have ended already; then nobody listens and nothing is to be done.
+        self.node.engine().end_scripts();
         let _ = self.stop.send(true);
         for worker in self.workers {
             worker.join();

@@ -24,6 +24,7 @@ use crate::ServerOptions;
 use crate::balance::{Balance, LOOK_PERIOD, Meter};
 use crate::connection::{self, Conversation, Left};
 use crate::error::ServerError;
+use crate::fiber::Fiber;
 use crate::listener::Listeners;
 use crate::outbox::OutputLimits;
 use crate::protected;
@@ -202,10 +203,10 @@ async fn run(
     loop {
         tokio::select! {
             // The sender is gone only with the server itself; both mean the end.
-            _ = stopped.changed() => return,
+            _ = stopped.changed() => break,
             accepted = receiver.recv() => match accepted {
                 Some(accepted) => spawn(&seat, accepted),
-                None => return,
+                None => break,
             },
             _ = look.tick() => {
                 let now = seat.shared.node.engine().now();
@@ -216,6 +217,10 @@ async fn run(
                 seat.roster.sweep(seat.shared.node.engine().now(), timeout);
             }
         }
+    }
+    // A script that has stopped in the middle of a command runs on with each turn.
+    while seat.shared.node.engine().is_busy() {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -321,7 +326,7 @@ fn spawn(seat: &Seat, accepted: Accepted) {
         Accepted::Tcp(stream, place) => {
             let ends = Ends::of(&stream);
             if let Ok(stream) = prepare(&seat.shared, stream) {
-                tokio::task::spawn_local(welcome(seat, stream, ends, place));
+                tokio::task::spawn_local(Fiber::new(welcome(seat, stream, ends, place)));
             }
         }
         Accepted::Tls(stream, place) => {
@@ -330,7 +335,7 @@ fn spawn(seat: &Seat, accepted: Accepted) {
                 return;
             };
             if let Ok(stream) = prepare(&seat.shared, stream) {
-                tokio::task::spawn_local(async move {
+                tokio::task::spawn_local(Fiber::new(async move {
                     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                         Ok(Ok(stream)) => welcome(seat, stream, ends, place).await,
                         Ok(Err(error)) => {
@@ -339,7 +344,7 @@ fn spawn(seat: &Seat, accepted: Accepted) {
                         }
                         Err(_) => tracing::info!(peer = ends.peer(), "TLS handshake took too long"),
                     }
-                });
+                }));
             }
         }
         Accepted::Unix(stream, place) => {
@@ -350,11 +355,11 @@ fn spawn(seat: &Seat, accepted: Accepted) {
                 .unwrap_or_else(|| "unixsocket:0".to_owned());
             if let Ok(stream) = UnixStream::from_std(stream) {
                 let conversation = Conversation::begin(&seat.shared, path.clone(), path);
-                tokio::task::spawn_local(converse(seat, stream, conversation, place));
+                tokio::task::spawn_local(Fiber::new(converse(seat, stream, conversation, place)));
             }
         }
         Accepted::Moved(socket, conversation, place) => {
-            tokio::task::spawn_local(async move {
+            tokio::task::spawn_local(Fiber::new(async move {
                 match socket {
                     Socket::Tcp(stream) => match TcpStream::from_std(stream) {
                         Ok(stream) => converse(seat, stream, *conversation, place).await,
@@ -365,7 +370,7 @@ fn spawn(seat: &Seat, accepted: Accepted) {
                         Err(_) => conversation.end(),
                     },
                 }
-            });
+            }));
         }
     }
 }

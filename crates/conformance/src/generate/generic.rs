@@ -118,7 +118,8 @@ fn sort(draw: &mut Draw) -> Args {
             1..=2 => args!["LIMIT", draw.index(), draw.index()],
             3 => args!["GET", draw.pick(&["#", "s:*", "h:*->a", "none:*"])],
             4 => args!["STORE", draw.own_key(Kind::List)],
-            _ => args![draw.pick(&["NONSENSE", "ASC", "GET"])],
+            // A GET without its pattern would take the ALPHA below for one, and the numbers would be Redis' to refuse.
+            _ => args![draw.pick(&["NONSENSE", "ASC", "LIMIT"])],
         });
     }
     // Weights of other keys leave the order open where they are equal texts; and where they are numbers Redis may refuse them

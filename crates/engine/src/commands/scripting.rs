@@ -13,6 +13,7 @@ pub(super) const TABLE: &[Row] = &[
     ("eval_ro", All, |ctx, args, out| eval(ctx, args, out, Writes::Refused)),
     ("evalsha", All, |ctx, args, out| evalsha(ctx, args, out, Writes::Allowed)),
     ("evalsha_ro", All, |ctx, args, out| evalsha(ctx, args, out, Writes::Refused)),
+    ("script|kill", NoLocks, kill),
     ("script|load", NoLocks, load),
     ("script|exists", NoLocks, exists),
     ("script|flush", NoLocks, flush),
@@ -77,7 +78,13 @@ fn flush(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
         [mode] if parse::is(mode, "sync") || parse::is(mode, "async") => {}
         _ => return Err(CommandError::new("ERR SCRIPT FLUSH only support SYNC|ASYNC option")),
     }
-    ctx.engine.scripts.flush();
+    ctx.engine.scripts.flush()?;
+    out.ok();
+    Ok(())
+}
+
+fn kill(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
+    ctx.engine.scripts.kill()?;
     out.ok();
     Ok(())
 }
@@ -102,6 +109,8 @@ fn help(_: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
         "    Tell which of these scripts are cached.",
         "FLUSH [ASYNC|SYNC]",
         "    Forget all cached scripts.",
+        "KILL",
+        "    End the script that runs, if it has not written yet.",
         "LOAD <script>",
         "    Cache a script without running it.",
         "HELP",

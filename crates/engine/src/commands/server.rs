@@ -98,10 +98,17 @@ fn shutdown(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandRe
             _ => return Err(CommandError::SYNTAX),
         }
     }
+    let forgets = mode.save == Some(false);
+    if ctx.engine.keyspace.is_busy() && !forgets {
+        return Err(CommandError::BUSY);
+    }
     let len = out.len();
     perform(ctx, HostRequest::Shutdown(mode), "SHUTDOWN", out)?;
     // Whoever shuts the server down hears nothing but the end of the connection.
     out.truncate(len);
+    if forgets {
+        ctx.engine.scripts.close(true);
+    }
     ctx.session.close = true;
     Ok(())
 }

@@ -163,7 +163,7 @@ pub const PARAMS: &[Param] = &[
     owner("bind", Words, "* -::*"),
     ignored("bind-source-addr", Text, ""),
     ignored("bio_cpulist", Text, "").at_start(),
-    ignored("busy-reply-threshold", Int(0, i64::MAX), "5000").alias("lua-time-limit"),
+    engine("busy-reply-threshold", Int(0, i64::MAX), "5000").alias("lua-time-limit"),
     owner(
         "client-output-buffer-limit",
         BufferLimits,

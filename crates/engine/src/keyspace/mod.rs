@@ -14,7 +14,9 @@ mod scan;
 mod shard;
 mod table;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
@@ -58,7 +60,12 @@ pub(crate) struct Keyspace {
     /// Bytes in use, behind by less than [`GRAIN`] per shard: so that a write need not add all shards up to see that it
     /// is far from `maxmemory`, and two threads in different shards seldom write here.
     coarse_used: AtomicUsize,
+    /// Somebody holds every shard for long: a script over its time. Who would wait for a shard gives up.
+    busy: Arc<AtomicBool>,
 }
+
+/// Who waits for a shard looks so often whether to give up. Default: 10 ms.
+const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
 /// How far a shard's use may differ from what it has last reported.
 const GRAIN: usize = 16 * 1024;
@@ -83,7 +90,7 @@ impl Keyspace {
                 changes: AtomicU64::new(0),
             })
             .collect();
-        Self { cells, hasher, databases, coarse_used: AtomicUsize::new(0) }
+        Self { cells, hasher, databases, coarse_used: AtomicUsize::new(0), busy: Arc::default() }
     }
 
     pub(crate) fn databases(&self) -> usize {
@@ -137,7 +144,78 @@ impl Keyspace {
         }
     }
 
-    /// Locks one shard.
+    /// Goes up while somebody holds every shard for long.
+    pub(crate) fn busy(&self) -> &Arc<AtomicBool> {
+        &self.busy
+    }
+
+    #[inline]
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// The guard of a shard, unless the keyspace is busy or gets so before it is free.
+    #[inline]
+    fn guard_unless_busy<'e>(&'e self, cell: &'e Cell) -> Option<MutexGuard<'e, Shard>> {
+        cell.shard.try_lock().or_else(|| self.wait_unless_busy(cell))
+    }
+
+    #[cold]
+    fn wait_unless_busy<'e>(&'e self, cell: &'e Cell) -> Option<MutexGuard<'e, Shard>> {
+        loop {
+            if self.is_busy() {
+                return None;
+            }
+            if let Some(guard) = cell.shard.try_lock_for(LOOK_PERIOD) {
+                return Some(guard);
+            }
+        }
+    }
+
+    /// Locks one shard; `None` when the keyspace is busy.
+    #[inline]
+    pub(crate) fn lock_one_unless_busy(&self, index: usize) -> Option<Locked<'_>> {
+        if self.is_busy() {
+            return None;
+        }
+        #[cfg(debug_assertions)]
+        let held = held::Held::new(self);
+        let guard = match self.cells.get(index) {
+            Some(cell) => Some((index, self.guard_unless_busy(cell)?)),
+            None => None,
+        };
+        Some(Locked {
+            keyspace: self,
+            only: guard,
+            several: Vec::new(),
+            #[cfg(debug_assertions)]
+            _held: Some(held),
+        })
+    }
+
+    /// Locks every shard; `None` when the keyspace is busy.
+    pub(crate) fn lock_all_unless_busy(&self) -> Option<Locked<'_>> {
+        self.lock_several_unless_busy(0..self.cells.len())
+    }
+
+    fn lock_several_unless_busy(&self, shards: impl Iterator<Item = usize>) -> Option<Locked<'_>> {
+        if self.is_busy() {
+            return None;
+        }
+        #[cfg(debug_assertions)]
+        let held = held::Held::new(self);
+        let cells = shards.filter_map(|index| Some((index, self.cells.get(index)?)));
+        let several = cells.map(|(index, cell)| Some((index, self.guard_unless_busy(cell)?)));
+        Some(Locked {
+            keyspace: self,
+            only: None,
+            several: several.collect::<Option<_>>()?,
+            #[cfg(debug_assertions)]
+            _held: Some(held),
+        })
+    }
+
+    /// Locks one shard, however long that takes: for those who are not to fail and do not serve clients.
     #[inline]
     pub(crate) fn lock_one(&self, index: usize) -> Locked<'_> {
         #[cfg(debug_assertions)]
@@ -152,7 +230,7 @@ impl Keyspace {
         }
     }
 
-    /// Locks every shard.
+    /// Locks every shard, however long that takes.
     pub(crate) fn lock_all(&self) -> Locked<'_> {
         #[cfg(debug_assertions)]
         let held = held::Held::new(self);
@@ -166,22 +244,14 @@ impl Keyspace {
         }
     }
 
-    /// Locks the given shards; the order and repetitions do not matter.
-    pub(crate) fn lock_shards(&self, shards: &mut SmallVec<[usize; 8]>) -> Locked<'_> {
+    /// Locks the given shards; the order and repetitions do not matter. `None` when the keyspace is busy.
+    pub(crate) fn lock_shards_unless_busy(&self, shards: &mut SmallVec<[usize; 8]>) -> Option<Locked<'_>> {
         shards.sort_unstable();
         shards.dedup();
-        if let [only] = shards.as_slice() {
-            return self.lock_one(*only);
-        }
-        #[cfg(debug_assertions)]
-        let held = held::Held::new(self);
-        let cells = shards.iter().filter_map(|&index| Some((index, self.cells.get(index)?)));
-        Locked {
-            keyspace: self,
-            only: None,
-            several: cells.map(|(index, cell)| (index, cell.shard.lock())).collect(),
-            #[cfg(debug_assertions)]
-            _held: Some(held),
+        match shards.as_slice() {
+            [] => Some(Locked::none(self)),
+            [only] => self.lock_one_unless_busy(*only),
+            several => self.lock_several_unless_busy(several.iter().copied()),
         }
     }
 }

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::Writes;
 use super::convert::reply_to_lua;
 use super::libraries::arguments::Raised;
+use super::watchdog::{CALLS_PER_LOOK, Watchdog};
 use crate::acl::Place;
 use crate::commands::{Locks, handler};
 use crate::context::{Ctx, Origin};
@@ -25,9 +26,14 @@ pub(super) struct Surroundings<'s, 'a, 'e> {
     pub(super) allow_oom: bool,
     /// From then on it may go on writing, whatever the memory.
     pub(super) has_written: Cell<bool>,
+    pub(super) watchdog: &'s Watchdog,
+    /// Commands that it has called.
+    pub(super) calls: Cell<u32>,
     /// Whether what it writes is journalled: `redis.set_repl`.
     pub(super) is_journalled: Cell<bool>,
 }
+
+const KILLED: &str = "ERR Script killed by user with SCRIPT KILL...";
 
 type Words = SmallVec<[Vec<u8>; 8]>;
 
@@ -138,12 +144,22 @@ fn words(args: &MultiValue) -> Result<Words, CommandError> {
         .collect()
 }
 
+/// What a script that is killed fails with.
+pub(super) fn ended() -> mlua::Error {
+    Raised::command(KILLED)
+}
+
 /// Runs one command for a script: its reply as a Lua value, or its error. The outer error is Lua running out of memory.
 fn run(
     lua: &Lua,
     around: &Surroundings<'_, '_, '_>,
     args: &MultiValue,
 ) -> mlua::Result<Result<Value, CommandError>> {
+    let calls = around.calls.get().wrapping_add(1);
+    around.calls.set(calls);
+    if calls.is_multiple_of(CALLS_PER_LOOK) && around.watchdog.look().is_err() {
+        return Err(ended());
+    }
     let version = around.version.get();
     let mut reply = Reply::new(version);
     if let Err(error) = execute(around, args, &mut reply) {
@@ -194,7 +210,9 @@ fn execute(
     }
     if may_write {
         ctx.engine.check_durability()?;
-        around.has_written.set(true);
+        if !around.has_written.replace(true) && around.watchdog.write().is_err() {
+            return Err(CommandError::new(KILLED));
+        }
     }
     let outer = ctx.origin;
     if outer != Origin::Replay {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use ahash::RandomState;
 use hashbrown::HashMap;
 use mlua::chunk::ChunkMode;
-use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value};
+use mlua::debug::HookTriggers;
+use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value, VmState};
 use mtcache_protocol::{Reply, Version};
 use parking_lot::Mutex;
 
@@ -18,6 +19,7 @@ use super::convert::lua_to_reply;
 use super::libraries;
 use super::libraries::arguments::Raised;
 use super::random::Random;
+use super::watchdog::{INSTRUCTIONS_PER_LOOK, MustEnd, Watchdog};
 use super::{CHUNK_NAME, Writes, functions, shebang};
 use crate::context::Ctx;
 use crate::error::{CommandError, CommandResult};
@@ -40,6 +42,7 @@ pub(super) struct Interpreter {
     /// The views, which hold nothing.
     views: Vec<Table>,
     compiled: HashMap<[u8; 40], Function, RandomState>,
+    watchdog: Arc<Watchdog>,
 }
 
 /// One run of a script.
@@ -54,7 +57,7 @@ pub(super) struct Run<'r> {
 }
 
 impl Interpreter {
-    pub(super) fn new() -> mlua::Result<Self> {
+    pub(super) fn new(watchdog: &Arc<Watchdog>) -> mlua::Result<Self> {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
         // Lua's own `pcall` rather than the binding's, which lets panics through: nothing here panics.
         let lua = Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(false))?;
@@ -82,13 +85,30 @@ impl Interpreter {
                 }
             })?,
         )?;
+        let dog = Arc::clone(watchdog);
+        let check = move || if dog.must_end() { Err(call::ended()) } else { Ok(()) };
+        host.raw_set("alive", lua.create_function(move |_, ()| check())?)?;
+        let dog = Arc::clone(watchdog);
+        // For every coroutine too, which inherits it.
+        lua.set_global_hook(
+            HookTriggers::new().every_nth_instruction(INSTRUCTIONS_PER_LOOK),
+            move |_, _| dog.look().map(|()| VmState::Continue).map_err(|MustEnd| call::ended()),
+        )?;
         lua.load(PRELUDE).set_name(PRELUDE_NAME).set_mode(ChunkMode::Text).call::<()>(&host)?;
         let globals: Table = host.raw_get("globals")?;
         lua.set_globals(host.raw_get("environment")?)?;
         let views: Table = host.raw_get("views")?;
         let views = views.sequence_values().collect::<mlua::Result<_>>()?;
         let (redis, xpcall) = (host.raw_get("redis")?, host.raw_get("xpcall")?);
-        Ok(Self { lua, redis, xpcall, globals, views, compiled: HashMap::default() })
+        Ok(Self {
+            lua,
+            redis,
+            xpcall,
+            globals,
+            views,
+            compiled: HashMap::default(),
+            watchdog: Arc::clone(watchdog),
+        })
     }
 
     pub(super) fn compile(&mut self, sha: [u8; 40], source: &[u8]) -> Result<Function, CommandError> {
@@ -112,9 +132,16 @@ impl Interpreter {
             writes: run.writes,
             allow_oom: run.allow_oom,
             has_written: Cell::new(false),
+            watchdog: &self.watchdog,
+            calls: Cell::new(0),
             is_journalled: Cell::new(true),
         };
+        self.watchdog.begin(surroundings.ctx.borrow().engine.settings.busy_reply_threshold());
         let result = self.run_in(&surroundings, function, run);
+        self.watchdog.end();
+        if self.watchdog.is_abandoned() {
+            surroundings.ctx.borrow_mut().session.effects.clear();
+        }
         let reply = match result {
             Ok(Ok(value)) => lua_to_reply(&value, surroundings.version.get(), out),
             Ok(Err(failure)) => Err(CommandError::from_bytes(
@@ -209,12 +236,16 @@ impl Failure {
 fn describe(lua: &Lua, error: &Value) -> Failure {
     let text = error_text(error);
     // The function that raised it, or the one that called that if it is none of Lua's; the sandbox's own are passed over.
+    let mut is_after_prelude = false;
     for level in 1..16 {
         let found = lua.inspect_stack(level, |frame| {
             let source = frame.source();
             let name = source.source.map(|name| name.into_owned()).unwrap_or_default();
             let line = frame.current_line().map_or(-1, |line| line as i64);
-            (source.what != "C" && name != PRELUDE_NAME).then_some((name, line))
+            // A call that the sandbox itself has ended with leaves a mark of its own.
+            let is_ours = name == PRELUDE_NAME || is_after_prelude && source.what == "tail";
+            is_after_prelude = is_ours;
+            (source.what != "C" && !is_ours).then_some((name, line))
         });
         match found {
             Some(Some((source, line))) => return Failure { text, source, line },

@@ -2,8 +2,8 @@
 //!
 //! A script runs while every shard is locked, so one interpreter serves all threads. What it writes goes to the journal as
 //! the commands that it called, as one atomic group. Nothing of one script is seen by the next: globals cannot be made,
-//! libraries are seen through read-only views, and only source text is ever compiled. Time limits and `SCRIPT KILL` come with
-//! the next release.
+//! libraries are seen through read-only views, and only source text is ever compiled. What happens to scripts that take too
+//! long is in `watchdog.rs`.
 
 mod call;
 mod convert;
@@ -14,18 +14,25 @@ mod random;
 mod shebang;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
 use mtcache_protocol::Reply;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::interpreter::{Interpreter, Run};
 use self::shebang::Flags;
+use self::watchdog::Watchdog;
 use crate::context::Ctx;
+use crate::engine::Engine;
 use crate::error::{CommandError, CommandResult};
+use crate::keyspace::DbIndex;
+use crate::time::Clock;
 
 /// Name that scripts go by in error messages.
 const CHUNK_NAME: &str = "@user_script";
@@ -39,12 +46,23 @@ pub(crate) enum Writes {
     Refused,
 }
 
+/// Who waits for the interpreter looks so often whether to give up. Default: 10 ms.
+const LOOK_PERIOD: Duration = Duration::from_millis(10);
+
+/// Keys that a session does not watch any more, and its flag.
+type Watches = (Vec<(DbIndex, Box<[u8]>)>, Arc<AtomicBool>);
+
 /// The scripts of an engine.
-#[derive(Default)]
 pub(crate) struct Scripts {
     /// Source text by lower-case SHA-1.
     sources: Mutex<HashMap<[u8; 40], Arc<[u8]>, RandomState>>,
     interpreter: Mutex<Option<Interpreter>>,
+    watchdog: Arc<Watchdog>,
+    /// Shared with the keyspace; see there.
+    busy: Arc<AtomicBool>,
+    /// What could not be taken off the watch while a script took too long.
+    unwatched: Mutex<Vec<Watches>>,
+    has_unwatched: AtomicBool,
 }
 
 /// The SHA-1 of a script as 40 lower-case hexadecimal digits.
@@ -62,6 +80,47 @@ pub(crate) fn sha1_hex(bytes: &[u8]) -> [u8; 40] {
 }
 
 impl Scripts {
+    pub(crate) fn new(clock: Arc<dyn Clock>, busy: Arc<AtomicBool>) -> Self {
+        Self {
+            sources: Mutex::default(),
+            interpreter: Mutex::default(),
+            watchdog: Arc::new(Watchdog::new(clock, Arc::clone(&busy))),
+            busy,
+            unwatched: Mutex::default(),
+            has_unwatched: AtomicBool::new(false),
+        }
+    }
+
+    /// `SCRIPT KILL`.
+    pub(crate) fn kill(&self) -> CommandResult {
+        self.watchdog.kill()
+    }
+
+    /// Makes scripts end from now on, for the server goes down: those that have not written, or all.
+    pub(crate) fn close(&self, all: bool) {
+        self.watchdog.close(all);
+    }
+
+    /// Whether scripts are cut off, and what they have written with them.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.watchdog.is_abandoned()
+    }
+
+    pub(crate) fn unwatch_later(&self, watched: Vec<(DbIndex, Box<[u8]>)>, flag: Arc<AtomicBool>) {
+        self.unwatched.lock().push((watched, flag));
+        self.has_unwatched.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_unwatched(&self) -> bool {
+        self.has_unwatched.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn take_unwatched(&self) -> Vec<Watches> {
+        let mut unwatched = self.unwatched.lock();
+        self.has_unwatched.store(false, Ordering::Release);
+        std::mem::take(&mut *unwatched)
+    }
+
     /// Keeps a script and gives its SHA-1; refuses one that does not compile.
     pub(crate) fn load(&self, source: &[u8]) -> Result<[u8; 40], CommandError> {
         let sha = sha1_hex(source);
@@ -79,9 +138,23 @@ impl Scripts {
     }
 
     /// Forgets all scripts, and the interpreter with all that they may have left in it.
-    pub(crate) fn flush(&self) {
+    pub(crate) fn flush(&self) -> CommandResult {
+        let mut interpreter = self.interpreter()?;
         self.sources.lock().clear();
-        *self.interpreter.lock() = None;
+        *interpreter = None;
+        Ok(())
+    }
+
+    /// The interpreter, unless a script takes too long in it.
+    fn interpreter(&self) -> Result<MutexGuard<'_, Option<Interpreter>>, CommandError> {
+        loop {
+            if let Some(guard) = self.interpreter.try_lock_for(LOOK_PERIOD) {
+                return Ok(guard);
+            }
+            if self.busy.load(Ordering::Relaxed) {
+                return Err(CommandError::BUSY);
+            }
+        }
     }
 
     /// Number of scripts kept, and bytes of the interpreter; zero while a script runs, which may be the one that asks.
@@ -95,9 +168,9 @@ impl Scripts {
         &self,
         work: impl FnOnce(&mut Interpreter) -> Result<R, CommandError>,
     ) -> Result<R, CommandError> {
-        let mut interpreter = self.interpreter.lock();
+        let mut interpreter = self.interpreter()?;
         if interpreter.is_none() {
-            let made = Interpreter::new();
+            let made = Interpreter::new(&self.watchdog);
             *interpreter =
                 Some(made.map_err(|error| CommandError::new(format!("ERR cannot start Lua: {error}")))?);
         }
@@ -123,6 +196,26 @@ pub(crate) fn run(
     let run = Run { sha, source, keys, args, writes, allow_oom: flags.declared && flags.allow_oom };
     let engine = ctx.engine;
     engine.scripts.with_interpreter(|interpreter| interpreter.run(ctx, &run, out))
+}
+
+impl Engine {
+    /// What a thread that runs a script calls again and again once the script takes too long (`busy-reply-threshold`), so that
+    /// it can serve others meanwhile, who are told so; the argument says whether it is the first time for this script. Only the
+    /// first function that is given counts.
+    pub fn on_overdue_script(&self, turn: impl Fn(bool) + Send + Sync + 'static) {
+        self.scripts.watchdog.set_turn(Box::new(turn));
+    }
+
+    /// Whether a script takes too long at this moment, and nearly everything is refused.
+    #[inline]
+    pub fn is_busy(&self) -> bool {
+        self.keyspace.is_busy()
+    }
+
+    /// Makes scripts that have not written end from now on: for whoever goes down.
+    pub fn end_scripts(&self) {
+        self.scripts.close(false);
+    }
 }
 
 /// Whether a script that says what it does may run, and may write.

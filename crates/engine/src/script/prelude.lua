@@ -2,7 +2,7 @@
 -- `host` holds what the engine has made, and is given back what it needs.
 local host = ...
 local error, type, rawset, setmetatable, select, tostring = error, type, host.rawset, setmetatable, select, tostring
-local caught = host.caught
+local caught, alive = host.caught, host.alive
 local plain_pcall, plain_xpcall, plain_loadstring = pcall, xpcall, host.loadstring
 local plain_getmetatable, plain_rawget, plain_next, plain_collect = getmetatable, rawget, next, collectgarbage
 local concat = table.concat
@@ -78,6 +78,8 @@ end
 
 local function unpacked(ok, failure, ...)
   if ok then return ok, failure, ... end
+  -- Of a script that has to end, nothing holds the error up.
+  alive()
   failure = caught(failure)
   -- The error of a command is its text to whoever catches it.
   if type(failure) == "table" and failure.err then failure = failure.err end
@@ -89,9 +91,19 @@ function G.pcall(...)
   return unpacked(plain_pcall(...))
 end
 
+local function passed(ok, ...)
+  if not ok then alive() end
+  return ok, ...
+end
+
 function G.xpcall(body, handler, ...)
   if handler == nil then return plain_xpcall(body, handler) end
-  return plain_xpcall(body, function(failure) return handler(caught(failure)) end)
+  -- Inside of what ends a script nothing would end its handler.
+  local function handled(failure)
+    alive()
+    return handler(caught(failure))
+  end
+  return passed(plain_xpcall(body, handled))
 end
 
 -- What the collector does is not for scripts to say: the next one would inherit it.
@@ -122,6 +134,7 @@ end
 
 local function resumed(ok, failure, ...)
   if ok then return ok, failure, ... end
+  alive()
   return false, caught(failure)
 end
 function coroutine.resume(...) return resumed(plain_resume(...)) end
