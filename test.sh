@@ -11,7 +11,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 STAGES=(tools format lints build tests differential-fixed differential-fresh redis-py doctests documentation release readme)
-LONG_STAGES=(long-differential long-crashes long-damage long-floats fuzz)
+LONG_STAGES=(long-redis-py long-differential long-crashes long-damage long-floats fuzz)
 
 usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
 
@@ -178,7 +178,7 @@ differential() {
 
 # The last line is in the form of a test runner, for the count: what has to pass here, and what does not.
 redis_py() {
-  python3 scripts/redis-py-suite.py --mtcache "$target/debug/mtcache" --keep "$logs/redis-py"
+  python3 scripts/redis-py-suite.py --mtcache "$target/debug/mtcache" --keep "$logs/redis-py" "$@"
 }
 
 documentation() {
@@ -223,7 +223,7 @@ if stage build 'everything, with debug assertions' build_tests; then
   stage tests 'all crates, the floors, generated documentation, redis-cli and Python clients' run_tests
   stage differential-fixed '200,000 random commands beside redis-server, seed 1' differential 1 200000
   stage differential-fresh '200,000 more, a seed of their own' differential '' 200000
-  stage redis-py "redis-py's own tests, RESP2 and RESP3, beside redis-server" redis_py
+  stage redis-py "redis-py's own tests, RESP2, beside redis-server" redis_py --protocol 2
   stage doctests 'examples in the API documentation and in README.md' cargo test --workspace --doc --locked
 fi
 stage documentation 'cargo doc, warnings denied' documentation
@@ -231,6 +231,7 @@ if stage release 'cargo build --release' cargo build --release --locked; then
   stage readme 'every command of README.md, the demo among them' readme
 fi
 if [ "$with_long" = yes ] || [ ${#only[@]} -gt 0 ]; then
+  stage long-redis-py "redis-py's own tests, RESP2 and RESP3, beside redis-server" redis_py
   stage long-differential '5,000,000 random commands' differential '' 5000000
   stage long-crashes 'power loss at every step of 2,000 histories' long_crashes
   stage long-damage '10,000 damages of a snapshot, 100 datasets to every server and back' long_damage
