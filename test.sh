@@ -208,6 +208,8 @@ fuzz() {
   local name
   for name in requests frames rdb aof; do
     mkdir -p "fuzz/corpus/$name"
+    # What earlier runs have found.
+    if [ -f "fuzz/kept/$name.tar.gz" ]; then tar -xzf "fuzz/kept/$name.tar.gz" -C "fuzz/corpus/$name" || return 1; fi
     cargo fuzz run -s none "$name" "fuzz/corpus/$name" "fuzz/seeds/$name" -- \
       "-dict=fuzz/$name.dict" -max_total_time=180 || return 1
   done

@@ -218,7 +218,12 @@ fn connections_come_and_go_while_a_script_runs() {
     runner.reply().unwrap();
     let [mut watcher, mut blocked] = clients(&server);
     assert_eq!(watcher.command(&["WATCH", "k"]).unwrap(), Value::Simple(b"OK".to_vec()));
-    blocked.send(&["BLPOP", "list", "0.2"]).unwrap();
+    // Longer than it takes to see that it waits, shorter than the script.
+    blocked.send(&["BLPOP", "list", "2"]).unwrap();
+    let begun = Instant::now();
+    while !shown(&killer.command(&["INFO", "clients"]).unwrap()).contains("blocked_clients:1") {
+        assert!(begun.elapsed() < PATIENCE, "it never waits");
+    }
     runner.send(&["EVAL", ENDLESS, "0"]).unwrap();
     await_busy(&mut killer);
     // Its time is over, and it is told so.

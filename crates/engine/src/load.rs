@@ -33,6 +33,18 @@ impl fmt::Display for NotLoaded {
 }
 
 impl Engine {
+    /// Says that about so many keys of a database are coming from a snapshot. It makes their way shorter, and takes memory for
+    /// them at once: the caller does not trust a number that is larger than the file.
+    pub fn expect_keys(&self, db: u64, keys: u64) {
+        let Some(db) = DbIndex::try_from(db).ok().filter(|db| usize::from(*db) < self.databases()) else {
+            return;
+        };
+        let share = usize::try_from(keys).unwrap_or(usize::MAX) / self.keyspace.shards();
+        for number in 0..self.keyspace.shards() {
+            self.keyspace.lock_one(number).shard(number).reserve(db, share);
+        }
+    }
+
     /// Stores a key that comes from a snapshot.
     pub fn load(&self, db: u64, key: &[u8], loaded: Loaded, now: UnixMillis) -> Result<(), NotLoaded> {
         let db = DbIndex::try_from(db).ok().filter(|db| usize::from(*db) < self.databases());

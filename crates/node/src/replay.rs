@@ -121,6 +121,10 @@ impl Receiver for Loader<'_> {
         self.engine.load(key.db, key.key, key.loaded, self.now).map_err(|error| error.to_string())
     }
 
+    fn expect_keys(&mut self, db: u64, keys: u64) {
+        self.engine.expect_keys(db, keys);
+    }
+
     fn encoding_limits(&self) -> EncodingLimits {
         self.limits
     }

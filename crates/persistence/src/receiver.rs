@@ -13,6 +13,9 @@ pub trait Receiver {
     /// A key of a snapshot.
     fn key(&mut self, key: RdbKey<'_>) -> Result<(), String>;
 
+    /// Says that about so many keys of this database follow. It need not be true.
+    fn expect_keys(&mut self, _db: u64, _keys: u64) {}
+
     /// When collections leave their compact encodings.
     fn encoding_limits(&self) -> EncodingLimits {
         EncodingLimits::DEFAULT

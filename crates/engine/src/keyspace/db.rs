@@ -67,6 +67,11 @@ impl Db {
         self.table.walk(from, visit)
     }
 
+    /// Makes room for about so many entries where none has ever been.
+    pub(crate) fn reserve(&mut self, entries: usize) {
+        self.table.reserve(entries);
+    }
+
     /// Adds an entry whose key is not there yet. `hash_of` tells the hash of any key.
     pub(crate) fn insert(&mut self, hash: KeyHash, mut entry: Entry, hash_of: impl Fn(&[u8]) -> KeyHash) {
         if entry.expires_at().is_some() {

@@ -60,8 +60,29 @@ pub(crate) struct Keyspace {
     /// Bytes in use, behind by less than [`GRAIN`] per shard: so that a write need not add all shards up to see that it
     /// is far from `maxmemory`, and two threads in different shards seldom write here.
     coarse_used: AtomicUsize,
-    /// Somebody holds every shard for long: a script over its time. Who would wait for a shard gives up.
-    busy: Arc<AtomicBool>,
+    busy: Arc<Busy>,
+}
+
+/// Goes up while somebody holds every shard for long: a script over its time. Who would wait for a shard gives up. Every command
+/// reads it, so it is alone on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Busy(AtomicBool);
+
+impl Busy {
+    #[inline]
+    pub(crate) fn is_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Raises it; whether it was up.
+    pub(crate) fn raise(&self) -> bool {
+        self.0.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn lower(&self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// Who waits for a shard looks so often whether to give up. Default: 10 ms.
@@ -144,14 +165,13 @@ impl Keyspace {
         }
     }
 
-    /// Goes up while somebody holds every shard for long.
-    pub(crate) fn busy(&self) -> &Arc<AtomicBool> {
+    pub(crate) fn busy(&self) -> &Arc<Busy> {
         &self.busy
     }
 
     #[inline]
     pub(crate) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed)
+        self.busy.is_up()
     }
 
     /// The guard of a shard, unless the keyspace is busy or gets so before it is free.

@@ -124,6 +124,13 @@ impl Shard {
         self.dbs.get(usize::from(db))
     }
 
+    /// Makes room for about so many entries of a database in which none has ever been.
+    pub(crate) fn reserve(&mut self, db: DbIndex, entries: usize) {
+        if let Some(db) = self.dbs.get_mut(usize::from(db)) {
+            db.reserve(entries);
+        }
+    }
+
     /// Number of entries of a database, expired ones included.
     pub(crate) fn len(&self, db: DbIndex) -> usize {
         self.db(db).map_or(0, Db::len)

@@ -40,6 +40,8 @@ const MERGED: usize = 512;
 /// Bits of a position that the directory goes by at most. With 16 more as the tag, that is all of it; leaves of that depth
 /// grow on instead of being split.
 const MAX_DEPTH: u32 = 16;
+/// Leaves that are looked into for a random entry before any that is not empty will do.
+const MAX_TRIES: usize = 1000;
 /// Bits of a position.
 const BITS: u32 = Position::BITS;
 
@@ -111,6 +113,23 @@ impl Table {
         self.leaves.into_iter().flat_map(|leaf| leaf.buckets).flat_map(|bucket| bucket.0).flatten()
     }
 
+    /// Makes room in a table that has never held anything for about so many entries: filling it then moves none of them.
+    pub(super) fn reserve(&mut self, entries: usize) {
+        /// How full leaves are meant to get, as a share of the largest one: chance makes some of them fuller.
+        const EXPECTED: usize = MAX_BUCKETS * FULL * 3 / 4;
+        if !self.leaves.is_empty() || entries < EXPECTED {
+            return;
+        }
+        let leaves = entries.div_ceil(EXPECTED).next_power_of_two().min(1 << MAX_DEPTH);
+        self.depth = leaves.ilog2();
+        let share = entries.div_ceil(leaves);
+        // Four standard deviations more than the mean.
+        let buckets = size_for(share + 4 * share.isqrt()).min(MAX_BUCKETS);
+        self.directory = (0..leaves as u32).collect();
+        let leaf = |prefix| Leaf { buckets: empty(buckets), len: 0, prefix, depth: leaves.ilog2() };
+        self.leaves = (0..leaves as u32).map(leaf).collect();
+    }
+
     /// Adds an entry whose key is not there. `position_of` tells the position of any key.
     pub(super) fn insert(
         &mut self,
@@ -168,8 +187,9 @@ impl Table {
         if self.len == 0 {
             return None;
         }
-        // Leaves are not empty for long: they shrink, and are merged with their other halves.
-        loop {
+        // Leaves are not empty for long: they shrink, and are merged with their other halves. Only where room was made for
+        // entries that never came, many may be, and then any that is not will do.
+        for _ in 0..MAX_TRIES {
             let number = self.leaf_of((random() >> BITS) as Position)?;
             let leaf = self.leaves.get(number as usize)?;
             if leaf.len > 0 {
@@ -180,6 +200,14 @@ impl Table {
                 return slots.find(|&slot| self.get(slot).is_some());
             }
         }
+        let start = random_below(self.leaves.len());
+        let numbers = (start..self.leaves.len()).chain(0..start);
+        let mut filled = numbers.filter_map(|number| Some((number, self.leaves.get(number)?)));
+        filled.find_map(|(number, leaf)| {
+            let occupied = |bucket: &Bucket| bucket.0.iter().any(Option::is_some);
+            let bucket = leaf.buckets.iter().position(occupied)?;
+            Some(Slot { leaf: number as u32, cell: (bucket * BUCKET) as u32 })
+        })
     }
 
     /// Visits some entries, about a bucket of them, that lie at `from` or behind, and says where to go on; nothing when the

@@ -229,3 +229,43 @@ fn sizes_grow_by_the_steps_that_allocators_have() {
         assert!(size > MAX_BUCKETS || sizes.contains(&size));
     }
 }
+
+#[test]
+fn room_that_was_made_is_enough_and_not_much_more() {
+    for entries in [2_000, 30_000, 100_000] {
+        let mut tested = Tested::new(Spread::Well);
+        tested.table.reserve(entries as usize);
+        let before = tested.table.memory();
+        assert!(before < 14 * entries as usize, "{before} bytes for {entries}");
+        (0..entries).for_each(|key| tested.insert(key));
+        tested.check();
+        // A leaf or two may be unlucky.
+        assert!(
+            tested.table.memory() <= before + before / 50,
+            "{} bytes after {before}",
+            tested.table.memory()
+        );
+        (0..entries).for_each(|key| tested.remove(key));
+        tested.check();
+        assert!(
+            tested.table.memory() < before / 20,
+            "{} bytes of {before} when it is empty",
+            tested.table.memory()
+        );
+    }
+}
+
+#[test]
+fn room_for_entries_that_never_come_is_in_nobodys_way() {
+    let mut tested = Tested::new(Spread::Narrow);
+    tested.table.reserve(1_000_000);
+    (0..3).for_each(|key| tested.insert(key));
+    tested.check();
+    let met: BTreeSet<u32> =
+        (0..200).map(|_| key_of(tested.table.get(tested.table.random().unwrap()).unwrap())).collect();
+    assert!(!met.is_empty());
+    (0..20_000).for_each(|key| tested.insert(key));
+    tested.check();
+    (0..20_000).for_each(|key| tested.remove(key));
+    tested.check();
+}

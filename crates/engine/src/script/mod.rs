@@ -31,7 +31,7 @@ use self::watchdog::Watchdog;
 use crate::context::Ctx;
 use crate::engine::Engine;
 use crate::error::{CommandError, CommandResult};
-use crate::keyspace::DbIndex;
+use crate::keyspace::{Busy, DbIndex};
 use crate::time::Clock;
 
 /// Name that scripts go by in error messages.
@@ -58,8 +58,8 @@ pub(crate) struct Scripts {
     sources: Mutex<HashMap<[u8; 40], Arc<[u8]>, RandomState>>,
     interpreter: Mutex<Option<Interpreter>>,
     watchdog: Arc<Watchdog>,
-    /// Shared with the keyspace; see there.
-    busy: Arc<AtomicBool>,
+    /// The keyspace's.
+    busy: Arc<Busy>,
     /// What could not be taken off the watch while a script took too long.
     unwatched: Mutex<Vec<Watches>>,
     has_unwatched: AtomicBool,
@@ -80,7 +80,7 @@ pub(crate) fn sha1_hex(bytes: &[u8]) -> [u8; 40] {
 }
 
 impl Scripts {
-    pub(crate) fn new(clock: Arc<dyn Clock>, busy: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, busy: Arc<Busy>) -> Self {
         Self {
             sources: Mutex::default(),
             interpreter: Mutex::default(),
@@ -151,7 +151,7 @@ impl Scripts {
             if let Some(guard) = self.interpreter.try_lock_for(LOOK_PERIOD) {
                 return Ok(guard);
             }
-            if self.busy.load(Ordering::Relaxed) {
+            if self.busy.is_up() {
                 return Err(CommandError::BUSY);
             }
         }

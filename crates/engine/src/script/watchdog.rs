@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::CommandError;
+use crate::keyspace::Busy;
 use crate::time::Clock;
 
 /// Instructions of Lua's machine between two looks: about a tenth of a millisecond.
@@ -27,8 +28,8 @@ type Turn = Box<dyn Fn(bool) + Send + Sync>;
 /// What is known of the script that runs. There is one at a time, for it holds every lock.
 pub(super) struct Watchdog {
     clock: Arc<dyn Clock>,
-    /// Shared with the keyspace: whoever waits for a lock gives up.
-    busy: Arc<AtomicBool>,
+    /// The keyspace's: whoever waits for a lock gives up.
+    busy: Arc<Busy>,
     state: AtomicU8,
     /// From then on, by the monotonic clock, the running script takes too long.
     overdue_at: AtomicU64,
@@ -43,7 +44,7 @@ pub(super) struct Watchdog {
 pub(super) struct MustEnd;
 
 impl Watchdog {
-    pub(super) fn new(clock: Arc<dyn Clock>, busy: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, busy: Arc<Busy>) -> Self {
         Self {
             clock,
             busy,
@@ -72,7 +73,7 @@ impl Watchdog {
 
     /// It has ended.
     pub(super) fn end(&self) {
-        self.busy.store(false, Ordering::Release);
+        self.busy.lower();
         self.state.store(IDLE, Ordering::Release);
     }
 
@@ -115,7 +116,7 @@ impl Watchdog {
         if self.clock.monotonic_nanos() < self.overdue_at.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let was_busy = self.busy.swap(true, Ordering::AcqRel);
+        let was_busy = self.busy.raise();
         if let Some(turn) = self.turn.get() {
             turn(!was_busy);
         }

@@ -70,6 +70,9 @@ pub struct RdbReport {
     pub facts: Vec<(String, String)>,
 }
 
+/// Bytes that a key takes at the least: its type, the lengths of key and value, and one of either.
+const SMALLEST_KEY: u64 = 4;
+
 /// How many facts are kept for a report, and how much of each.
 const MAX_FACTS: usize = 32;
 const MAX_FACT_CHARS: usize = 200;
@@ -81,10 +84,21 @@ pub(crate) fn read_rdb(
     place: Place,
     receiver: &mut dyn Receiver,
 ) -> Result<RdbReport> {
+    let len = file.len().map_err(|error| Error::io(format_args!("read {name}"), error))?;
     let source = FileSource::new(file).map_err(|error| Error::io(format_args!("read {name}"), error))?;
     let report = RdbReport::default();
-    let mut reader =
-        Reader { source, name, place, receiver, report, db: 0, record: 0, key: Vec::new(), is_key: false };
+    let mut reader = Reader {
+        source,
+        len,
+        name,
+        place,
+        receiver,
+        report,
+        db: 0,
+        record: 0,
+        key: Vec::new(),
+        is_key: false,
+    };
     match reader.run() {
         Ok(()) => Ok(reader.report),
         Err(Stop::Error(error)) => Err(error),
@@ -106,6 +120,8 @@ impl From<Fault> for Stop {
 
 struct Reader<'a> {
     source: FileSource<'a>,
+    /// Of the whole file, in bytes.
+    len: u64,
     name: &'a str,
     place: Place,
     receiver: &'a mut dyn Receiver,
@@ -136,7 +152,11 @@ impl Reader<'_> {
             match byte(&mut self.source)? {
                 opcode::END => break,
                 opcode::SELECT_DB => self.db = length(&mut self.source)?,
-                opcode::RESIZE_DB => self.pass_over_lengths(2)?,
+                opcode::RESIZE_DB => {
+                    let keys = length(&mut self.source)?;
+                    self.pass_over_lengths(1)?;
+                    self.receiver.expect_keys(self.db, keys.min(self.len / SMALLEST_KEY));
+                }
                 opcode::SLOT_INFO => self.pass_over_lengths(3)?,
                 opcode::AUX => self.fact()?,
                 opcode::FUNCTION => self.library()?,
