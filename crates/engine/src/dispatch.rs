@@ -325,7 +325,6 @@ impl Engine {
             return Ok(());
         }
         let origin = if session.replay { Origin::Replay } else { Origin::Transaction };
-        let was_abandoned = self.scripts.is_abandoned();
         let mut ctx = Ctx::new(self, &mut locked, session, now, origin);
         out.array(transaction.queue.len());
         for queued in &transaction.queue {
@@ -337,8 +336,6 @@ impl Engine {
             }
         }
         match self.journal.get() {
-            // `SHUTDOWN NOSAVE` has cut a script off: the journal gets nothing rather than a part.
-            Some(_) if !was_abandoned && self.scripts.is_abandoned() => ctx.session.effects.clear(),
             Some(journal) => {
                 if let Some(lsn) = ctx.session.effects.flush(&**journal) {
                     ctx.session.last_write = lsn;
@@ -458,9 +455,8 @@ impl Session {
 
     #[cold]
     fn runs_script(&self, args: &[&[u8]]) -> bool {
-        let runs_one = |spec: &CommandSpec| {
-            matches!(spec.name, "eval" | "evalsha" | "eval_ro" | "evalsha_ro") && spec.container.is_none()
-        };
+        let runs_one =
+            |spec: &CommandSpec| matches!(spec.name, "eval" | "evalsha" | "eval_ro" | "evalsha_ro");
         match args.first().and_then(|name| lookup(name)) {
             Some(spec) if spec.id == EXEC => self
                 .transaction

@@ -70,6 +70,8 @@ pub(crate) struct Effects {
     count: usize,
     first_db: Option<DbIndex>,
     last_db: DbIndex,
+    /// The command was cut off in the middle: a part of its writes must not become a whole in the journal.
+    is_void: bool,
 }
 
 /// An end of the writes.
@@ -85,8 +87,9 @@ pub(crate) struct EffectsMark {
 const KEEP_CAPACITY: usize = 64 * 1024;
 
 impl Effects {
+    /// Whether there is nothing to do at the end of the command.
     pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
+        self.count == 0 && !self.is_void
     }
 
     /// Where the writes end at present, for [`cut`](Self::cut).
@@ -117,10 +120,19 @@ impl Effects {
         self.count += 1;
     }
 
+    /// Gives up what has come, and what comes until the end of the top-level command.
+    pub(crate) fn void(&mut self) {
+        self.is_void = true;
+    }
+
     /// Hands everything to the journal as one atomic group, and empties itself.
     pub(crate) fn flush(&mut self, journal: &dyn Journal) -> Option<Lsn> {
         const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
         const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+        if self.is_void {
+            self.clear();
+            return None;
+        }
         let first = self.first_db.take()?;
         if self.count > 1 {
             self.bytes.splice(0..0, MULTI.iter().copied());
@@ -138,5 +150,6 @@ impl Effects {
         }
         self.count = 0;
         self.first_db = None;
+        self.is_void = false;
     }
 }

@@ -102,7 +102,7 @@ pub(crate) fn reload(ctx: &mut Ctx<'_, '_>, from: ReloadFrom, present: Present) 
                 let keyspace = ctx.locked.keyspace();
                 *ctx.locked = Locked::none(keyspace);
                 std::thread::sleep(NAP);
-                *ctx.locked = keyspace.lock_all();
+                *ctx.locked = keyspace.lock_all_unless_busy().ok_or(CommandError::BUSY)?;
             }
             Some(Err(NotReloaded::Busy)) => {
                 return Err(CommandError::new("ERR Background save already in progress"));

@@ -218,9 +218,9 @@ async fn run(
             }
         }
     }
-    // A script that has stopped in the middle of a command runs on with each turn.
+    // A script that has stopped in the middle of a command is a task of this worker, or of another one, and has to end.
     while seat.shared.node.engine().is_busy() {
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -83,10 +83,22 @@ impl Busy {
     pub(crate) fn lower(&self) {
         self.0.store(false, Ordering::Release);
     }
-}
 
-/// Who waits for a shard looks so often whether to give up. Default: 10 ms.
-const LOOK_PERIOD: Duration = Duration::from_millis(10);
+    /// Waits for a lock, a little at a time, until it is there or the flag is up.
+    #[cold]
+    pub(crate) fn wait<G>(&self, mut try_for: impl FnMut(Duration) -> Option<G>) -> Option<G> {
+        /// Time between two looks at the flag. Default: 10 ms.
+        const LOOK_PERIOD: Duration = Duration::from_millis(10);
+        loop {
+            if self.is_up() {
+                return None;
+            }
+            if let Some(guard) = try_for(LOOK_PERIOD) {
+                return Some(guard);
+            }
+        }
+    }
+}
 
 /// How far a shard's use may differ from what it has last reported.
 const GRAIN: usize = 16 * 1024;
@@ -176,41 +188,23 @@ impl Keyspace {
 
     /// The guard of a shard, unless the keyspace is busy or gets so before it is free.
     #[inline]
-    fn guard_unless_busy<'e>(&'e self, cell: &'e Cell) -> Option<MutexGuard<'e, Shard>> {
-        cell.shard.try_lock().or_else(|| self.wait_unless_busy(cell))
-    }
-
-    #[cold]
-    fn wait_unless_busy<'e>(&'e self, cell: &'e Cell) -> Option<MutexGuard<'e, Shard>> {
-        loop {
-            if self.is_busy() {
-                return None;
-            }
-            if let Some(guard) = cell.shard.try_lock_for(LOOK_PERIOD) {
-                return Some(guard);
-            }
-        }
+    fn guard_unless_busy<'e>(&self, cell: &'e Cell) -> Option<MutexGuard<'e, Shard>> {
+        cell.shard.try_lock().or_else(|| {
+            self.busy.wait(|period| {
+                #[cfg(debug_assertions)]
+                held::check(self);
+                cell.shard.try_lock_for(period)
+            })
+        })
     }
 
     /// Locks one shard; `None` when the keyspace is busy.
     #[inline]
     pub(crate) fn lock_one_unless_busy(&self, index: usize) -> Option<Locked<'_>> {
-        if self.is_busy() {
-            return None;
+        match self.cells.get(index) {
+            Some(cell) => Some(Locked::of(self, Some((index, self.guard_unless_busy(cell)?)), Vec::new())),
+            None => Some(Locked::none(self)),
         }
-        #[cfg(debug_assertions)]
-        let held = held::Held::new(self);
-        let guard = match self.cells.get(index) {
-            Some(cell) => Some((index, self.guard_unless_busy(cell)?)),
-            None => None,
-        };
-        Some(Locked {
-            keyspace: self,
-            only: guard,
-            several: Vec::new(),
-            #[cfg(debug_assertions)]
-            _held: Some(held),
-        })
     }
 
     /// Locks every shard; `None` when the keyspace is busy.
@@ -219,49 +213,27 @@ impl Keyspace {
     }
 
     fn lock_several_unless_busy(&self, shards: impl Iterator<Item = usize>) -> Option<Locked<'_>> {
-        if self.is_busy() {
-            return None;
-        }
-        #[cfg(debug_assertions)]
-        let held = held::Held::new(self);
         let cells = shards.filter_map(|index| Some((index, self.cells.get(index)?)));
-        let several = cells.map(|(index, cell)| Some((index, self.guard_unless_busy(cell)?)));
-        Some(Locked {
-            keyspace: self,
-            only: None,
-            several: several.collect::<Option<_>>()?,
-            #[cfg(debug_assertions)]
-            _held: Some(held),
-        })
+        let guards = cells.map(|(index, cell)| Some((index, self.guard_unless_busy(cell)?)));
+        Some(Locked::of(self, None, guards.collect::<Option<_>>()?))
     }
 
     /// Locks one shard, however long that takes: for those who are not to fail and do not serve clients.
     #[inline]
     pub(crate) fn lock_one(&self, index: usize) -> Locked<'_> {
         #[cfg(debug_assertions)]
-        let held = held::Held::new(self);
-        let guard = self.cells.get(index).map(|cell| (index, cell.shard.lock()));
-        Locked {
-            keyspace: self,
-            only: guard,
-            several: Vec::new(),
-            #[cfg(debug_assertions)]
-            _held: Some(held),
+        held::check(self);
+        match self.cells.get(index) {
+            Some(cell) => Locked::of(self, Some((index, cell.shard.lock())), Vec::new()),
+            None => Locked::none(self),
         }
     }
 
     /// Locks every shard, however long that takes.
     pub(crate) fn lock_all(&self) -> Locked<'_> {
         #[cfg(debug_assertions)]
-        let held = held::Held::new(self);
-        let several = self.cells.iter().map(|cell| cell.shard.lock()).enumerate().collect();
-        Locked {
-            keyspace: self,
-            only: None,
-            several,
-            #[cfg(debug_assertions)]
-            _held: Some(held),
-        }
+        held::check(self);
+        Locked::of(self, None, self.cells.iter().map(|cell| cell.shard.lock()).enumerate().collect())
     }
 
     /// Locks the given shards; the order and repetitions do not matter. `None` when the keyspace is busy.
@@ -290,16 +262,22 @@ pub(crate) struct Locked<'e> {
 type Guard<'e> = (usize, MutexGuard<'e, Shard>);
 
 impl<'e> Locked<'e> {
+    /// One shard, several in order, or none.
+    #[inline]
+    fn of(keyspace: &'e Keyspace, only: Option<Guard<'e>>, several: Vec<Guard<'e>>) -> Self {
+        Self {
+            keyspace,
+            #[cfg(debug_assertions)]
+            _held: (only.is_some() || !several.is_empty()).then(|| held::Held::new(keyspace)),
+            only,
+            several,
+        }
+    }
+
     /// No shard at all, for commands without keys.
     #[inline]
     pub(crate) fn none(keyspace: &'e Keyspace) -> Self {
-        Self {
-            keyspace,
-            only: None,
-            several: Vec::new(),
-            #[cfg(debug_assertions)]
-            _held: None,
-        }
+        Self::of(keyspace, None, Vec::new())
     }
 
     /// The shard with this number.
@@ -367,16 +345,18 @@ mod held {
     /// Says, while it lives, that this thread holds shards of a keyspace.
     pub(super) struct Held(usize);
 
+    /// Looks, before a lock is waited for, whether this thread would wait for itself.
+    pub(super) fn check(keyspace: &Keyspace) {
+        let place = std::ptr::from_ref(keyspace).addr();
+        let holds = KEYSPACES.with_borrow(|held| held.contains(&place));
+        assert!(!holds, "a thread that holds shards of a keyspace asks for more of them");
+    }
+
     impl Held {
         pub(super) fn new(keyspace: &Keyspace) -> Self {
+            check(keyspace);
             let place = std::ptr::from_ref(keyspace).addr();
-            KEYSPACES.with_borrow_mut(|held| {
-                assert!(
-                    !held.contains(&place),
-                    "a thread that holds shards of a keyspace asks for more of them"
-                );
-                held.push(place);
-            });
+            KEYSPACES.with_borrow_mut(|held| held.push(place));
             Self(place)
         }
     }

@@ -138,9 +138,10 @@ impl Interpreter {
         };
         self.watchdog.begin(surroundings.ctx.borrow().engine.settings.busy_reply_threshold());
         let result = self.run_in(&surroundings, function, run);
+        let is_cut_off = self.watchdog.is_abandoned() && !matches!(result, Ok(Ok(_)));
         self.watchdog.end();
-        if self.watchdog.is_abandoned() {
-            surroundings.ctx.borrow_mut().session.effects.clear();
+        if is_cut_off {
+            surroundings.ctx.borrow_mut().session.effects.void();
         }
         let reply = match result {
             Ok(Ok(value)) => lua_to_reply(&value, surroundings.version.get(), out),

@@ -18,7 +18,6 @@ mod watchdog;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
@@ -45,9 +44,6 @@ pub(crate) enum Writes {
     /// It may not: `EVAL_RO`, `EVALSHA_RO`, a `no-writes` flag.
     Refused,
 }
-
-/// Who waits for the interpreter looks so often whether to give up. Default: 10 ms.
-const LOOK_PERIOD: Duration = Duration::from_millis(10);
 
 /// Keys that a session does not watch any more, and its flag.
 type Watches = (Vec<(DbIndex, Box<[u8]>)>, Arc<AtomicBool>);
@@ -101,11 +97,6 @@ impl Scripts {
         self.watchdog.close(all);
     }
 
-    /// Whether scripts are cut off, and what they have written with them.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.watchdog.is_abandoned()
-    }
-
     pub(crate) fn unwatch_later(&self, watched: Vec<(DbIndex, Box<[u8]>)>, flag: Arc<AtomicBool>) {
         self.unwatched.lock().push((watched, flag));
         self.has_unwatched.store(true, Ordering::Release);
@@ -147,14 +138,9 @@ impl Scripts {
 
     /// The interpreter, unless a script takes too long in it.
     fn interpreter(&self) -> Result<MutexGuard<'_, Option<Interpreter>>, CommandError> {
-        loop {
-            if let Some(guard) = self.interpreter.try_lock_for(LOOK_PERIOD) {
-                return Ok(guard);
-            }
-            if self.busy.is_up() {
-                return Err(CommandError::BUSY);
-            }
-        }
+        let guard = self.interpreter.try_lock();
+        let guard = guard.or_else(|| self.busy.wait(|period| self.interpreter.try_lock_for(period)));
+        guard.ok_or(CommandError::BUSY)
     }
 
     /// Number of scripts kept, and bytes of the interpreter; zero while a script runs, which may be the one that asks.

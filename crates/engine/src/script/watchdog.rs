@@ -73,13 +73,9 @@ impl Watchdog {
 
     /// It has ended.
     pub(super) fn end(&self) {
+        self.overdue_at.store(u64::MAX, Ordering::Relaxed);
         self.busy.lower();
         self.state.store(IDLE, Ordering::Release);
-    }
-
-    /// Whether a script runs.
-    pub(super) fn is_running(&self) -> bool {
-        self.state.load(Ordering::Acquire) != IDLE
     }
 
     /// The running script is about to write; refused if it has been killed.
@@ -130,7 +126,7 @@ impl Watchdog {
 
     fn check(&self) -> Result<(), MustEnd> {
         // Whether a script may be killed is decided in one place.
-        if self.is_closing.load(Ordering::Acquire) && self.is_running() {
+        if self.is_closing.load(Ordering::Acquire) {
             let _ = self.kill();
         }
         if self.must_end() { Err(MustEnd) } else { Ok(()) }

@@ -84,12 +84,13 @@ pub(crate) fn read_rdb(
     place: Place,
     receiver: &mut dyn Receiver,
 ) -> Result<RdbReport> {
-    let len = file.len().map_err(|error| Error::io(format_args!("read {name}"), error))?;
-    let source = FileSource::new(file).map_err(|error| Error::io(format_args!("read {name}"), error))?;
+    let io = |error| Error::io(format_args!("read {name}"), error);
+    let room = file.len().map_err(io)? / SMALLEST_KEY;
+    let source = FileSource::new(file).map_err(io)?;
     let report = RdbReport::default();
     let mut reader = Reader {
         source,
-        len,
+        room,
         name,
         place,
         receiver,
@@ -120,8 +121,8 @@ impl From<Fault> for Stop {
 
 struct Reader<'a> {
     source: FileSource<'a>,
-    /// Of the whole file, in bytes.
-    len: u64,
+    /// How many keys more the file may announce: as many as it has room for, in all databases together.
+    room: u64,
     name: &'a str,
     place: Place,
     receiver: &'a mut dyn Receiver,
@@ -153,9 +154,10 @@ impl Reader<'_> {
                 opcode::END => break,
                 opcode::SELECT_DB => self.db = length(&mut self.source)?,
                 opcode::RESIZE_DB => {
-                    let keys = length(&mut self.source)?;
+                    let keys = length(&mut self.source)?.min(self.room);
                     self.pass_over_lengths(1)?;
-                    self.receiver.expect_keys(self.db, keys.min(self.len / SMALLEST_KEY));
+                    self.room -= keys;
+                    self.receiver.expect_keys(self.db, keys);
                 }
                 opcode::SLOT_INFO => self.pass_over_lengths(3)?,
                 opcode::AUX => self.fact()?,
