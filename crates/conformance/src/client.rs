@@ -22,6 +22,24 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+/// Sends a command as one types it, words with spaces between, and returns its reply.
+///
+/// # Panics
+/// When there is none.
+pub fn run(client: &mut Client, command: &str) -> Value {
+    let args: Vec<&str> = command.split(' ').collect();
+    client.command(&args).unwrap_or_else(|error| panic!("{command}: {error}"))
+}
+
+/// As [`run`], of a command that has to succeed.
+///
+/// # Panics
+/// When it does not.
+pub fn ok(client: &mut Client, command: &str) {
+    let reply = run(client, command);
+    assert_eq!(reply.error(), None, "{command}");
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Client {

@@ -8,6 +8,7 @@ pub mod datasets;
 pub mod differential;
 pub mod generate;
 pub mod normalise;
+mod patience;
 pub mod programs;
 pub mod replay;
 pub mod resp;
@@ -17,7 +18,8 @@ mod spawner;
 pub mod state;
 mod subscriber;
 
-pub use client::{Address, Client};
+pub use client::{Address, Client, ok, run};
+pub use patience::{PATIENCE, wait_until};
 pub use programs::Program;
 pub use resp::Value;
 pub use servers::{RedisOptions, ServerError, ServerOptions, TestServer};

@@ -3,20 +3,10 @@
 use std::time::{Duration, Instant};
 
 use mtcache_conformance::datasets::{Scores, fill, look};
-use mtcache_conformance::{Client, Program, ServerOptions, TestServer, Value};
+use mtcache_conformance::{Client, Program, ServerOptions, TestServer, Value, ok, run};
 
 fn options(journal: &str) -> ServerOptions {
     ServerOptions::new().args(["--appendonly", journal, "--save", "", "--appendfsync", "always"])
-}
-
-fn run(client: &mut Client, command: &str) -> Value {
-    let args: Vec<&str> = command.split(' ').collect();
-    client.command(&args).unwrap()
-}
-
-fn ok(client: &mut Client, command: &str) {
-    let reply = run(client, command);
-    assert_eq!(reply.error(), None, "{command}");
 }
 
 fn wait_for(client: &mut Client, what: &str) {

@@ -1,20 +1,8 @@
 //! `maxmemory-clients`, on our server as on redis-server: who holds most is disconnected, who asked for `NO-EVICT` is not.
 
-use std::time::{Duration, Instant};
+use mtcache_conformance::{Client, ServerOptions, TestServer, wait_until};
 
-use mtcache_conformance::{Client, ServerOptions, TestServer};
-
-/// How long a loaded machine may take for what the server does by itself.
-const PATIENCE: Duration = Duration::from_mins(1);
 const KILOBYTE: usize = 1024;
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 /// A client that has sent all but the end of a command of so many kilobytes.
 fn holding(server: &TestServer, name: &str, kilobytes: usize) -> Client {

@@ -1,12 +1,10 @@
 //! Connections that misbehave or go quiet, on our server: who does not read is disconnected, whatever its task waits for,
 //! and what is said about connections in the configuration holds.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mtcache_conformance::{Client, ServerOptions, TestServer, Value};
+use mtcache_conformance::{Client, ServerOptions, TestServer, Value, wait_until};
 
-/// How long a loaded machine may take for what the server does by itself.
-const PATIENCE: Duration = Duration::from_mins(1);
 const MEGABYTE: usize = 1 << 20;
 
 fn start(options: &[&str]) -> TestServer {
@@ -40,14 +38,6 @@ fn sockets_of_one_client(server: &TestServer, admin: &mut Client) -> usize {
             return found;
         }
         found = again;
-    }
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -3,10 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use mtcache_conformance::{Client, Program, ServerOptions, TestServer, Value};
-
-/// Longer than any pause of a busy machine that should not fail a test.
-const LONG: Duration = Duration::from_secs(10);
+use mtcache_conformance::{Client, Program, ServerOptions, TestServer, Value, ok, wait_until};
 
 fn each_server(check: impl Fn(&TestServer, &mut Client)) {
     for program in [Program::Redis, Program::Mtcache] {
@@ -19,20 +16,6 @@ fn integer(client: &mut Client, command: &str) -> i64 {
     let args: Vec<&str> = command.split(' ').collect();
     let reply = client.command(&args).unwrap();
     reply.integer().unwrap_or_else(|| panic!("{command}: {reply:?}"))
-}
-
-fn ok(client: &mut Client, command: &str) {
-    let args: Vec<&str> = command.split(' ').collect();
-    let reply = client.command(&args).unwrap();
-    assert!(reply.error().is_none(), "{command}: {reply:?}");
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LONG;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what} not within {LONG:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -6,13 +6,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use mtcache_conformance::{Client, ServerOptions, TestServer, Value};
+use mtcache_conformance::{Client, PATIENCE, ServerOptions, TestServer, Value, wait_until};
 use tempfile::TempDir;
 
 /// Writes that `everysec` has acknowledged before it finds the disk full have to find room afterwards.
 const SIZE: usize = 32 * 1024 * 1024;
 const FILLED: usize = SIZE - 2 * 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A small file system, with a file that leaves two megabytes of it.
 struct SmallDisk(TempDir);
@@ -53,14 +52,6 @@ fn refused(reply: &Value) -> bool {
 
 fn set(client: &mut Client, key: usize) -> std::io::Result<Value> {
     client.command(&["SET".to_owned(), format!("k{key}"), "v".repeat(10_000)])
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

@@ -2,13 +2,11 @@
 //!
 //! The connections are made before the script starts, so that some of them share its thread.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mtcache_conformance::{Client, ServerOptions, TestServer, Value};
+use mtcache_conformance::{Client, PATIENCE, ServerOptions, TestServer, Value, run, wait_until};
 
 const ENDLESS: &str = "while true do end";
-/// Others write what they like as long as this has not ended.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 fn options() -> ServerOptions {
     ServerOptions::new().args(["--busy-reply-threshold", "50"])
@@ -27,20 +25,12 @@ fn clients<const N: usize>(server: &TestServer) -> [Client; N] {
     })
 }
 
-fn words(line: &str) -> Vec<&str> {
-    line.split(' ').collect()
-}
-
 /// Asks until commands are refused.
 fn await_busy(client: &mut Client) {
-    let begun = Instant::now();
-    loop {
-        let reply = client.command(&["PING"]).unwrap();
-        if matches!(&reply, Value::Error(text) if text.starts_with(b"BUSY ")) {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "never busy: {reply:?}");
-    }
+    wait_until(
+        "commands are refused",
+        || matches!(run(client, "PING"), Value::Error(text) if text.starts_with(b"BUSY ")),
+    );
 }
 
 fn shown(value: &Value) -> String {
@@ -81,7 +71,7 @@ fn others_are_answered_while_a_script_runs_and_can_kill_it() {
             "AUTH x",
             "RESET",
         ] {
-            said.push(other.command(&words(command)).unwrap());
+            said.push(run(&mut other, command));
         }
         // A transaction that was open before.
         said.push(watcher.command(&["GET", "k"]).unwrap());
@@ -220,10 +210,7 @@ fn connections_come_and_go_while_a_script_runs() {
     assert_eq!(watcher.command(&["WATCH", "k"]).unwrap(), Value::Simple(b"OK".to_vec()));
     // Longer than it takes to see that it waits, shorter than the script.
     blocked.send(&["BLPOP", "list", "2"]).unwrap();
-    let begun = Instant::now();
-    while !shown(&killer.command(&["INFO", "clients"]).unwrap()).contains("blocked_clients:1") {
-        assert!(begun.elapsed() < PATIENCE, "it never waits");
-    }
+    wait_until("it waits", || shown(&run(&mut killer, "INFO clients")).contains("blocked_clients:1"));
     runner.send(&["EVAL", ENDLESS, "0"]).unwrap();
     await_busy(&mut killer);
     // Its time is over, and it is told so.

@@ -1,11 +1,7 @@
 //! What our server says about its memory is what its allocator says, clients' buffers and all, and `maxmemory` holds it.
 
-use std::time::{Duration, Instant};
+use mtcache_conformance::{Client, ServerOptions, TestServer, wait_until};
 
-use mtcache_conformance::{Client, ServerOptions, TestServer};
-
-/// How long a loaded machine may take for what the server does by itself.
-const PATIENCE: Duration = Duration::from_mins(1);
 const MEGABYTE: u64 = 1 << 20;
 /// What a process may take beyond `maxmemory`: 32 MB of fragmentation, and its program, threads and pages about to be given
 /// back.
@@ -32,14 +28,6 @@ fn is_true(client: &mut Client) -> bool {
     };
     let (used, allocated) = (figure("used_memory:"), figure("allocator_allocated:"));
     (used - allocated).abs() <= allocated * 0.05
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Writes so many values of so many bytes under keys with this prefix.

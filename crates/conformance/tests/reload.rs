@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mtcache_conformance::datasets::{Scores, fill, look};
-use mtcache_conformance::{Client, ServerOptions, TestServer, Value};
+use mtcache_conformance::{ServerOptions, TestServer, Value, ok, run};
 
 fn options(journal: &str) -> ServerOptions {
     ServerOptions::new().args(["--enable-debug-command", "yes", "--appendonly", journal, "--save", ""])
@@ -12,16 +12,6 @@ fn options(journal: &str) -> ServerOptions {
 
 fn both(journal: &str) -> [TestServer; 2] {
     [TestServer::mtcache(options(journal)).unwrap(), TestServer::redis(options(journal)).unwrap()]
-}
-
-fn run(client: &mut Client, command: &str) -> Value {
-    let args: Vec<&str> = command.split(' ').collect();
-    client.command(&args).unwrap()
-}
-
-fn ok(client: &mut Client, command: &str) {
-    let reply = run(client, command);
-    assert_eq!(reply.error(), None, "{command}");
 }
 
 #[test]
