@@ -82,6 +82,9 @@ fn node_options(config: &Config) -> Result<NodeOptions, String> {
     append_only.fsync = config.text("appendfsync").parse()?;
     append_only.files.dir_name = config.text("appenddirname").into_owned();
     append_only.files.file_name = config.text("appendfilename").into_owned();
+    // What could be written has to be read again; lowering the limit for clients makes no file unsound.
+    let longest = usize::try_from(config.memory("proto-max-bulk-len")).unwrap_or(usize::MAX);
+    append_only.files.max_bulk_bytes = append_only.files.max_bulk_bytes.max(longest);
     if !config.flag("aof-load-truncated") {
         append_only.files.torn_tail = mtcache_persistence::TornTail::Refuse;
     }

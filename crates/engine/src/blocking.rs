@@ -7,10 +7,11 @@
 //! session whose command waits is [`Parked`], and its owner comes back with [`Engine::resume`] when the mailbox wakes it or
 //! the time is over.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ahash::RandomState;
 use mtcache_protocol::{CommandSpec, Reply, Version};
 use parking_lot::Mutex;
 
@@ -212,12 +213,8 @@ impl Ctx<'_, '_> {
         wanted: Wanted,
         millis: Option<u64>,
     ) {
-        let mut distinct: Vec<Box<[u8]>> = Vec::with_capacity(keys.len());
-        for key in keys {
-            if !distinct.iter().any(|other| **other == **key) {
-                distinct.push(Box::from(*key));
-            }
-        }
+        let mut seen: HashSet<&[u8], RandomState> = HashSet::default();
+        let distinct = keys.iter().filter(|key| seen.insert(**key)).map(|key| Box::from(*key)).collect();
         let waiter = Waiter {
             client: Arc::clone(&self.session.client),
             db: self.session.db,
@@ -259,15 +256,43 @@ impl Engine {
         let (db, mut wakes) = (session.db, Vec::new());
         let late = self.serve_locked(&mut locked, session, now, &mut wakes);
         drop(locked);
+        let mut is_left = false;
         if !late.is_empty() {
             // Moving an element to another key may need any shard, and locks are taken in order only.
-            session.ready = late;
-            let mut locked = self.keyspace.lock_all();
-            self.serve_locked(&mut locked, session, now, &mut wakes);
+            match self.keyspace.lock_all_unless_busy() {
+                Some(mut locked) => {
+                    session.ready = late;
+                    self.serve_locked(&mut locked, session, now, &mut wakes);
+                }
+                // Who waited here would keep the script from being ended. Its own thread serves them.
+                None => {
+                    self.scripts.serve_later(late);
+                    is_left = true;
+                }
+            }
         }
         session.db = db;
         for (client, wake) in wakes {
             client.wake_with(wake);
+        }
+        if is_left && !self.keyspace.is_busy() {
+            self.serve_left(session, now);
+        }
+    }
+
+    /// Serves those whom [`serve_ready`](Self::serve_ready) has left. Called without locks.
+    #[cold]
+    pub(crate) fn serve_left(&self, session: &mut Session, now: UnixMillis) {
+        let ready = self.scripts.take_unserved();
+        if ready.is_empty() {
+            return;
+        }
+        match self.keyspace.lock_all_unless_busy() {
+            Some(locked) => {
+                session.ready = ready;
+                self.serve_ready(locked, session, now);
+            }
+            None => self.scripts.serve_later(ready),
         }
     }
 

@@ -548,14 +548,18 @@ impl<'a, 'e> Ctx<'a, 'e> {
         self.discard(entry);
     }
 
-    /// Runs `with` while every shard is locked, for commands that lock by themselves ([`Locks::Later`]).
+    /// Runs `with` while every shard is locked, for commands that lock by themselves ([`Locks::Later`]). Fails while a script
+    /// that takes too long has them, for whoever waited then would keep the script from being ended.
     ///
     /// [`Locks::Later`]: crate::commands::Locks::Later
-    pub(crate) fn with_every_shard<T>(&mut self, with: impl FnOnce(&Engine, &mut Locked<'_>) -> T) -> T {
+    pub(crate) fn with_every_shard<T>(
+        &mut self,
+        with: impl FnOnce(&Engine, &mut Locked<'_>) -> T,
+    ) -> Result<T, CommandError> {
         if self.locked.is_all() {
-            with(self.engine, self.locked)
-        } else {
-            with(self.engine, &mut self.engine.keyspace.lock_all())
+            return Ok(with(self.engine, self.locked));
         }
+        let mut locked = self.engine.keyspace.lock_all_unless_busy().ok_or(CommandError::BUSY)?;
+        Ok(with(self.engine, &mut locked))
     }
 }

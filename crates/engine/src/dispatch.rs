@@ -4,6 +4,7 @@
 //! The order of the checks is Redis': unknown command, number of arguments, authentication, rights, memory, durability,
 //! open transaction. Deliberately absent: what any command does.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +24,17 @@ use crate::session::{Caching, Nesting, Queued, ReplyMode, Restriction, Session, 
 use crate::time::UnixMillis;
 
 const EXEC: CommandId = CommandId::of("exec");
+
+thread_local! {
+    static NANOS_ALONE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Nanoseconds for which the calling thread has held all keys so far: time in which no other thread could have run a command
+/// either. Counts up from any number, and wraps.
+#[must_use]
+pub fn nanos_alone() -> u64 {
+    NANOS_ALONE.get()
+}
 
 /// Arguments of most commands fit without an allocation.
 pub(crate) type Args<'a> = SmallVec<[&'a [u8]; 16]>;
@@ -116,6 +128,7 @@ impl Engine {
         out: &mut Reply,
     ) -> Result<(), CommandError> {
         let (mut locked, hash) = self.lock_for(handler, spec, args).ok_or(CommandError::BUSY)?;
+        let alone_since = (handler.locks == Locks::All).then(|| self.clock.monotonic_nanos());
         let origin = if session.replay { Origin::Replay } else { Origin::Client };
         let mut ctx = Ctx::new(self, &mut locked, session, now, origin);
         if let Some((key, hash)) = hash {
@@ -143,8 +156,12 @@ impl Engine {
             ctx.session.effects.clear();
         }
         self.release(locked, session, now);
-        if handler.locks == Locks::All && self.scripts.has_unwatched() {
-            self.unwatch_late();
+        if let Some(since) = alone_since {
+            let nanos = self.clock.monotonic_nanos().saturating_sub(since);
+            NANOS_ALONE.set(NANOS_ALONE.get().wrapping_add(nanos));
+            if self.scripts.has_left() {
+                self.do_what_was_left(session, now);
+            }
         }
         result
     }
@@ -344,8 +361,8 @@ impl Engine {
             None => ctx.session.effects.clear(),
         }
         self.release(locked, session, now);
-        if self.scripts.has_unwatched() {
-            self.unwatch_late();
+        if self.scripts.has_left() {
+            self.do_what_was_left(session, now);
         }
         Ok(())
     }
@@ -429,6 +446,12 @@ impl Engine {
             };
             locked.shard(number).unwatch(*db, key, &flag);
         }
+    }
+
+    #[cold]
+    fn do_what_was_left(&self, session: &mut Session, now: UnixMillis) {
+        self.unwatch_late();
+        self.serve_left(session, now);
     }
 
     /// Does what [`unwatch`](Self::unwatch) has left.

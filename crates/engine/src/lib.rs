@@ -53,7 +53,7 @@ pub use self::config::{
     BufferLimit, Change, Config, ConfigError, ConfigListener, ConfigText, Effect, Kind, PARAMS, Param,
     SavePoint,
 };
-pub use self::dispatch::MAX_TRANSACTION_BYTES;
+pub use self::dispatch::{MAX_TRANSACTION_BYTES, nanos_alone};
 pub use self::engine::{AllocatedMemory, Engine, EngineOptions, MAX_FRAGMENTATION};
 pub use self::error::{CommandError, CommandResult};
 pub use self::host::{Host, HostReport, HostRequest, JournalReport, ShutdownMode, SnapshotReport};

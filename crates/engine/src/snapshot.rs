@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::engine::Engine;
-use crate::keyspace::{DbIndex, Records, Step};
+use crate::keyspace::{Copies, DbIndex, Locked, Records, Step};
 use crate::rdb::{AccessForm, RecordForm, RecordShape, opcode, write_length};
 
 /// Bytes that are saved before changes and not with the file yet, at most; a single large value may go beyond. Default: 64 MiB.
@@ -36,10 +36,11 @@ pub enum Progress {
 /// A snapshot that is being written. Dropped before its end, it is given up.
 pub struct Snapshot {
     engine: Arc<Engine>,
-    shape: RecordShape,
+    form: RecordForm,
     shard: usize,
     last_db: Option<DbIndex>,
     records: Records,
+    copies: Copies,
     is_done: bool,
 }
 
@@ -50,17 +51,33 @@ impl Engine {
         self.begin_snapshot_as(RecordShape::Rdb, at_cut)
     }
 
+    /// As [`begin_snapshot`](Self::begin_snapshot), but `None` also while a script takes too long: for a thread that serves
+    /// clients, who could not end the script while it waits.
+    pub fn begin_snapshot_at_once(self: &Arc<Self>) -> Option<Snapshot> {
+        self.start_capture()?;
+        let Some(locked) = self.keyspace.lock_all_unless_busy() else {
+            self.is_capturing.store(false, Ordering::Release);
+            return None;
+        };
+        Some(self.cut(locked, RecordShape::Rdb, || {}))
+    }
+
     /// As [`begin_snapshot`](Self::begin_snapshot), in another shape.
     pub fn begin_snapshot_as(
         self: &Arc<Self>,
         shape: RecordShape,
         at_cut: impl FnOnce(),
     ) -> Option<Snapshot> {
-        if self.is_capturing.swap(true, Ordering::AcqRel) {
-            return None;
-        }
+        self.start_capture()?;
+        Some(self.cut(self.keyspace.lock_all(), shape, at_cut))
+    }
+
+    fn start_capture(&self) -> Option<()> {
+        (!self.is_capturing.swap(true, Ordering::AcqRel)).then_some(())
+    }
+
+    fn cut(self: &Arc<Self>, mut locked: Locked<'_>, shape: RecordShape, at_cut: impl FnOnce()) -> Snapshot {
         let form = self.record_form(shape);
-        let mut locked = self.keyspace.lock_all();
         // A write that waited for the snapshot before this one may have given it up when it had ended.
         self.room.set_abandoned(false);
         for shard in locked.shards() {
@@ -68,8 +85,8 @@ impl Engine {
         }
         at_cut();
         drop(locked);
-        let (engine, records) = (Arc::clone(self), Records::default());
-        Some(Snapshot { engine, shape, shard: 0, last_db: None, records, is_done: false })
+        let (records, copies) = (Records::default(), Copies::default());
+        Snapshot { engine: Arc::clone(self), form, shard: 0, last_db: None, records, copies, is_done: false }
     }
 
     /// How keys are written now.
@@ -134,7 +151,7 @@ impl Snapshot {
         } else {
             self.step(STEP_BYTES);
         }
-        give_out(&mut self.records, &mut self.last_db, self.shape, out);
+        give_out(&mut self.records, &mut self.last_db, self.form.shape, out);
         if self.is_done { Progress::Done } else { Progress::More }
     }
 
@@ -146,13 +163,16 @@ impl Snapshot {
     }
 
     fn step(&mut self, bytes: usize) {
-        let Self { engine, shard: number, records, .. } = self;
+        let Self { engine, form, shard: number, records, copies, .. } = self;
         if *number >= engine.keyspace.shards() {
             self.end();
             return;
         }
-        let step =
-            engine.keyspace.lock_one(*number).shard(*number).capture_some(bytes, STEP_ENTRIES, records);
+        let step = {
+            let mut locked = engine.keyspace.lock_one(*number);
+            locked.shard(*number).capture_some(bytes, STEP_ENTRIES, records, copies)
+        };
+        copies.write(form, records);
         if let Step::Done(leftover) = step {
             *number += 1;
             if let Some(leftover) = leftover.filter(|_| !engine.room.is_abandoned()) {

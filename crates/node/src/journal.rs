@@ -333,7 +333,8 @@ impl NodeJournal {
                 self.note_oldest(0, 0);
                 self.desk.refuse_cut(&self.buffer);
                 self.recover(&mut writer);
-                if stopping {
+                // When it has recovered, what has been acknowledged meanwhile is still to be written.
+                if stopping && writer.is_failed() {
                     return writer;
                 }
                 continue;

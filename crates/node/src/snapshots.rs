@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use mtcache_engine::{
-    Config, Engine, NotReloaded, Progress, ShutdownMode, Snapshot, SnapshotReport, StandingData, UnixMillis,
+    CommandError, Config, Engine, NotReloaded, Progress, ShutdownMode, Snapshot, SnapshotReport,
+    StandingData, UnixMillis,
 };
 use mtcache_persistence::disk::Disk;
 use mtcache_persistence::{ErrorKind, RdbOptions, save_rdb};
@@ -63,8 +64,17 @@ impl SnapshotKeeper {
 
     /// Writes a snapshot, on the caller's thread, after a rewrite of the journal that is running.
     pub(crate) fn save(&self) -> Result<(), String> {
-        self.turns.begin_after_others(Work::Save).map_err(|_| IN_PROGRESS.to_owned())?;
-        self.run().map_err(|error| format!("ERR {error}"))
+        let engine = self.engine.upgrade().ok_or("ERR the engine is gone")?;
+        let refusal =
+            || if engine.is_busy() { CommandError::BUSY.to_string() } else { IN_PROGRESS.to_owned() };
+        self.turns.begin_after_others(Work::Save, || engine.is_busy()).map_err(|_| refusal())?;
+        let changes = engine.changes();
+        let Some(snapshot) = engine.begin_snapshot_at_once() else {
+            // Nothing has been tried, so nothing has failed.
+            self.turns.end();
+            return Err(refusal());
+        };
+        self.run(Some((snapshot, changes))).map_err(|error| format!("ERR {error}"))
     }
 
     /// Takes the turn to read data again while everything stands; it fails while a snapshot or a rewrite is written.
@@ -117,7 +127,7 @@ impl SnapshotKeeper {
         let keeper = Arc::clone(self);
         let spawned = std::thread::Builder::new().name("mtcache-save".to_owned()).spawn(move || {
             // The caller may hold locks of the keyspace (EXEC does); the cut waits here until they are released.
-            let _ = keeper.run();
+            let _ = keeper.run(None);
         });
         match spawned {
             Ok(thread) => {
@@ -220,11 +230,12 @@ impl SnapshotKeeper {
         }
     }
 
-    fn run(&self) -> Result<(), String> {
+    /// Writes a snapshot that has begun, with the changes that were counted before its cut, or one that begins when it can.
+    fn run(&self, begun: Option<(Snapshot, u64)>) -> Result<(), String> {
         let started = Instant::now();
         let Some(engine) = self.engine.upgrade() else { return Err("the engine is gone".to_owned()) };
         let mut changes = 0;
-        let result = self.write(&engine, &mut changes);
+        let result = self.write(&engine, begun, &mut changes);
         self.state.lock().was_given_up = matches!(&result, Err(error) if error.kind() == ErrorKind::TooSlow);
         match &result {
             Ok(bytes) => tracing::info!(bytes, "saved a snapshot"),
@@ -236,12 +247,23 @@ impl SnapshotKeeper {
         result
     }
 
-    fn write(&self, engine: &Arc<Engine>, changes: &mut u64) -> Result<u64, mtcache_persistence::Error> {
+    fn write(
+        &self,
+        engine: &Arc<Engine>,
+        begun: Option<(Snapshot, u64)>,
+        changes: &mut u64,
+    ) -> Result<u64, mtcache_persistence::Error> {
         let (name, options) = rdb_options(engine);
         save_rdb(&*self.disk, &self.dir, &name, &options, |writer| {
             // Counted before the cut: what changes in between is saved, and counted again.
-            *changes = engine.changes();
-            let mut snapshot = engine.begin_snapshot(|| {}).ok_or_else(mtcache_persistence::Error::busy)?;
+            let (mut snapshot, before) = match begun {
+                Some(begun) => begun,
+                None => {
+                    let changes = engine.changes();
+                    (engine.begin_snapshot(|| {}).ok_or_else(mtcache_persistence::Error::busy)?, changes)
+                }
+            };
+            *changes = before;
             pour(&mut snapshot, || Ok(()), |bytes| writer.append(bytes))
         })
     }

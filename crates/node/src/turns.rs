@@ -1,5 +1,7 @@
 //! One at a time: a snapshot or a rewrite of the journal, because there is one cut of the keyspace at a time.
 
+use std::time::Duration;
+
 use parking_lot::{Condvar, Mutex};
 
 /// What walks over the whole keyspace.
@@ -32,9 +34,13 @@ impl Turns {
     }
 
     /// As [`begin`](Self::begin), but waits for other work.
-    pub(crate) fn begin_after_others(&self, work: Work) -> Result<(), Work> {
+    pub(crate) fn begin_after_others(&self, work: Work, give_up: impl Fn() -> bool) -> Result<(), Work> {
+        /// Between two looks whether to give up. Default: 10 ms.
+        const LOOK_PERIOD: Duration = Duration::from_millis(10);
         let mut running = self.running.lock();
-        self.is_over.wait_while(&mut running, |running| running.is_some_and(|other| other != work));
+        while running.is_some_and(|other| other != work) && !give_up() {
+            self.is_over.wait_for(&mut running, LOOK_PERIOD);
+        }
         if running.is_some() {
             return Err(work);
         }

@@ -154,3 +154,25 @@ fn no_second_sync_overtakes_one_that_runs_and_takes_its_error_away() {
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(rig.disk.held_syncs(), 1, "a second sync of the file runs");
 }
+
+#[test]
+fn what_waits_when_a_sync_fails_at_the_end_is_written_all_the_same() {
+    let mut rig = Rig::open(AppendFsync::Always);
+    rig.disk.hold_syncs();
+    rig.run(&["SET", "key", "first-value"]);
+    wait_until("the sync begins", || rig.disk.held_syncs() > 0);
+    rig.run(&["SET", "other", "second-value"]);
+    rig.disk.inject(mtcache_persistence::disk::Fault::SyncFails { times: 1 });
+    let (disk, node) = (rig.disk.clone(), &rig.node);
+    std::thread::scope(|scope| {
+        let end = scope.spawn(|| node.close());
+        std::thread::sleep(Duration::from_millis(200));
+        disk.release_syncs();
+        end.join().unwrap().unwrap();
+    });
+    let content = |number: u32| {
+        let path = format!("{DIR}/appendonlydir/appendonly.aof.{number}.incr.aof");
+        String::from_utf8_lossy(&disk.content(Path::new(&path)).unwrap_or_default()).into_owned()
+    };
+    assert!((content(1) + &content(2)).contains("second-value"));
+}

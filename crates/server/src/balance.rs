@@ -3,13 +3,14 @@
 //! A thread that serves many connections is woken once for many requests, so a load that one core can carry costs less
 //! there than spread out. Each worker measures its own processor time. New connections go to the first worker that is not
 //! full; a worker that is saturated hands connections over to the one that has most time. Processor time, not time spent away
-//! from waiting: where all cores are taken by others, one more thread would win nothing.
+//! from waiting: where all cores are taken by others, one more thread would win nothing. Nor would it where a worker spends
+//! its time with all keys locked, in scripts mostly: two such threads wait for each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mtcache_engine::UnixMillis;
+use mtcache_engine::{UnixMillis, nanos_alone};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -76,10 +77,12 @@ impl Balance {
 
     /// Takes note of how busy `worker` is, and asks as many of its connections to move as bring it level with the one that
     /// has most time, if it has too little itself.
-    pub(crate) fn look(&self, worker: usize, load: u32, roster: &Roster, now: UnixMillis) {
+    pub(crate) fn look(&self, worker: usize, load: Load, roster: &Roster, now: UnixMillis) {
         let Some(own) = self.workers.get(worker) else { return };
+        let is_divisible = load.alone <= load.whole / 2;
+        let load = load.whole;
         own.load.store(load, Ordering::Relaxed);
-        if load < self.saturated {
+        if load < self.saturated || !is_divisible {
             own.saturated_for.store(0, Ordering::Relaxed);
             return;
         }
@@ -125,25 +128,36 @@ fn surplus(connections: usize, load: u32, least: u32) -> Option<usize> {
     Some(share.clamp(1, most))
 }
 
+/// What a worker has done with its time, in thousandths of a core.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    whole: u32,
+    /// While it kept all others from doing anything.
+    alone: u32,
+}
+
 /// Measures the load of the thread that owns it.
 pub(crate) struct Meter {
     wall: Instant,
     processor: Duration,
+    nanos_alone: u64,
 }
 
 impl Meter {
     /// Begins to measure the calling thread.
     pub(crate) fn start() -> Self {
-        Self { wall: Instant::now(), processor: thread_time() }
+        Self { wall: Instant::now(), processor: thread_time(), nanos_alone: nanos_alone() }
     }
 
-    /// Thousandths of a core that the thread took since the last call, which must have come from the same thread.
-    pub(crate) fn read(&mut self) -> u32 {
+    /// What the thread has done since the last call, which must have come from the same thread.
+    pub(crate) fn read(&mut self) -> Load {
         let now = Self::start();
         let wall = now.wall.duration_since(self.wall).max(Duration::from_micros(1));
-        let share = now.processor.saturating_sub(self.processor).as_secs_f64() / wall.as_secs_f64();
+        let thousandths = |time: Duration| (time.as_secs_f64() / wall.as_secs_f64() * 1000.0) as u32;
+        let whole = thousandths(now.processor.saturating_sub(self.processor));
+        let alone = thousandths(Duration::from_nanos(now.nanos_alone.wrapping_sub(self.nanos_alone)));
         *self = now;
-        (share * 1000.0) as u32
+        Load { whole, alone }
     }
 }
 
@@ -170,10 +184,10 @@ mod tests {
     fn the_meter_sees_the_processor_time_of_its_thread_alone() {
         let mut meter = Meter::start();
         std::thread::sleep(Duration::from_millis(30));
-        assert!(meter.read() < 500);
+        assert!(meter.read().whole < 500);
         let begin = thread_time();
         while thread_time().saturating_sub(begin) < Duration::from_millis(5) {}
-        assert!(meter.read() > 0);
+        assert!(meter.read().whole > 0);
     }
 
     #[test]
@@ -183,7 +197,7 @@ mod tests {
         let roster = Roster::default();
         let host = |loads: [u32; 3]| {
             for (worker, load) in loads.into_iter().enumerate() {
-                balance.look(worker, load, &roster, UnixMillis(0));
+                balance.look(worker, Load { whole: load, alone: 0 }, &roster, UnixMillis(0));
             }
             balance.host()
         };
@@ -191,5 +205,19 @@ mod tests {
         assert_eq!(host([650, 100, 0]), 0);
         assert_eq!(host([800, 300, 0]), 1);
         assert_eq!(host([990, 980, 960]), 2);
+    }
+
+    #[test]
+    fn a_worker_that_keeps_the_others_from_working_is_not_taken_for_one_that_has_too_little_time() {
+        let senders = (0..2).map(|_| tokio::sync::mpsc::unbounded_channel().0).collect();
+        let balance = Balance::new(senders, SATURATED);
+        let looks = |alone| {
+            for _ in 1..LASTING {
+                balance.look(0, Load { whole: 1000, alone }, &Roster::default(), UnixMillis(0));
+            }
+            balance.workers[0].saturated_for.load(Ordering::Relaxed)
+        };
+        assert_eq!(looks(600), 0);
+        assert_eq!(looks(400), LASTING - 1);
     }
 }

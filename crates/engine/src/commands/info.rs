@@ -13,7 +13,7 @@ use super::connection::REDIS_VERSION;
 use super::memory::{Figures, beside_the_data, figures, percent};
 use crate::client::ClientBuffers;
 use crate::context::Ctx;
-use crate::error::CommandResult;
+use crate::error::{CommandError, CommandResult};
 use crate::host::{HostReport, JournalReport};
 use crate::keyspace::{DbIndex, ShardCounters};
 use crate::pubsub::Kind;
@@ -55,7 +55,7 @@ struct View<'v, 'a, 'e> {
 
 fn info(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     let report = ctx.engine.hosts.report();
-    let view = View::take(ctx, report);
+    let view = View::take(ctx, report)?;
     let mut text = String::with_capacity(8 * 1024);
     for (name, by_default, write) in SECTIONS {
         if !is_wanted(args.get(1..).unwrap_or_default(), name, *by_default) {
@@ -82,7 +82,7 @@ fn is_wanted(asked: &[&[u8]], section: &str, by_default: bool) -> bool {
 }
 
 impl<'v, 'a, 'e> View<'v, 'a, 'e> {
-    fn take(ctx: &'v mut Ctx<'a, 'e>, report: HostReport) -> Self {
+    fn take(ctx: &'v mut Ctx<'a, 'e>, report: HostReport) -> Result<Self, CommandError> {
         let clients = ctx.engine.registry.all();
         let mut buffers = ClientBuffers::default();
         for client in &clients {
@@ -117,8 +117,8 @@ impl<'v, 'a, 'e> View<'v, 'a, 'e> {
                 }
             }
             (figures(engine, locked, beside), counters, databases)
-        });
-        Self { ctx, report, figures, counters, databases, buffers, clients: clients.len(), blocked }
+        })?;
+        Ok(Self { ctx, report, figures, counters, databases, buffers, clients: clients.len(), blocked })
     }
 }
 

@@ -109,7 +109,7 @@ fn stats(ctx: &mut Ctx<'_, '_>, _: &[&[u8]], out: &mut Reply) -> CommandResult {
     let report = ctx.engine.hosts.report();
     let beside = beside_the_data(ctx.engine, &report);
     let clients = client_buffers(ctx.engine);
-    let figures = ctx.with_every_shard(|engine, locked| figures(engine, locked, beside));
+    let figures = ctx.with_every_shard(|engine, locked| figures(engine, locked, beside))?;
     let allocated = if report.allocated_bytes > 0 { report.allocated_bytes } else { figures.used };
     let active = report.active_bytes.max(allocated);
     let resident = report.allocator_resident_bytes.max(active);

@@ -80,6 +80,37 @@ impl Records {
     }
 }
 
+/// Bytes of the longest string that is copied and written later; of a longer one, the copy would cost as much.
+const COPIED_LEN: usize = 4096;
+
+/// Short strings as the walk has met them, to be written without the shard's lock: to compress them takes far longer than
+/// to copy them.
+#[derive(Default)]
+pub(crate) struct Copies {
+    entries: Vec<(DbIndex, Entry)>,
+    bytes: usize,
+}
+
+impl Copies {
+    /// Takes a copy, if it is worth it.
+    fn take(&mut self, db: DbIndex, entry: &Entry) -> bool {
+        let Some(value) = entry.string_bytes().filter(|value| value.len() <= COPIED_LEN) else {
+            return false;
+        };
+        self.bytes += entry.key().len() + value.len();
+        self.entries.push((db, Entry::string(entry.key(), value, entry.expires_at(), entry.access())));
+        true
+    }
+
+    /// Writes them, and is empty again.
+    pub(crate) fn write(&mut self, form: &RecordForm, out: &mut Records) {
+        for (db, entry) in self.entries.drain(..) {
+            out.push(db, &entry, form);
+        }
+        self.bytes = 0;
+    }
+}
+
 /// The state of a shard during a snapshot.
 pub(crate) struct Capture {
     form: RecordForm,
@@ -174,7 +205,14 @@ impl Shard {
     }
 
     /// Writes what was saved before changes, and walks on until about `bytes` are there or `entries` have been seen.
-    pub(crate) fn capture_some(&mut self, bytes: usize, entries: usize, out: &mut Records) -> Step {
+    /// The caller writes the copies when it has released the shard.
+    pub(crate) fn capture_some(
+        &mut self,
+        bytes: usize,
+        entries: usize,
+        out: &mut Records,
+        copies: &mut Copies,
+    ) -> Step {
         self.take_saved(out);
         let Self { dbs, capture, epoch, .. } = self;
         let Some(walked) = capture else { return Step::Done(None) };
@@ -183,14 +221,14 @@ impl Shard {
         let mut old = Vec::with_capacity(16);
         for (db, (number, next)) in dbs.iter_mut().zip(&mut walked.places) {
             while let Some(from) = *next {
-                if seen >= entries || out.len() >= bytes {
+                if seen >= entries || out.len() + copies.bytes >= bytes {
                     return Step::More;
                 }
                 *next = db.walk(from, |slot, entry| {
                     seen += 1;
                     if entry.epoch() != *epoch {
                         old.push(slot);
-                        if !is_abandoned {
+                        if !is_abandoned && !copies.take(*number, entry) {
                             out.push(*number, entry, &walked.form);
                         }
                     }

@@ -22,7 +22,7 @@ use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-pub(crate) use self::capture::{Records, Room, Step};
+pub(crate) use self::capture::{Copies, Records, Room, Step};
 pub(crate) use self::db::Db;
 pub use self::entry::MAX_KEY_LEN;
 pub(crate) use self::entry::{Entry, StringEncoding, Value, ValueMut, ValueRef};

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use mlua::{Lua, MultiValue, Value};
+use mlua::{Function, LightUserData, Lua, MultiValue, Table, Value};
 use mtcache_protocol::{CommandFlags, CommandSpec, Reply, Version, lookup, lookup_sub};
 use smallvec::SmallVec;
 
@@ -37,13 +37,52 @@ const KILLED: &str = "ERR Script killed by user with SCRIPT KILL...";
 
 type Words = SmallVec<[Vec<u8>; 8]>;
 
+/// What `redis` has besides `call` that needs the surroundings. Their functions are made once and go through the run's `call`,
+/// with their place in this list, from 1 on, as an address before the arguments: scripts have no such values.
+const BESIDES: [&str; 4] = ["pcall", "setresp", "set_repl", "acl_check_cmd"];
+
+/// Puts the functions that go through `call` beside it.
+pub(super) fn add_besides(lua: &Lua, redis: &Table) -> mlua::Result<()> {
+    for (number, name) in (1..).zip(BESIDES) {
+        let library = redis.clone();
+        let function = lua.create_function(move |_, mut args: MultiValue| {
+            args.push_front(Value::LightUserData(LightUserData(std::ptr::without_provenance_mut(number))));
+            library.raw_get::<Function>("call")?.call::<Value>(args)
+        })?;
+        redis.raw_set(name, function)?;
+    }
+    Ok(())
+}
+
+/// What a script calls as `redis.call`, and what the functions beside it call.
+pub(super) fn perform(
+    lua: &Lua,
+    around: &Surroundings<'_, '_, '_>,
+    mut args: MultiValue,
+) -> mlua::Result<Value> {
+    let number = match args.front() {
+        Some(Value::LightUserData(address)) => address.0.addr(),
+        _ => 0,
+    };
+    if (1..=BESIDES.len()).contains(&number) {
+        args.pop_front();
+    }
+    match number {
+        1 => pcall(lua, around, &args),
+        2 => set_version(around, &args),
+        3 => set_journalled(around, &args),
+        4 => check_rights(around, &args),
+        _ => call(lua, around, &args),
+    }
+}
+
 /// `redis.call`: errors are raised.
-pub(super) fn call(lua: &Lua, around: &Surroundings<'_, '_, '_>, args: &MultiValue) -> mlua::Result<Value> {
+fn call(lua: &Lua, around: &Surroundings<'_, '_, '_>, args: &MultiValue) -> mlua::Result<Value> {
     run(lua, around, args)?.map_err(|error| Raised::command(error.text()))
 }
 
 /// `redis.pcall`: errors are returned.
-pub(super) fn pcall(lua: &Lua, around: &Surroundings<'_, '_, '_>, args: &MultiValue) -> mlua::Result<Value> {
+fn pcall(lua: &Lua, around: &Surroundings<'_, '_, '_>, args: &MultiValue) -> mlua::Result<Value> {
     match run(lua, around, args)? {
         Ok(value) => Ok(value),
         Err(error) => error_table(lua, error.text()),
@@ -51,7 +90,7 @@ pub(super) fn pcall(lua: &Lua, around: &Surroundings<'_, '_, '_>, args: &MultiVa
 }
 
 /// `redis.setresp`.
-pub(super) fn set_version(_: &Lua, around: &Surroundings<'_, '_, '_>, args: &MultiValue) -> mlua::Result<()> {
+fn set_version(around: &Surroundings<'_, '_, '_>, args: &MultiValue) -> mlua::Result<Value> {
     if args.len() != 1 {
         return Err(Raised::command("ERR redis.setresp() requires one argument."));
     }
@@ -60,15 +99,11 @@ pub(super) fn set_version(_: &Lua, around: &Surroundings<'_, '_, '_>, args: &Mul
         Some(3) => Version::Resp3,
         _ => return Err(Raised::command("ERR RESP version must be 2 or 3.")),
     });
-    Ok(())
+    Ok(Value::Nil)
 }
 
 /// `redis.set_repl`. There are no replicas, so of its flags only the journal's counts.
-pub(super) fn set_journalled(
-    _: &Lua,
-    around: &Surroundings<'_, '_, '_>,
-    args: &MultiValue,
-) -> mlua::Result<()> {
+fn set_journalled(around: &Surroundings<'_, '_, '_>, args: &MultiValue) -> mlua::Result<Value> {
     const JOURNAL: i64 = 1;
     if args.len() != 1 {
         return Err(Raised::command("ERR redis.set_repl() requires two arguments."));
@@ -81,7 +116,7 @@ pub(super) fn set_journalled(
             ));
         }
     }
-    Ok(())
+    Ok(Value::Nil)
 }
 
 /// A number, or a string that reads as one, without its fraction.
@@ -95,18 +130,15 @@ fn whole(value: Option<&Value>) -> Option<i64> {
 }
 
 /// `redis.acl_check_cmd`.
-pub(super) fn check_rights(
-    _: &Lua,
-    around: &Surroundings<'_, '_, '_>,
-    args: &MultiValue,
-) -> mlua::Result<bool> {
+fn check_rights(around: &Surroundings<'_, '_, '_>, args: &MultiValue) -> mlua::Result<Value> {
     let words = words(args).map_err(|error| Raised::command(error.text()))?;
     let args: Args<'_> = words.iter().map(Vec::as_slice).collect();
     let Some(spec) = find(&args) else {
         return Err(Raised::command("ERR Invalid command passed to redis.acl_check_cmd()"));
     };
     let ctx = around.ctx.borrow();
-    Ok(ctx.session.user.is_unrestricted() || ctx.session.user.rules().selector.check(spec, &args).is_ok())
+    let user = &ctx.session.user;
+    Ok(Value::Boolean(user.is_unrestricted() || user.rules().selector.check(spec, &args).is_ok()))
 }
 
 /// The error as the table that scripts know it by.
@@ -126,6 +158,9 @@ fn find(args: &[&[u8]]) -> Option<&'static CommandSpec> {
     }
 }
 
+/// From then on whole numbers have an exponent: 17 digits are written.
+const LONGEST_WHOLE: u64 = 100_000_000_000_000_000;
+
 fn words(args: &MultiValue) -> Result<Words, CommandError> {
     if args.is_empty() {
         return Err(CommandError::new("ERR Please specify at least one argument for this redis lib call"));
@@ -133,15 +168,20 @@ fn words(args: &MultiValue) -> Result<Words, CommandError> {
     args.iter()
         .map(|arg| match arg {
             Value::String(text) => Ok(text.as_bytes().to_vec()),
-            Value::Integer(number) => Ok(itoa::Buffer::new().format(*number).as_bytes().to_vec()),
-            Value::Number(number) => {
-                let mut text = Vec::new();
-                mtcache_protocol::write_double(&mut text, *number);
-                Ok(text)
+            Value::Integer(number) if number.unsigned_abs() < LONGEST_WHOLE => {
+                Ok(itoa::Buffer::new().format(*number).as_bytes().to_vec())
             }
+            Value::Integer(number) => Ok(double(*number as f64)),
+            Value::Number(number) => Ok(double(*number)),
             _ => Err(CommandError::new("ERR Lua redis lib command arguments must be strings or integers")),
         })
         .collect()
+}
+
+fn double(number: f64) -> Vec<u8> {
+    let mut text = Vec::new();
+    mtcache_protocol::write_double(&mut text, number);
+    text
 }
 
 /// What a script that is killed fails with.

@@ -88,6 +88,11 @@ fn write(value: &Value, version: Version, out: &mut Reply, depth: usize) -> Comm
     Ok(())
 }
 
+/// How many pairs a table has. They are walked twice rather than kept, for Lua lets some thousands of values be held at once.
+fn count(table: &Table) -> usize {
+    table.pairs::<Value, Value>().flatten().count()
+}
+
 fn write_table(table: &Table, version: Version, out: &mut Reply, depth: usize) -> CommandResult {
     let field = |name: &str| table.raw_get::<Value>(name).unwrap_or(Value::Nil);
     if let Value::String(text) = field("err") {
@@ -103,20 +108,17 @@ fn write_table(table: &Table, version: Version, out: &mut Reply, depth: usize) -
         return Ok(());
     }
     if let Value::Table(map) = field("map") {
-        let pairs: Vec<(Value, Value)> = map.pairs().filter_map(Result::ok).collect();
-        out.map(pairs.len());
-        for (key, value) in &pairs {
-            write(key, version, out, depth + 1)?;
-            write(value, version, out, depth + 1)?;
+        out.map(count(&map));
+        for (key, value) in map.pairs::<Value, Value>().flatten() {
+            write(&key, version, out, depth + 1)?;
+            write(&value, version, out, depth + 1)?;
         }
         return Ok(());
     }
     if let Value::Table(set) = field("set") {
-        let members: Vec<Value> =
-            set.pairs::<Value, Value>().filter_map(Result::ok).map(|(key, _)| key).collect();
-        out.set(members.len());
-        for member in &members {
-            write(member, version, out, depth + 1)?;
+        out.set(count(&set));
+        for (member, _) in set.pairs::<Value, Value>().flatten() {
+            write(&member, version, out, depth + 1)?;
         }
         return Ok(());
     }

@@ -108,6 +108,7 @@ pub(super) fn add_redis(lua: &Lua, host: &Table) -> mlua::Result<()> {
     redis.raw_set("replicate_commands", function(lua, |_| Ok(one(Value::Boolean(true))))?)?;
     redis.raw_set("breakpoint", function(lua, |_| Ok(one(Value::Boolean(false))))?)?;
     redis.raw_set("debug", function(lua, |_| Ok(MultiValue::new()))?)?;
+    super::call::add_besides(lua, &redis)?;
     host.raw_set("redis", redis)
 }
 

@@ -1,16 +1,15 @@
 //! One Lua state: made once, it runs scripts one after the other.
 //!
 //! Invariant: what one script does to the state, the next does not see. Scripts find globals and libraries through tables
-//! that hold nothing themselves (`prelude.lua`), and those are swept after every run.
+//! that hold nothing themselves (`prelude.lua`), and those are swept after every run. Every function that scripts call is made
+//! once; those that need the running command come through a single one that is made for each run.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use ahash::RandomState;
-use hashbrown::HashMap;
 use mlua::chunk::ChunkMode;
 use mlua::debug::HookTriggers;
-use mlua::{Function, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value, VmState};
+use mlua::{Function, Lua, LuaOptions, LuaString, StdLib, Table, Value, VmState};
 use mtcache_protocol::{Reply, Version};
 use parking_lot::Mutex;
 
@@ -33,15 +32,14 @@ const MAX_SCRIPT_MEMORY: usize = 1 << 30;
 
 pub(super) struct Interpreter {
     pub(super) lua: Lua,
-    /// The `redis` library behind its read-only view.
-    redis: Table,
-    /// Lua's own `xpcall`, which scripts cannot replace.
-    xpcall: Function,
-    /// The globals behind their read-only view.
-    globals: Table,
-    /// The views, which hold nothing.
-    views: Vec<Table>,
-    compiled: HashMap<[u8; 40], Function, RandomState>,
+    /// Runs a script, and sweeps.
+    run: Function,
+    /// Empties the tables that scripts see, which hold nothing.
+    sweep: Function,
+    /// Why the script that has just run failed.
+    failure: Arc<Mutex<Option<Failure>>>,
+    /// Functions by the SHA-1 of their text. On Lua's side: there is room for some thousands of references to its values only.
+    compiled: Table,
     watchdog: Arc<Watchdog>,
 }
 
@@ -75,6 +73,14 @@ impl Interpreter {
             lua.create_function(|_, (table, key, value): (Table, Value, Value)| table.raw_set(key, value))?,
         )?;
         host.raw_set("caught", lua.create_function(caught)?)?;
+        let failure = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&failure);
+        let keep = move |lua: &Lua, error: Value| {
+            let failure = describe(lua, &error);
+            *slot.lock() = Some(failure);
+            Ok(())
+        };
+        host.raw_set("describe", lua.create_function(keep)?)?;
         host.raw_set(
             "loadstring",
             lua.create_function(|lua, (text, name): (LuaString, LuaString)| {
@@ -95,32 +101,24 @@ impl Interpreter {
             move |_, _| dog.look().map(|()| VmState::Continue).map_err(|MustEnd| call::ended()),
         )?;
         lua.load(PRELUDE).set_name(PRELUDE_NAME).set_mode(ChunkMode::Text).call::<()>(&host)?;
-        let globals: Table = host.raw_get("globals")?;
         lua.set_globals(host.raw_get("environment")?)?;
-        let views: Table = host.raw_get("views")?;
-        let views = views.sequence_values().collect::<mlua::Result<_>>()?;
-        let (redis, xpcall) = (host.raw_get("redis")?, host.raw_get("xpcall")?);
-        Ok(Self {
-            lua,
-            redis,
-            xpcall,
-            globals,
-            views,
-            compiled: HashMap::default(),
-            watchdog: Arc::clone(watchdog),
-        })
+        let (run, sweep) = (host.raw_get("run")?, host.raw_get("sweep")?);
+        let compiled = lua.create_table()?;
+        Ok(Self { lua, run, sweep, failure, compiled, watchdog: Arc::clone(watchdog) })
     }
 
     pub(super) fn compile(&mut self, sha: [u8; 40], source: &[u8]) -> Result<Function, CommandError> {
-        if let Some(function) = self.compiled.get(&sha) {
-            return Ok(function.clone());
+        let failed = |error: mlua::Error| CommandError::new(format!("ERR {}", plain_message(&error)));
+        let name = self.lua.create_string(sha).map_err(failed)?;
+        if let Some(function) = self.compiled.raw_get(&name).map_err(failed)? {
+            return Ok(function);
         }
         let (_, body) = shebang::read(source)?;
         let chunk = self.lua.load(body).set_name(CHUNK_NAME).set_mode(ChunkMode::Text);
         let function = chunk.into_function().map_err(|error| {
             CommandError::new(format!("ERR Error compiling script (new function): {}", plain_message(&error)))
         })?;
-        self.compiled.insert(sha, function.clone());
+        self.compiled.raw_set(name, &function).map_err(failed)?;
         Ok(function)
     }
 
@@ -136,14 +134,21 @@ impl Interpreter {
             calls: Cell::new(0),
             is_journalled: Cell::new(true),
         };
+        let db = surroundings.ctx.borrow().session.db();
         self.watchdog.begin(surroundings.ctx.borrow().engine.settings.busy_reply_threshold());
-        let result = self.run_in(&surroundings, function, run);
+        let result = self.run_in(&surroundings, &function, run);
         let is_cut_off = self.watchdog.is_abandoned() && !matches!(result, Ok(Ok(_)));
         self.watchdog.end();
+        // What a script selects, it selects for itself.
+        surroundings.ctx.borrow_mut().session.select(db);
+        if result.is_err() {
+            // It may have been ended before it was swept up.
+            let _ = self.sweep.call::<()>(());
+        }
         if is_cut_off {
             surroundings.ctx.borrow_mut().session.effects.void();
         }
-        let reply = match result {
+        match result {
             Ok(Ok(value)) => lua_to_reply(&value, surroundings.version.get(), out),
             Ok(Err(failure)) => Err(CommandError::from_bytes(
                 [
@@ -155,66 +160,32 @@ impl Interpreter {
                 .concat(),
             )),
             Err(error) => Err(CommandError::new(format!("ERR {}", plain_message(&error)))),
-        };
-        // Only functions of Lua's own that know no metatables can have put something there.
-        for view in &self.views {
-            if !view.is_empty() {
-                let _ = view.clear();
-            }
         }
-        reply
     }
 
     fn run_in(
         &self,
         surroundings: &Surroundings<'_, '_, '_>,
-        function: Function,
+        function: &Function,
         run: &Run<'_>,
     ) -> mlua::Result<Result<Value, Failure>> {
-        for (name, values) in [("KEYS", run.keys), ("ARGV", run.args)] {
+        let strings = |values: &[&[u8]]| {
             let table = self.lua.create_table_with_capacity(values.len(), 0)?;
-            for (index, value) in values.iter().enumerate() {
-                table.raw_set(index + 1, self.lua.create_string(value)?)?;
+            for value in values {
+                table.raw_push(self.lua.create_string(value)?)?;
             }
-            self.globals.raw_set(name, table)?;
-        }
-        let failure = RefCell::new(None);
+            mlua::Result::Ok(table)
+        };
+        let (keys, args) = (strings(run.keys)?, strings(run.args)?);
+        *self.failure.lock() = None;
         self.lua.scope(|scope| {
-            self.redis.raw_set(
-                "call",
-                scope.create_function(|lua, args: MultiValue| call::call(lua, surroundings, &args))?,
-            )?;
-            self.redis.raw_set(
-                "pcall",
-                scope.create_function(|lua, args: MultiValue| call::pcall(lua, surroundings, &args))?,
-            )?;
-            self.redis.raw_set(
-                "setresp",
-                scope.create_function(|lua, args: MultiValue| call::set_version(lua, surroundings, &args))?,
-            )?;
-            self.redis.raw_set(
-                "set_repl",
-                scope.create_function(|lua, args: MultiValue| {
-                    call::set_journalled(lua, surroundings, &args)
-                })?,
-            )?;
-            self.redis.raw_set(
-                "acl_check_cmd",
-                scope
-                    .create_function(|lua, args: MultiValue| call::check_rights(lua, surroundings, &args))?,
-            )?;
-            let on_error = scope.create_function(|lua, error: Value| {
-                *failure.borrow_mut() = Some(describe(lua, &error));
-                Ok(Value::Nil)
-            })?;
-            let mut results: MultiValue = self.xpcall.call((function, on_error))?;
-            let succeeded = matches!(results.pop_front(), Some(Value::Boolean(true)));
-            let failure = failure.borrow_mut().take();
+            let call = scope.create_function(|lua, args| call::perform(lua, surroundings, args))?;
+            let (succeeded, value): (bool, Value) = self.run.call((function, call, keys, args))?;
             Ok(if succeeded {
-                Ok(results.pop_front().unwrap_or(Value::Nil))
+                Ok(value)
             } else {
                 // Without a word from the handler, it could not run: memory or the stack was used up.
-                Err(failure.unwrap_or_else(Failure::unknown))
+                Err(self.failure.lock().take().unwrap_or_else(Failure::unknown))
             })
         })
     }

@@ -59,6 +59,9 @@ pub(crate) struct Scripts {
     /// What could not be taken off the watch while a script took too long.
     unwatched: Mutex<Vec<Watches>>,
     has_unwatched: AtomicBool,
+    /// Keys that could not be given to those who wait for them meanwhile.
+    unserved: Mutex<Vec<(DbIndex, Box<[u8]>)>>,
+    has_unserved: AtomicBool,
 }
 
 /// The SHA-1 of a script as 40 lower-case hexadecimal digits.
@@ -84,6 +87,8 @@ impl Scripts {
             busy,
             unwatched: Mutex::default(),
             has_unwatched: AtomicBool::new(false),
+            unserved: Mutex::default(),
+            has_unserved: AtomicBool::new(false),
         }
     }
 
@@ -102,14 +107,26 @@ impl Scripts {
         self.has_unwatched.store(true, Ordering::Release);
     }
 
-    pub(crate) fn has_unwatched(&self) -> bool {
-        self.has_unwatched.load(Ordering::Relaxed)
+    pub(crate) fn serve_later(&self, ready: Vec<(DbIndex, Box<[u8]>)>) {
+        self.unserved.lock().extend(ready);
+        self.has_unserved.store(true, Ordering::Release);
+    }
+
+    /// Whether something was left to do for whoever runs a script.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_unwatched.load(Ordering::Relaxed) || self.has_unserved.load(Ordering::Relaxed)
     }
 
     pub(crate) fn take_unwatched(&self) -> Vec<Watches> {
         let mut unwatched = self.unwatched.lock();
         self.has_unwatched.store(false, Ordering::Release);
         std::mem::take(&mut *unwatched)
+    }
+
+    pub(crate) fn take_unserved(&self) -> Vec<(DbIndex, Box<[u8]>)> {
+        let mut unserved = self.unserved.lock();
+        self.has_unserved.store(false, Ordering::Release);
+        std::mem::take(&mut *unserved)
     }
 
     /// Keeps a script and gives its SHA-1; refuses one that does not compile.

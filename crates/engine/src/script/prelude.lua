@@ -7,7 +7,6 @@ local plain_pcall, plain_xpcall, plain_loadstring = pcall, xpcall, host.loadstri
 local plain_getmetatable, plain_rawget, plain_next, plain_collect = getmetatable, rawget, next, collectgarbage
 local concat = table.concat
 local plain_resume = coroutine.resume
-host.xpcall = xpcall
 
 local READONLY = "Attempt to modify a readonly table"
 -- Each view with what is seen through it.
@@ -157,7 +156,6 @@ string.gfind, string.rep = string.gmatch, host.rep
 
 math.random, math.randomseed = host.random, host.randomseed
 
--- `call`, `pcall`, `setresp`, `set_repl` and `acl_check_cmd` are put here by the engine for each script.
 local redis = host.redis
 for name, value in plain_next, {
   REDIS_VERSION = "7.0.15",
@@ -198,4 +196,22 @@ function G.getmetatable(...)
 end
 
 G._G = environment
-host.globals, host.environment = G, environment
+host.environment = environment
+
+local describe = host.describe
+local function swept(...)
+  -- Only functions of Lua's own that know no metatables can have put something there.
+  for number = 1, #views do
+    local seen = views[number]
+    for key in plain_next, seen do rawset(seen, key, nil) end
+  end
+  return ...
+end
+
+host.sweep = swept
+
+-- Runs one script, with a `redis.call` of its own. Of one that fails, the engine has been told why.
+function host.run(script, call, keys, arguments)
+  redis.call, G.KEYS, G.ARGV = call, keys, arguments
+  return swept(plain_xpcall(script, describe))
+end

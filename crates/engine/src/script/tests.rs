@@ -1,6 +1,7 @@
 //! What scripts see, and what they cannot do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mtcache_protocol::{Reply, Version};
 
@@ -115,4 +116,115 @@ fn nothing_but_source_text_is_compiled() {
     assert!(eval("error({x=1})").starts_with("-ERR "));
     assert!(eval("local t = {} t[1] = t return t").starts_with("-ERR reached lua stack limit"));
     assert!(eval("getmetatable('').__index.rep = nil").starts_with("-ERR"));
+}
+
+fn text(reply: &Reply) -> String {
+    String::from_utf8_lossy(reply.as_bytes()).into_owned()
+}
+
+#[test]
+fn any_number_of_scripts_can_be_known() {
+    let engine = Engine::new(&EngineOptions::default(), Arc::new(Still));
+    let mut session = Session::trusted(engine.connect(String::new(), String::new(), Box::new(NoMailbox)));
+    let mut out = Reply::new(Version::Resp2);
+    // Lua lets about 8,000 values be referred to from outside.
+    for number in (0..10_000).chain(0..2) {
+        let script = format!("return {number}");
+        out.clear();
+        engine.dispatch(&mut session, &[b"EVAL", script.as_bytes(), b"0"], engine.now(), &mut out);
+        assert_eq!(text(&out), format!(":{number}\r\n"));
+    }
+}
+
+#[test]
+fn what_a_script_selects_it_selects_for_itself() {
+    let engine = Engine::new(&EngineOptions::default(), Arc::new(Still));
+    let mut session = Session::trusted(engine.connect(String::new(), String::new(), Box::new(NoMailbox)));
+    let mut out = Reply::new(Version::Resp2);
+    for script in ["redis.call('select',5) return 1", "redis.call('select',5) error('x')"] {
+        engine.dispatch(&mut session, &[b"EVAL", script.as_bytes(), b"0"], engine.now(), &mut out);
+        assert_eq!(session.db(), 0);
+    }
+    let transaction: [&[&[u8]]; 4] =
+        [&[b"MULTI"], &[b"EVAL", b"return redis.call('select',5)", b"0"], &[b"SET", b"k", b"v"], &[b"EXEC"]];
+    for command in transaction.into_iter().chain([&[b"EXISTS".as_slice(), b"k"] as &[&[u8]]]) {
+        out.clear();
+        engine.dispatch(&mut session, command, engine.now(), &mut out);
+    }
+    assert_eq!(text(&out), ":1\r\n");
+}
+
+#[test]
+fn tables_of_any_size_are_encoded_and_returned() {
+    let fill = "local t = {} for i = 1, 20000 do t[MAKE] = VALUE end ";
+    let with = |make: &str, value: &str, rest: &str| {
+        eval(&(fill.replace("MAKE", make).replace("VALUE", value) + rest))
+    };
+    for value in ["'v'..i", "{i}"] {
+        for make in ["i", "'k'..i"] {
+            for rest in ["return #cjson.encode(t) > 100000", "return #cmsgpack.pack(t) > 40000"] {
+                assert_eq!(with(make, value, rest), ":1\r\n", "{make} {value} {rest}");
+            }
+        }
+    }
+    assert!(with("'k'..i", "'v'..i", "return {map=t}").starts_with("*40000\r\n"));
+    assert!(with("'k'..i", "true", "return {set=t}").starts_with("*20000\r\n"));
+    assert!(with("i", "{i}", "return t").starts_with("*20000\r\n"));
+    let many: Vec<String> = (0..20_000).map(|number| number.to_string()).collect();
+    let rest: Vec<&[u8]> =
+        [b"10000".as_slice()].into_iter().chain(many.iter().map(String::as_bytes)).collect();
+    assert_eq!(eval_with("return {#KEYS, ARGV[10000]}", &rest), "*2\r\n:10000\r\n$5\r\n19999\r\n");
+}
+
+#[test]
+fn numbers_become_arguments_as_c_writes_them() {
+    assert_eq!(eval("return redis.call('echo', 1e17)"), "$5\r\n1e+17\r\n");
+    assert_eq!(eval("return redis.call('echo', -1e16)"), "$18\r\n-10000000000000000\r\n");
+    assert_eq!(eval("return redis.call('echo', 123456789012345680)"), "$22\r\n1.2345678901234568e+17\r\n");
+}
+
+/// A clock that goes on by a millisecond with every look.
+#[derive(Default)]
+struct Going(AtomicU64);
+
+impl Clock for Going {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(1_700_000_000_000)
+    }
+
+    fn monotonic_nanos(&self) -> u64 {
+        self.0.fetch_add(1_000_000, Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_script_that_takes_too_long() {
+    let engine = Arc::new(Engine::new(&EngineOptions::default(), Arc::new(Going::default())));
+    let session = || Session::trusted(engine.connect(String::new(), String::new(), Box::new(NoMailbox)));
+    let run = |session: &mut Session, args: &[&[u8]]| {
+        let mut out = Reply::new(Version::Resp2);
+        engine.dispatch(session, args, engine.now(), &mut out);
+        text(&out)
+    };
+    assert_eq!(run(&mut session(), &[b"CONFIG", b"SET", b"busy-reply-threshold", b"1500"]), "+OK\r\n");
+    std::thread::scope(|scope| {
+        let script = scope.spawn(|| run(&mut session(), &[b"EVAL", b"while true do end", b"0"]));
+        // They begin to wait before it takes too long, and may not know whether it does.
+        let waiting: Vec<_> = [[b"INFO".as_slice(), b"everything"], [b"MEMORY", b"STATS"]]
+            .map(|command| {
+                scope.spawn(move || {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    run(&mut session(), &command)
+                })
+            })
+            .into();
+        for reply in waiting {
+            let reply = reply.join().unwrap();
+            assert!(reply.starts_with("-BUSY"), "{reply}");
+        }
+        assert!(engine.begin_snapshot_at_once().is_none());
+        assert_eq!(run(&mut session(), &[b"SCRIPT", b"KILL"]), "+OK\r\n");
+        assert!(script.join().unwrap().contains("Script killed"));
+    });
+    assert!(engine.begin_snapshot_at_once().is_some());
 }

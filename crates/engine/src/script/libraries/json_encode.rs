@@ -15,7 +15,25 @@ const MAX_TEXT: usize = 512 * 1024 * 1024;
 /// A table that is being written.
 enum Open {
     Array { table: Table, next: i64, len: i64 },
-    Object { pairs: std::vec::IntoIter<(Value, Value)>, is_first: bool },
+    Object { table: Table, keys: std::vec::IntoIter<Key>, is_first: bool },
+}
+
+/// A key of an object. Not a Lua value: no more than some thousands of those that are no plain numbers can be held at once.
+enum Key {
+    Text(Vec<u8>),
+    Number(Value),
+    /// What no text can be made of, by its type.
+    Other(&'static str),
+}
+
+impl Key {
+    fn of(value: Value) -> Self {
+        match value {
+            Value::String(text) => Self::Text(text.as_bytes().to_vec()),
+            Value::Integer(_) | Value::Number(_) => Self::Number(value),
+            other => Self::Other(type_name(&other)),
+        }
+    }
 }
 
 pub(super) fn encode(call: &Call<'_>, settings: &Settings) -> mlua::Result<Value> {
@@ -41,8 +59,8 @@ pub(super) fn encode(call: &Call<'_>, settings: &Settings) -> mlua::Result<Value
                 *next += 1;
                 table.raw_get::<Value>(*next - 1)?
             }
-            Open::Object { pairs, is_first } => {
-                let Some((key, value)) = pairs.next() else {
+            Open::Object { table, keys, is_first } => {
+                let Some(key) = keys.next() else {
                     out.push(b'}');
                     open.pop();
                     continue;
@@ -52,7 +70,11 @@ pub(super) fn encode(call: &Call<'_>, settings: &Settings) -> mlua::Result<Value
                 }
                 *is_first = false;
                 write_key(call, settings, &key, &mut out)?;
-                value
+                match &key {
+                    Key::Text(text) => table.raw_get(call.lua.create_string(text)?)?,
+                    Key::Number(number) => table.raw_get(number)?,
+                    Key::Other(_) => Value::Nil,
+                }
             }
         };
         write(call, settings, &value, &mut out, &mut open)?;
@@ -60,19 +82,19 @@ pub(super) fn encode(call: &Call<'_>, settings: &Settings) -> mlua::Result<Value
     Ok(Value::String(call.lua.create_string(out)?))
 }
 
-fn refuse(call: &Call<'_>, value: &Value, reason: &str) -> mlua::Error {
-    call.error(format!("Cannot serialise {}: {reason}", type_name(value)))
+fn refuse(call: &Call<'_>, kind: &str, reason: &str) -> mlua::Error {
+    call.error(format!("Cannot serialise {kind}: {reason}"))
 }
 
-fn write_key(call: &Call<'_>, settings: &Settings, key: &Value, out: &mut Vec<u8>) -> mlua::Result<()> {
+fn write_key(call: &Call<'_>, settings: &Settings, key: &Key, out: &mut Vec<u8>) -> mlua::Result<()> {
     match key {
-        Value::String(text) => write_text(&text.as_bytes(), out),
-        Value::Integer(_) | Value::Number(_) => {
+        Key::Text(text) => write_text(text, out),
+        Key::Number(number) => {
             out.push(b'"');
-            write_number(call, settings, key, out)?;
+            write_number(call, settings, number, out)?;
             out.push(b'"');
         }
-        other => return Err(refuse(call, other, "table key must be a number or string")),
+        Key::Other(kind) => return Err(refuse(call, kind, "table key must be a number or string")),
     }
     out.push(b':');
     Ok(())
@@ -96,44 +118,40 @@ fn write(
             if depth > settings.encode_max_depth.min(MAX_NESTING) {
                 return Err(call.error(format!("Cannot serialise, excessive nesting ({depth})")));
             }
-            let pairs = table.pairs::<Value, Value>().collect::<mlua::Result<Vec<_>>>()?;
-            match array_len(call, settings, value, &pairs)? {
+            match array_len(call, settings, table)? {
                 Some(len) if len > 0 => {
                     out.push(b'[');
                     open.push(Open::Array { table: table.clone(), next: 1, len });
                 }
                 _ => {
                     out.push(b'{');
-                    open.push(Open::Object { pairs: pairs.into_iter(), is_first: true });
+                    let keys = table.pairs::<Value, Value>().map(|pair| Ok(Key::of(pair?.0)));
+                    let keys = keys.collect::<mlua::Result<Vec<_>>>()?.into_iter();
+                    open.push(Open::Object { table: table.clone(), keys, is_first: true });
                 }
             }
         }
-        other => return Err(refuse(call, other, "type not supported")),
+        other => return Err(refuse(call, type_name(other), "type not supported")),
     }
     Ok(())
 }
 
 /// The length of the array that the table is, if it is one.
-fn array_len(
-    call: &Call<'_>,
-    settings: &Settings,
-    table: &Value,
-    pairs: &[(Value, Value)],
-) -> mlua::Result<Option<i64>> {
-    let mut largest = 0;
-    for (key, _) in pairs {
-        match key {
-            Value::Integer(number) if *number >= 1 => largest = largest.max(*number),
+fn array_len(call: &Call<'_>, settings: &Settings, table: &Table) -> mlua::Result<Option<i64>> {
+    let (mut items, mut largest) = (0_i64, 0);
+    for pair in table.pairs::<Value, Value>() {
+        match pair?.0 {
+            Value::Integer(number) if number >= 1 => largest = largest.max(number),
             _ => return Ok(None),
         }
+        items += 1;
     }
-    let items = pairs.len() as i64;
     if settings.sparse_ratio > 0
         && largest > items.saturating_mul(settings.sparse_ratio)
         && largest > settings.sparse_safe
     {
         if !settings.sparse_convert {
-            return Err(refuse(call, table, "excessively sparse array"));
+            return Err(refuse(call, "table", "excessively sparse array"));
         }
         return Ok(None);
     }
@@ -171,7 +189,7 @@ fn write_number(call: &Call<'_>, settings: &Settings, value: &Value, out: &mut V
     };
     if !number.is_finite() {
         match settings.encode_invalid {
-            Invalid::Refused => return Err(refuse(call, value, "must not be NaN or Inf")),
+            Invalid::Refused => return Err(refuse(call, "number", "must not be NaN or Inf")),
             Invalid::Null => out.extend_from_slice(b"null"),
             Invalid::Allowed if number.is_nan() => out.extend_from_slice(b"nan"),
             Invalid::Allowed if number > 0.0 => out.extend_from_slice(b"inf"),

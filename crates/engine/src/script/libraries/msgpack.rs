@@ -117,38 +117,40 @@ fn write_integer(out: &mut Vec<u8>, number: i64) {
 }
 
 fn write_table(out: &mut Vec<u8>, table: &Table, depth: usize) -> mlua::Result<()> {
-    let pairs = table.pairs::<Value, Value>().collect::<mlua::Result<Vec<_>>>()?;
-    if is_array(&pairs) {
-        match pairs.len() {
-            len @ 0..16 => out.push(0x90 | len as u8),
-            len => write_len(out, len, 0xdc, 0xdd),
+    let (len, is_array) = shape(table)?;
+    if is_array {
+        match len {
+            0..16 => out.push(0x90 | len as u8),
+            _ => write_len(out, len, 0xdc, 0xdd),
         }
-        for index in 1..=pairs.len() {
+        for index in 1..=len {
             write(out, &table.raw_get(index)?, depth + 1)?;
         }
         return Ok(());
     }
-    match pairs.len() {
-        len @ 0..16 => out.push(0x80 | len as u8),
-        len => write_len(out, len, 0xde, 0xdf),
+    match len {
+        0..16 => out.push(0x80 | len as u8),
+        _ => write_len(out, len, 0xde, 0xdf),
     }
-    for (key, value) in &pairs {
-        write(out, key, depth + 1)?;
-        write(out, value, depth + 1)?;
+    for pair in table.pairs::<Value, Value>() {
+        let (key, value) = pair?;
+        write(out, &key, depth + 1)?;
+        write(out, &value, depth + 1)?;
     }
     Ok(())
 }
 
-/// Whether the keys are the numbers from 1 on without a gap.
-fn is_array(pairs: &[(Value, Value)]) -> bool {
-    let mut largest = 0;
-    for (key, _) in pairs {
-        match key {
-            Value::Integer(number) if *number > 0 => largest = largest.max(*number),
-            _ => return false,
-        }
+/// How many pairs there are, and whether their keys are the numbers from 1 on without a gap.
+fn shape(table: &Table) -> mlua::Result<(usize, bool)> {
+    let (mut len, mut largest) = (0, 0);
+    for pair in table.pairs::<Value, Value>() {
+        largest = match pair?.0 {
+            Value::Integer(number) if number > 0 => largest.max(number),
+            _ => i64::MAX,
+        };
+        len += 1;
     }
-    usize::try_from(largest).is_ok_and(|largest| largest == pairs.len())
+    Ok((len, usize::try_from(largest) == Ok(len)))
 }
 
 fn unpack(call: &Call<'_>, limit: i64, offset: i64) -> mlua::Result<MultiValue> {
