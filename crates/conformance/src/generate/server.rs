@@ -55,8 +55,10 @@ pub(super) fn next(draw: &mut Draw) -> Args {
         31 => args!["COMMAND", draw.pick(&["COUNT", "NONSENSE", "INFO"])],
         32..=33 => {
             let mut args = args!["COMMAND", "GETKEYS"];
-            args.extend(match draw.below(6) {
+            args.extend(match draw.below(8) {
                 0 => args!["GET", "a"],
+                5 => args!["EVAL", "return 1", draw.integer(), "a", "b"],
+                6 => args!["ZUNION", draw.integer(), "a", "b"],
                 1 => args!["MSET", "a", "1", "b", "2"],
                 2 => args!["EVAL", "return 1", "2", "a", "b", "c"],
                 3 => args!["ZUNIONSTORE", "d", "2", "a", "b"],

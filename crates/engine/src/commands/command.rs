@@ -129,11 +129,14 @@ fn get_keys(args: &[&[u8]], with_flags: WithFlags, out: &mut Reply) -> CommandRe
         return Err(CommandError::new("ERR Invalid number of arguments specified for command"));
     }
     let mut keys = SmallVec::new();
-    if keys_with_flags(spec, command, &mut keys).is_err() {
-        return Err(CommandError::new("ERR Invalid arguments specified for command"));
-    }
-    if keys.is_empty() && !spec.flags.contains(CommandFlags::NO_MANDATORY_KEYS) {
-        return Err(CommandError::new("ERR Invalid arguments specified for command"));
+    let named = keys_with_flags(spec, command, &mut keys).is_ok() && !keys.is_empty();
+    if !named {
+        // A count of keys that cannot be is no error for a command that may have none, as
+        // EVAL: running it would tell, and asking for its keys finds none.
+        if !spec.flags.contains(CommandFlags::NO_MANDATORY_KEYS) {
+            return Err(CommandError::new("ERR Invalid arguments specified for command"));
+        }
+        keys.clear();
     }
     out.array(keys.len());
     for key in &keys {
