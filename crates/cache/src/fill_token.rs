@@ -121,7 +121,7 @@ pub(crate) enum Fill {
     Stored,
     /// The key was set or invalidated since the load began, or the token is lost.
     Refused,
-    /// The load took as long as the value may live.
+    /// The load took as long as the value may live. Nothing was set or invalidated since it began.
     TooLate,
 }
 
@@ -175,27 +175,28 @@ pub(crate) async fn begin(
     }
 }
 
-/// Stores what was loaded, if nothing came in between. `ttl` counts from when the load began, `elapsed` ago.
+/// Stores what was loaded, if nothing came in between. `ttl` counts from when the load began, `elapsed` ago; none for a value that is not
+/// to be stored, where all that is wanted is whether something came in between.
 pub(crate) async fn fill(
     backend: &Backend,
     key: &CachedKey,
     permit: Permit,
     value: &[u8],
-    ttl: Ttl,
+    ttl: Option<Ttl>,
     elapsed: Duration,
 ) -> Result<Fill> {
     // Rounded up: a value must not look younger than it is.
     let elapsed = millis(elapsed) + 1;
     let shortest = millis(ttl::SHORTEST);
-    if millis(ttl.as_duration()) - elapsed < shortest {
-        return Ok(Fill::TooLate);
-    }
+    let ttl = ttl.map_or(0, |ttl| millis(ttl.as_duration()));
+    // The script is asked in any case whether the token is there; the value it need not see.
+    let value = if ttl - elapsed < shortest { &[] } else { value };
     let refresh = permit.found.is_some();
     let [seconds, micros] = permit.began;
     let args = [
         permit.token,
         value.to_vec(),
-        ttl.as_millis().to_string().into_bytes(),
+        ttl.to_string().into_bytes(),
         if refresh { b"1".to_vec() } else { b"0".to_vec() },
         permit.found.unwrap_or_default(),
         elapsed.to_string().into_bytes(),

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fill_token::{self, Begun, Fill, Permit, Suffices, TOKEN_MARGIN};
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::region::{Region, RegionState, Undecodable};
-use crate::single_flight::{Demand, Landed, Part};
+use crate::single_flight::{Currency, Demand, Landed, Part};
 use crate::stats::{self, Event};
 use crate::timeouts;
 
@@ -239,7 +239,7 @@ impl Load {
         let permit = match self.begin().await {
             Ok(Begun::Found(bytes, left)) => {
                 let age = self.state.age(&bytes, left);
-                return Ok(Landed::now(bytes, Source::Backend, age));
+                return Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken));
             }
             Ok(Begun::Load(permit)) => Some(permit),
             Err(error) => {
@@ -264,10 +264,12 @@ impl Load {
             succeeded: outcome.is_ok(),
         });
         let bytes = outcome?;
-        if let Some(permit) = permit {
-            self.fill(permit, &bytes, began).await;
-        }
-        Ok(Landed::now(bytes, Source::Loader, Age::AtMost(began.elapsed())))
+        let currency = match permit {
+            Some(permit) => self.fill(permit, &bytes, began).await,
+            // The backend is in trouble, which must not make a load for each reader.
+            None => Currency::Current,
+        };
+        Ok(Landed::now(bytes, Source::Loader, Age::AtMost(began.elapsed()), currency))
     }
 
     async fn begin(&self) -> Result<Begun> {
@@ -301,8 +303,8 @@ impl Load {
         }
     }
 
-    async fn fill(&self, permit: Permit, bytes: &[u8], began: Instant) {
-        let Some(ttl) = self.state.ttl_for(bytes) else { return };
+    async fn fill(&self, permit: Permit, bytes: &[u8], began: Instant) -> Currency {
+        let ttl = self.state.ttl_for(bytes);
         // Whatever comes of it: the next read of this process must not find what was near before.
         let _drops = self.cache.drops_near([self.key.key.as_slice()]);
         let filled = match self.cache.backend().await {
@@ -311,13 +313,25 @@ impl Load {
         };
         let counters = &self.state.counters;
         match filled {
-            Ok(Fill::Stored) => stats::count(&counters.fills_stored),
-            Ok(Fill::Refused) => stats::count(&counters.fills_refused),
-            Ok(Fill::TooLate) => stats::count(&counters.fills_too_late),
+            Ok(Fill::Stored) => {
+                stats::count(&counters.fills_stored);
+                Currency::Current
+            }
+            Ok(Fill::Refused) => {
+                stats::count(&counters.fills_refused);
+                Currency::MayBeOvertaken
+            }
+            Ok(Fill::TooLate) => {
+                if ttl.is_some() {
+                    stats::count(&counters.fills_too_late);
+                }
+                Currency::Current
+            }
             Err(error) => {
                 stats::count(&counters.fills_failed);
                 stats::count(&counters.backend_errors);
                 tracing::debug!(region = %self.state.policy.name, %error, "a loaded value was not stored");
+                Currency::Current
             }
         }
     }

@@ -3,7 +3,8 @@
 //! A flight is a spawned task, so that a caller who is cancelled, the leader included, takes nothing from the others and the
 //! work is kept. Invariants: at most one flight that newcomers can join per key, and none that has ended; all for whom an ended flight will not
 //! do, because it panicked or brought something too old, share its one successor; a set or an invalidation detaches the flight of
-//! its key before it returns, so that no later read joins a load that began before it. Deliberately absent: what a flight does.
+//! its key before it returns, so that no later read joins a load that began before it; one of another process is found out by the
+//! load itself, and then only those who asked before it began have its answer. Deliberately absent: what a flight does.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -33,11 +34,22 @@ pub(crate) struct Landed {
     /// The age when it landed.
     age: Age,
     at: Instant,
+    currency: Currency,
+}
+
+/// Whether the key may have changed between the beginning of a flight and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Currency {
+    /// It has not, as far as the backend could be asked.
+    Current,
+    /// It may have: the fill was refused, or the value was there and was read at a moment that a later reader cannot place. Whoever
+    /// asked after the flight began may have asked after the change.
+    MayBeOvertaken,
 }
 
 impl Landed {
-    pub(crate) fn now(bytes: impl Into<Arc<[u8]>>, source: Source, age: Age) -> Self {
-        Self { bytes: bytes.into(), source, age, at: Instant::now() }
+    pub(crate) fn now(bytes: impl Into<Arc<[u8]>>, source: Source, age: Age, currency: Currency) -> Self {
+        Self { bytes: bytes.into(), source, age, at: Instant::now(), currency }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -74,8 +86,12 @@ impl Demand {
         earliest.is_none_or(|earliest| began >= earliest)
     }
 
-    /// What was loaded since the caller asked is as good as what a load of its own would bring, whatever its age by now.
+    /// What was loaded since the caller asked is as good as what a load of its own would bring, whatever its age by now. What may have
+    /// been overtaken is only for those who asked before its flight began: the change may be what made the others ask.
     fn is_met_by(&self, landed: &Landed, began: Instant) -> bool {
+        if landed.currency == Currency::MayBeOvertaken && began < self.asked {
+            return false;
+        }
         self.options.accepts(landed.age()) || (landed.source == Source::Loader && began >= self.asked)
     }
 }
@@ -295,7 +311,7 @@ mod tests {
     }
 
     fn value(n: u8) -> Landed {
-        Landed::now([n], Source::Loader, Age::Unknown)
+        Landed::now([n], Source::Loader, Age::Unknown, Currency::Current)
     }
 
     /// Two followers of a flight that panicked: the first has had its successor's answer before the second comes to look.

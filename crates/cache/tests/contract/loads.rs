@@ -26,6 +26,9 @@ on_every_backend! {
     nothing_stores_after_an_invalidation,
     a_refresh_does_not_store_after_a_set,
     a_read_after_an_invalidation_does_not_join_the_old_load,
+    a_read_after_another_process_invalidated_does_not_have_the_old_load,
+    a_herd_behind_an_overtaken_load_makes_one_more,
+    a_herd_on_an_absence_that_is_not_cached_makes_one_load,
     a_lost_token_refuses_the_fill,
     of_two_processes_one_stores,
     a_load_waits_for_nobodys_token,
@@ -355,6 +358,70 @@ async fn a_read_after_an_invalidation_does_not_join_the_old_load(rig: Rig) {
     gate.open.notify_one();
     assert_eq!(old.await.unwrap(), 1);
     assert_eq!(region.get("k").await.unwrap().unwrap().value, 2);
+}
+
+/// Its reader has missed because of the invalidation and finds a load under way that knows nothing of it.
+async fn a_read_after_another_process_invalidated_does_not_have_the_old_load(rig: Rig) {
+    let (one, other) = (region(&rig).await, region(&rig).await);
+    let gate = Gate::default();
+    let read = |gate: &Gate, value| {
+        let (region, loader) = (one.clone(), gate.loader(value));
+        tokio::spawn(async move { region.get_or_load("k", loader).await.unwrap() })
+    };
+    let old = read(&gate, 1);
+    gate.running.notified().await;
+    other.invalidate("k").await.unwrap();
+    let later = Gate::default();
+    let new = read(&later, 2);
+    eventually("the second reader waits", async || one.stats().misses == 2).await;
+    later.open.notify_one();
+    gate.open.notify_one();
+    assert_eq!(old.await.unwrap().value, 1, "it asked before the invalidation");
+    assert_eq!(new.await.unwrap().value, 2);
+    assert_eq!((later.calls(), one.stats().fills_refused), (1, 1));
+    assert_eq!(other.get("k").await.unwrap().unwrap().value, 2);
+}
+
+async fn a_herd_behind_an_overtaken_load_makes_one_more(rig: Rig) {
+    let (one, other) = (region(&rig).await, region(&rig).await);
+    let gate = Gate::default();
+    let old = tokio::spawn({
+        let (region, loader) = (one.clone(), gate.loader(1));
+        async move { region.get_or_load("k", loader).await.unwrap().value }
+    });
+    gate.running.notified().await;
+    other.set("k", &9).await.unwrap();
+    other.invalidate("k").await.unwrap();
+    let calls = Arc::new(AtomicU32::new(0));
+    let tasks = herd(&one, &calls, 1000);
+    eventually("all wait", async || one.stats().misses == 1001).await;
+    gate.open.notify_one();
+    assert_eq!(old.await.unwrap(), 1);
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), 7);
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+async fn a_herd_on_an_absence_that_is_not_cached_makes_one_load(rig: Rig) {
+    let policy = RegionPolicy::new("r", TTL).none_ttl(None);
+    let region: Region<Option<u64>> = rig.cache().await.region(policy).unwrap();
+    let gate = Gate::default();
+    let read = || {
+        let (region, loader) = (region.clone(), gate.loader(None));
+        tokio::spawn(async move { region.get_or_load("k", loader).await.unwrap().value })
+    };
+    let tasks: Vec<_> = (0..100).map(|_| read()).collect();
+    gate.running.notified().await;
+    eventually("all wait", async || region.stats().misses == 100).await;
+    // A miss is counted a moment before its reader joins.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    gate.open.notify_one();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), None);
+    }
+    assert_eq!((gate.calls(), region.stats().fills_too_late), (1, 0));
+    assert_eq!(region.get("k").await.unwrap().map(|read| read.value), None);
 }
 
 async fn a_lost_token_refuses_the_fill(rig: Rig) {
