@@ -183,7 +183,7 @@ impl Rewriter {
 
     /// Rewrites, in the turn that has been taken.
     fn run(&self, mine: u64) {
-        let result = self.rewrite(mine);
+        let result = Turns::caught(|| self.rewrite(mine));
         match &result {
             Ok(bytes) => tracing::info!(bytes, "rewrote the append-only file"),
             Err(error) => tracing::error!("the append-only file was not rewritten: {error}"),
@@ -193,8 +193,9 @@ impl Rewriter {
 
     /// Has the rewrite that is running, if one is, be given up. It may be at work for a moment longer.
     pub(crate) fn give_up(&self) {
+        let mut state = self.state.lock();
         self.cancelled.fetch_add(1, Ordering::AcqRel);
-        self.state.lock().is_scheduled = false;
+        state.is_scheduled = false;
     }
 
     /// Gives up the rewrite that is running, if one is, and waits for its end.
@@ -248,6 +249,8 @@ impl Rewriter {
         let (answer, cut) = mpsc::channel();
         let begun = engine.begin_snapshot_as(shape, || {
             self.journal.mark_cut(answer);
+            // Under the lock that giving up takes: whoever switches the journal off does so after this, or is seen here.
+            let _state = self.state.lock();
             if !self.is_cancelled(mine) {
                 engine.keep_journal(true);
             }

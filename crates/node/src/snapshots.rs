@@ -235,7 +235,7 @@ impl SnapshotKeeper {
         let started = Instant::now();
         let Some(engine) = self.engine.upgrade() else { return Err("the engine is gone".to_owned()) };
         let mut changes = 0;
-        let result = self.write(&engine, begun, &mut changes);
+        let result = Turns::caught(|| self.write(&engine, begun, &mut changes));
         self.state.lock().was_given_up = matches!(&result, Err(error) if error.kind() == ErrorKind::TooSlow);
         match &result {
             Ok(bytes) => tracing::info!(bytes, "saved a snapshot"),

@@ -1,7 +1,9 @@
 //! One at a time: a snapshot or a rewrite of the journal, because there is one cut of the keyspace at a time.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use mtcache_persistence::Error;
 use parking_lot::{Condvar, Mutex};
 
 /// What walks over the whole keyspace.
@@ -46,6 +48,11 @@ impl Turns {
         }
         *running = Some(work);
         Ok(())
+    }
+
+    /// Does work whose turn has been taken. A panic is an error like any other, so that the turn is given back and the next work can begin.
+    pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::panicked()))
     }
 
     /// Gives the turn back.

@@ -232,3 +232,18 @@ fn a_rewrite_that_fails_changes_nothing_and_is_tried_again() {
     drop(rig);
     assert_eq!(Rig::open(&disk, true, &[]).unwrap().commands_held(), 31);
 }
+
+#[test]
+fn a_panic_while_saving_is_a_failed_save_and_the_next_one_begins() {
+    let disk = SimDisk::with_dir(DIR);
+    let mut rig = Rig::open(&disk, false, &[]).unwrap();
+    assert!(rig.step(0));
+    disk.inject(Fault::RenamePanics { times: 1 });
+    assert_eq!(rig.run(&["BGSAVE"]), "+Background saving started\r\n");
+    rig.wait_for("rdb_bgsave_in_progress:0");
+    assert!(rig.info().contains("rdb_last_bgsave_status:err\r\n"));
+    assert_eq!(rig.run(&["SAVE"]), "+OK\r\n");
+    assert!(rig.info().contains("rdb_last_bgsave_status:ok\r\n"));
+    drop(rig);
+    assert_eq!(Rig::open(&disk, false, &[]).unwrap().commands_held(), 1);
+}

@@ -78,6 +78,11 @@ impl Error {
         Self::new(ErrorKind::Failed, format!("it was given up: {why}"))
     }
 
+    /// Work whose thread panicked: a fault of this program.
+    pub fn panicked() -> Self {
+        Self::new(ErrorKind::Failed, "it panicked, which is a fault of this program: see the log")
+    }
+
     /// A snapshot that was given up, because the disk took nothing for too long.
     pub fn too_slow() -> Self {
         Self::new(

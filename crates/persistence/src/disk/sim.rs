@@ -212,6 +212,11 @@ impl Disk for SimDisk {
         }) {
             return Err(input_output_error());
         }
+        let panics = state.fault_fires(|fault| match fault {
+            Fault::RenamePanics { times } => Some(times),
+            _ => None,
+        });
+        assert!(!panics, "the panic that was asked for");
         let unlink = Some((from.to_owned(), Some(id)));
         let link = Some((to.to_owned(), Node::File(id)));
         state.change_names(NameChange { unlink, link, waits_for });

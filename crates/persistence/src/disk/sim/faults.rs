@@ -51,6 +51,11 @@ pub enum Fault {
         /// How many.
         times: u32,
     },
+    /// So many renames panic without effect, as only a fault of the program could.
+    RenamePanics {
+        /// How many.
+        times: u32,
+    },
     /// No write takes more than so many bytes at once. No failure: callers have to go on.
     ShortWrites {
         /// The most bytes.
