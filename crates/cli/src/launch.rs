@@ -137,6 +137,7 @@ fn server_options(config: &Config) -> Result<ServerOptions, String> {
         maxclients: usize::try_from(config.int("maxclients")).unwrap_or(defaults.maxclients),
         workers: workers(config),
         saturated: defaults.saturated,
+        idle: defaults.idle,
     })
 }
 

@@ -3,8 +3,9 @@
 //! A thread that serves many connections is woken once for many requests, so a load that one core can carry costs less
 //! there than spread out. Each worker measures its own processor time. New connections go to the first worker that is not
 //! full; a worker that is saturated hands connections over to the one that has most time. Processor time, not time spent away
-//! from waiting: where all cores are taken by others, one more thread would win nothing. Nor would it where a worker spends
-//! its time with all keys locked, in scripts mostly: two such threads wait for each other.
+//! from waiting: where all cores are taken by others, one more thread would win nothing. For the same reason a core must have been idle
+//! while the worker was saturated: else two threads share the core that one had, and each is woken for fewer requests. Nor
+//! is anything won where a worker spends its time with all keys locked, in scripts mostly: two such threads wait for each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -14,6 +15,9 @@ use mtcache_engine::{UnixMillis, nanos_alone};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc::UnboundedSender;
 
+use parking_lot::Mutex;
+
+use crate::idle_cores::IdleTime;
 use crate::roster::Roster;
 use crate::worker::Accepted;
 
@@ -23,6 +27,8 @@ pub(crate) const LOOK_PERIOD: Duration = Duration::from_millis(100);
 pub const SATURATED: u32 = 900;
 /// A worker has to be saturated in so many looks on end: to be moved costs more than a short burst. Default: 5.
 const LASTING: u32 = 5;
+/// Share of a core, in thousandths, that must be idle for connections to be handed over. Default: 300.
+pub const IDLE: u32 = 300;
 /// Share of a core, in thousandths, up to which a worker is given connections. Default: 700.
 const FULL: u32 = 700;
 
@@ -31,6 +37,7 @@ const FULL: u32 = 700;
 pub(crate) struct Balance {
     workers: Arc<[Peer]>,
     saturated: u32,
+    idle: u32,
     moves: Arc<AtomicU64>,
 }
 
@@ -41,15 +48,23 @@ struct Peer {
     load: AtomicU32,
     /// Looks on end in which it was saturated.
     saturated_for: AtomicU32,
+    /// What the cores had idled when it became saturated.
+    idled: Mutex<Option<IdleTime>>,
 }
 
 impl Balance {
-    pub(crate) fn new(senders: Vec<UnboundedSender<Accepted>>, saturated: u32) -> Self {
+    /// `saturated` and `idle`: as [`SATURATED`] and [`IDLE`].
+    pub(crate) fn new(senders: Vec<UnboundedSender<Accepted>>, saturated: u32, idle: u32) -> Self {
         let workers = senders
             .into_iter()
-            .map(|sender| Peer { sender, load: AtomicU32::new(0), saturated_for: AtomicU32::new(0) })
+            .map(|sender| Peer {
+                sender,
+                load: AtomicU32::new(0),
+                saturated_for: AtomicU32::new(0),
+                idled: Mutex::default(),
+            })
             .collect();
-        Self { workers, saturated, moves: Arc::default() }
+        Self { workers, saturated, idle, moves: Arc::default() }
     }
 
     /// How many times a connection has gone from one worker to another.
@@ -86,7 +101,15 @@ impl Balance {
             own.saturated_for.store(0, Ordering::Relaxed);
             return;
         }
-        if own.saturated_for.fetch_add(1, Ordering::Relaxed) + 1 < LASTING {
+        let looks = own.saturated_for.fetch_add(1, Ordering::Relaxed) + 1;
+        if looks == 1 {
+            *own.idled.lock() = IdleTime::now();
+        }
+        if looks < LASTING {
+            return;
+        }
+        if own.idled.lock().is_some_and(|before| before.share_since() < self.idle) {
+            own.saturated_for.store(0, Ordering::Relaxed);
             return;
         }
         let Some((idlest, least)) =
@@ -193,7 +216,7 @@ mod tests {
     #[test]
     fn new_connections_go_to_the_first_worker_with_time() {
         let senders = (0..3).map(|_| tokio::sync::mpsc::unbounded_channel().0).collect();
-        let balance = Balance::new(senders, SATURATED);
+        let balance = Balance::new(senders, SATURATED, IDLE);
         let roster = Roster::default();
         let host = |loads: [u32; 3]| {
             for (worker, load) in loads.into_iter().enumerate() {
@@ -210,7 +233,7 @@ mod tests {
     #[test]
     fn a_worker_that_keeps_the_others_from_working_is_not_taken_for_one_that_has_too_little_time() {
         let senders = (0..2).map(|_| tokio::sync::mpsc::unbounded_channel().0).collect();
-        let balance = Balance::new(senders, SATURATED);
+        let balance = Balance::new(senders, SATURATED, IDLE);
         let looks = |alone| {
             for _ in 1..LASTING {
                 balance.look(0, Load { whole: 1000, alone }, &Roster::default(), UnixMillis(0));

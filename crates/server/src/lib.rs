@@ -13,6 +13,7 @@ mod connection;
 mod error;
 mod fiber;
 mod host;
+mod idle_cores;
 mod listener;
 mod outbox;
 mod protected;
@@ -28,7 +29,7 @@ use mtcache_node::Node;
 use tokio::sync::watch;
 
 use self::balance::Balance;
-pub use self::balance::SATURATED;
+pub use self::balance::{IDLE, SATURATED};
 pub use self::error::ServerError;
 use self::host::ServerHost;
 use self::listener::Listeners;
@@ -69,6 +70,8 @@ pub struct ServerOptions {
     pub workers: usize,
     /// Share of a core, in thousandths, from which on a worker hands connections over. Default: [`SATURATED`].
     pub saturated: u32,
+    /// Share of a core, in thousandths, that must be idle for that. Default: [`IDLE`].
+    pub idle: u32,
 }
 
 impl Default for ServerOptions {
@@ -87,6 +90,7 @@ impl Default for ServerOptions {
             maxclients: 10_000,
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             saturated: SATURATED,
+            idle: IDLE,
         }
     }
 }

@@ -153,7 +153,7 @@ pub(crate) fn start(
 ) -> Result<(Vec<Worker>, Balance), ServerError> {
     let count = options.workers.max(1);
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
-    let balance = Balance::new(senders, options.saturated);
+    let balance = Balance::new(senders, options.saturated, options.idle);
     let mut listeners = Some(listeners);
     let mut workers = Vec::with_capacity(count);
     for (number, receiver) in receivers.into_iter().enumerate() {

@@ -19,7 +19,8 @@ const MOVES: u64 = 60;
 
 fn restless() -> Server {
     let node = Arc::new(Node::open(&NodeOptions::default()).unwrap());
-    let options = ServerOptions { port: Some(0), workers: 3, saturated: 0, ..ServerOptions::default() };
+    let options =
+        ServerOptions { port: Some(0), workers: 3, saturated: 0, idle: 0, ..ServerOptions::default() };
     Server::start(node, &options).unwrap()
 }
 
