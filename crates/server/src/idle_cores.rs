@@ -17,6 +17,13 @@ pub(crate) struct IdleTime {
 
 impl IdleTime {
     /// None where the kernel does not say.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn now() -> Option<Self> {
+        None
+    }
+
+    /// None where the kernel does not say.
+    #[cfg(target_os = "linux")]
     pub(crate) fn now() -> Option<Self> {
         let stat = std::fs::read_to_string("/proc/stat").ok()?;
         let mine = rustix::thread::sched_getaffinity(None).ok()?;
