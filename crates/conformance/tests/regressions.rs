@@ -37,6 +37,7 @@ const HISTORIES: &[&str] = &[
     "EVAL redis.setresp() 0\nEVAL redis.setresp(4) 0\nEVAL return(redis.pcall('OBJECT','NOSUCH','k')) 0",
     "EVAL redis.setresp(3)return(type(redis.call('GET','none'))) 0\n3> EVAL return(type(redis.call('GET','none'))) 0",
     "EVALSHA ffffffffffffffffffffffffffffffffffffffff \"\"\nEVALSHA ffffffffffffffffffffffffffffffffffffffff 1",
+    "HSET h a 1 b 2 c 3\nCONFIG SET hash-max-listpack-entries 2\nHSET h a 1\nOBJECT ENCODING h\nCONFIG SET hash-max-listpack-entries 512",
     "COMMAND GETKEYS EVAL b c\nCOMMAND GETKEYS EVAL b -1 c\nCOMMAND GETKEYS ZUNION b c",
 ];
 

@@ -85,17 +85,19 @@ impl Hash {
         self.prepare(field.len().max(value.len()), limits);
         match &mut self.0 {
             Encoding::Listpack(packed) => {
-                if let Some(at) = value_of(packed, field) {
+                let known = value_of(packed, field);
+                if let Some(at) = known {
                     packed.replace(at, value);
-                    return false;
+                } else {
+                    packed.push_back(field);
+                    packed.push_back(value);
                 }
-                packed.push_back(field);
-                packed.push_back(value);
+                // Also where a value was replaced: it may have grown, and the limits may have been lowered.
                 if packed.len() / 2 > limits.hash_max_listpack_entries || packed.byte_len() > PACKED_MAX_BYTES
                 {
                     self.convert();
                 }
-                true
+                known.is_none()
             }
             Encoding::Table(table) => set_in_table(table, field, value),
         }

@@ -146,7 +146,9 @@ fn run(find: FindKeys, begin: usize, args: &[&[u8]]) -> Option<(usize, usize, u8
             Some((begin, (begin + rest).checked_sub(last.unsigned_abs() as usize)?, step))
         }
         FindKeys::KeyNum { index, first, step } => {
-            let count = usize::try_from(parse_i64(args.get(begin + usize::from(index))?)?).ok()?;
+            // Redis goes on with the lower 32 bits. The command itself refuses such a count.
+            let count = parse_i64(args.get(begin + usize::from(index))?).filter(|count| *count >= 0)? as i32;
+            let count = usize::try_from(count).ok()?;
             let first = begin + usize::from(first);
             let span = count.checked_sub(1)?.checked_mul(usize::from(step))?;
             Some((first, first.checked_add(span)?, step))
@@ -194,9 +196,49 @@ fn special(
         MIGRATE => migrate_keys(args).ok_or(KeyError)?.for_each(|index| found(index, first_flags)),
         _ if spec.flags.contains(CommandFlags::NO_MANDATORY_KEYS)
             && args.get(2) == Some(&b"0".as_slice()) => {}
-        _ => return Err(KeyError),
+        _ => return counted_loosely(spec, args, found).ok_or(KeyError),
     }
     Ok(())
+}
+
+/// The keys behind a count that is no proper number: Redis then asks `atoi`, which takes the digits that it finds. The command
+/// itself refuses such a count. Destinations come last, and what is done with the keys is not known.
+fn counted_loosely(spec: &CommandSpec, args: &[&[u8]], found: &mut dyn FnMut(usize, KeyFlags)) -> Option<()> {
+    let (begin, index, first, step) =
+        spec.key_specs.iter().find_map(|group| match (group.begin, group.find) {
+            (BeginSearch::Index(begin), FindKeys::KeyNum { index, first, step }) => {
+                Some((usize::from(begin), usize::from(index), usize::from(first), usize::from(step).max(1)))
+            }
+            _ => None,
+        })?;
+    let count = usize::try_from(atoi(args.get(begin + index)?)).ok().filter(|count| *count > 0)?;
+    let first = begin + first;
+    if count > args.len().checked_sub(first)? / step {
+        return None;
+    }
+    (0..count).for_each(|number| found(first + number * step, KeyFlags::NONE));
+    for group in spec.key_specs {
+        if let (BeginSearch::Index(at), FindKeys::Range { .. }) = (group.begin, group.find) {
+            found(usize::from(at), KeyFlags::NONE);
+        }
+    }
+    Some(())
+}
+
+/// As C has it: white space, a sign, and digits as far as they go, cut to 32 bits; beyond 64 bits the nearest that fits is cut.
+fn atoi(text: &[u8]) -> i32 {
+    let blank = |byte: &&u8| matches!(byte, b' ' | 9..=13);
+    let text = text.get(text.iter().take_while(blank).count()..).unwrap_or_default();
+    let (sign, digits) = match text {
+        [b'-', digits @ ..] => (-1, digits),
+        [b'+', digits @ ..] => (1, digits),
+        digits => (1, digits),
+    };
+    let value = digits
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .fold(0_i64, |value, digit| value.saturating_mul(10).saturating_add(sign * i64::from(digit - b'0')));
+    value as i32
 }
 
 /// The destination of SORT: behind the last STORE that is no option's argument.
@@ -339,6 +381,27 @@ mod tests {
             "migrate h 1 k 0 9 keys a",
         ] {
             assert_eq!(positions(line), Err(KeyError), "{line}");
+        }
+    }
+
+    #[test]
+    fn improper_key_counts_are_taken_as_c_takes_them() {
+        let keys = |count: &[u8]| {
+            let mut out = SmallVec::<[usize; 8]>::new();
+            keys(lookup(b"zunion").unwrap(), &[b"zunion", count, b"a", b"b"], &mut out).map(|()| out.to_vec())
+        };
+        for (count, expected) in [
+            ("1e", Ok(vec![2])),
+            ("1 ", Ok(vec![2])),
+            (" +2x", Ok(vec![2, 3])),
+            ("01", Ok(vec![2])),
+            ("4294967298", Ok(vec![2, 3])),
+            ("3x", Err(KeyError)),
+            ("-1x", Err(KeyError)),
+            ("x1", Err(KeyError)),
+            ("99999999999999999999", Err(KeyError)),
+        ] {
+            assert_eq!(keys(count.as_bytes()), expected, "{count}");
         }
     }
 
