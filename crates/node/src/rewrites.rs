@@ -248,10 +248,11 @@ impl Rewriter {
         let mut base = self.journal.base_place().create_base(form, &options)?;
         let (answer, cut) = mpsc::channel();
         let begun = engine.begin_snapshot_as(shape, || {
-            self.journal.mark_cut(answer);
-            // Under the lock that giving up takes: whoever switches the journal off does so after this, or is seen here.
+            // Under the lock that giving up takes: whoever switches the journal off does so after this, or is seen here. The
+            // journal that is on by then may be another one, which this is not to cut.
             let _state = self.state.lock();
             if !self.is_cancelled(mine) {
+                self.journal.mark_cut(answer);
                 engine.keep_journal(true);
             }
         });

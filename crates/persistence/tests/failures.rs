@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use mtcache_engine::UnixMillis;
 use mtcache_persistence::disk::{Crash, Disk, Fault, SimDisk};
-use mtcache_persistence::{Aof, AofOptions, AofWriter, ErrorKind, Lsn};
+use mtcache_persistence::{Aof, AofOptions, AofWriter, BaseForm, ErrorKind, Lsn, NewBase, RdbOptions};
 
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// The line before a short group: `#CRC:`, 16 digits, two more, 4 digits, two spaces, the line end.
@@ -223,4 +224,67 @@ fn a_manifest_of_unknown_fate_makes_the_writer_fail_until_another_file_is_begun(
     assert_eq!(writer.manifest().last_incr_seq(), 3);
     assert!(!disk.exists(Path::new(SECOND)).unwrap(), "the file between is removed");
     assert_eq!(content(&disk), in_db_0(&["a", "b"]));
+}
+
+fn begin_anew(disk: &SimDisk) -> AofWriter {
+    let aof = Aof::open(Arc::new(disk.clone()), Path::new("/data"), AofOptions::default()).unwrap();
+    aof.begin_anew(Lsn(0)).unwrap()
+}
+
+fn empty_base(writer: &AofWriter) -> NewBase {
+    let base = writer.base_place().create_base(BaseForm::Aof, &RdbOptions::new(UnixMillis(0), 0)).unwrap();
+    base.finish().unwrap()
+}
+
+#[test]
+fn a_rewrite_is_refused_by_a_later_writer_of_the_same_files() {
+    let disk = SimDisk::with_dir("/data");
+    let mut writer = begin_anew(&disk);
+    let before = writer.begin_rewrite().unwrap();
+    let base = empty_base(&writer);
+    writer.remove_if_detached();
+    // Its increments have the numbers of those that are gone.
+    let mut writer = begin_anew(&disk);
+    let error = writer.finish_rewrite(&before, &base).unwrap_err();
+    assert!(error.to_string().contains("a journal that has ended"), "{error}");
+    assert!(disk.content(FIRST).is_some() && writer.is_detached());
+    let rewrite = writer.begin_rewrite().unwrap();
+    writer.append(&set("key"), None).unwrap();
+    let replaced = writer.finish_rewrite(&rewrite, &empty_base(&writer)).unwrap();
+    assert_eq!(replaced, ["appendonly.aof.1.incr.aof"]);
+    writer.sync().unwrap();
+    drop(writer);
+    assert_eq!(content(&disk), in_db_0(&["key"]));
+}
+
+#[test]
+fn given_up_before_its_first_rewrite_a_journal_leaves_nothing_behind() {
+    let disk = SimDisk::with_dir("/data");
+    let mut writer = begin_anew(&disk);
+    writer.append(&set("key"), None).unwrap();
+    let _ = writer.begin_rewrite().unwrap();
+    writer.append(&set("other"), None).unwrap();
+    writer.remove_if_detached();
+    let files = disk.list(Path::new("/data/appendonlydir")).unwrap();
+    assert!(!files.iter().any(|file| file.contains("incr")), "{files:?}");
+}
+
+#[test]
+fn a_manifest_that_may_name_them_keeps_the_files_of_a_journal_that_is_given_up() {
+    let disk = SimDisk::with_dir("/data");
+    let mut writer = begin_anew(&disk);
+    let rewrite = writer.begin_rewrite().unwrap();
+    writer.append(&set("key"), None).unwrap();
+    writer.sync().unwrap();
+    let base = empty_base(&writer);
+    // The first is that of the base's name, the second that of the manifest, which is in place by then.
+    disk.inject(Fault::DirSyncFails { after: 1, times: 1 });
+    writer.finish_rewrite(&rewrite, &base).unwrap_err();
+    disk.heal();
+    assert!(writer.is_detached());
+    // Nor does another attempt take away what it names.
+    let _ = writer.begin_rewrite().unwrap();
+    writer.remove_if_detached();
+    let found = open_with(&disk.crash(Crash::ProcessOnly), AofOptions::default()).1;
+    assert_eq!(found, in_db_0(&["key"]));
 }

@@ -14,8 +14,10 @@ use crate::rdb::{RdbOptions, RdbUse, RdbWriter};
 use crate::recover::{AofOptions, BaseForm};
 
 /// A rewrite that has begun: the journal has been cut, and what comes after the cut is in files of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Rewrite {
+    /// The mark of the writer that began it.
+    pub(super) of: Arc<()>,
     /// The first increment after the cut.
     pub(super) first_incr: u64,
     /// The bytes of all files before it.

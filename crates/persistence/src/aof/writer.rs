@@ -42,8 +42,10 @@ pub struct AofWriter {
     written: Lsn,
     synced: Lsn,
     failure: Option<String>,
-    /// Whether the manifest on disk does not name what is written yet: the first rewrite puts it there.
-    is_detached: bool,
+    /// The first increment that the manifest on disk does not name yet: the first rewrite puts what is written there.
+    detached_from: Option<u64>,
+    /// Tells this writer from another of the same files: a rewrite bears the mark of the one that began it.
+    mark: Arc<()>,
     /// The sync that runs beside, if its result has not been taken.
     begun: Option<Begun>,
     /// The highest number that a base may have on disk.
@@ -228,7 +230,7 @@ impl AofWriter {
             seq: self.last_seq + 1,
             file_type: FileType::Incr,
         });
-        if self.is_detached {
+        if self.is_detached() {
             // What it replaces holds data that what is written does not go with.
         } else if let Err(store) = manifest.store(&*self.disk, &self.dir, &self.options.manifest_name()) {
             if store.may_have_replaced {
@@ -253,7 +255,9 @@ impl AofWriter {
         self.written = self.appended;
         self.synced = self.appended;
         self.failure = None;
-        self.remove_leftovers();
+        if !self.is_detached() {
+            self.remove_leftovers();
+        }
         Ok(())
     }
 
@@ -304,7 +308,11 @@ impl AofWriter {
     pub fn begin_rewrite(&mut self) -> Result<Rewrite> {
         self.refuse_if_failed()?;
         self.start_new_incr()?;
-        Ok(Rewrite { first_incr: self.last_seq, replaced_bytes: self.earlier_bytes })
+        Ok(Rewrite {
+            of: Arc::clone(&self.mark),
+            first_incr: self.last_seq,
+            replaced_bytes: self.earlier_bytes,
+        })
     }
 
     /// Where the bases of this journal are made.
@@ -316,7 +324,8 @@ impl AofWriter {
     /// Ends a rewrite: puts the base in the place of all that was written before the cut, in one durable step. What it
     /// replaces is to be removed by [`BasePlace::remove_history`] and then forgotten.
     ///
-    /// If it fails, the journal is what it was before.
+    /// If it fails, the journal is what it was before. It does for a rewrite that another writer has begun, be it of the
+    /// same files: the numbers of its increments mean others here.
     pub fn finish_rewrite(&mut self, rewrite: &Rewrite, base: &NewBase) -> Result<Vec<String>> {
         self.replace_base(rewrite, base).inspect_err(|_| {
             // Its room may be what is missing; that it cannot be removed is no news.
@@ -326,6 +335,9 @@ impl AofWriter {
 
     fn replace_base(&mut self, rewrite: &Rewrite, base: &NewBase) -> Result<Vec<String>> {
         self.refuse_if_failed()?;
+        if !Arc::ptr_eq(&rewrite.of, &self.mark) {
+            return Err(Error::abandoned("it belongs to a journal that has ended"));
+        }
         let (seq, suffix) = (self.last_base_seq + 1, base.suffix());
         let name = format!("{}.{seq}.base.{suffix}", self.options.file_name);
         let path = self.dir.join(&name);
@@ -353,7 +365,7 @@ impl AofWriter {
         }
         self.last_base_seq = seq;
         self.manifest = manifest;
-        self.is_detached = false;
+        self.detached_from = None;
         self.earlier_bytes = self.earlier_bytes.saturating_sub(rewrite.replaced_bytes) + base.len;
         self.rewritten_bytes = self.current_size();
         self.remove_leftovers();
@@ -362,7 +374,7 @@ impl AofWriter {
 
     /// Takes removed files out of the manifest.
     pub fn forget_history(&mut self, removed: &[String]) -> Result<()> {
-        if self.is_detached {
+        if self.is_detached() {
             return Ok(());
         }
         let mut manifest = self.manifest.clone();
@@ -382,14 +394,19 @@ impl AofWriter {
 
     /// Whether the manifest does not name what is written, and a start would not find it, before the first rewrite.
     pub fn is_detached(&self) -> bool {
-        self.is_detached
+        self.detached_from.is_some()
     }
 
     /// Gives up what was written, if the manifest does not name it.
     pub fn remove_if_detached(self) {
-        if self.is_detached {
+        let Some(from) = self.detached_from else { return };
+        if !self.leftovers.is_empty() {
+            // After a crash the manifest may be found that a rewrite has made, and it names them.
+            return;
+        }
+        for incr in self.manifest.incrs.iter().filter(|incr| incr.seq >= from) {
             // What stays behind under this name is written over the next time.
-            let _ = self.disk.remove(&self.dir.join(&self.file.name));
+            let _ = self.disk.remove(&self.dir.join(&incr.name));
         }
     }
 
@@ -413,7 +430,10 @@ impl AofWriter {
         } = parts;
         let may_be_new = manifest.incrs.is_empty() || is_detached;
         if may_be_new {
-            let seq = manifest.incrs.last().map_or(0, |last| last.seq) + 1;
+            // What has been replaced may still be there, or be on its way out, under its number.
+            let history = manifest.history.iter().filter(|entry| entry.name.contains(".incr."));
+            let seq =
+                manifest.incrs.iter().chain(history).map(|entry| entry.seq).max().unwrap_or_default() + 1;
             let name = format!("{}.{seq}.incr.aof", options.file_name);
             manifest.incrs.push(FileEntry { name, seq, file_type: FileType::Incr });
         }
@@ -445,7 +465,8 @@ impl AofWriter {
             written: begin,
             synced: begin,
             failure: None,
-            is_detached,
+            detached_from: is_detached.then_some(last_seq),
+            mark: Arc::new(()),
             begun: None,
             last_base_seq,
             rewritten_bytes: base_bytes,
