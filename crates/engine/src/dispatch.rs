@@ -26,14 +26,57 @@ use crate::time::UnixMillis;
 const EXEC: CommandId = CommandId::of("exec");
 
 thread_local! {
-    static NANOS_ALONE: Cell<u64> = const { Cell::new(0) };
+    static ALONE: Alone = const { Alone::new() };
 }
 
-/// Nanoseconds for which the calling thread has held all keys so far: time in which no other thread could have run a command
-/// either. Counts up from any number, and wraps.
+/// What a thread knows of the time in which it leaves no work to others.
+struct Alone {
+    nanos: Cell<u64>,
+    /// The shard that most commands are about, if there is such a one, and by how many it leads (R. Boyer and J. Moore's
+    /// majority vote, 1981).
+    favourite: Cell<(usize, u32)>,
+    is_in_favourite: Cell<bool>,
+}
+
+impl Alone {
+    /// As far as a lead counts: a favourite that is one no more is forgotten after so many commands.
+    const LONGEST_LEAD: u32 = 1000;
+
+    const fn new() -> Self {
+        Self { nanos: Cell::new(0), favourite: Cell::new((0, 0)), is_in_favourite: Cell::new(false) }
+    }
+
+    /// The thread runs a command on this shard alone.
+    #[inline]
+    fn enter(&self, shard: usize) {
+        let (favourite, lead) = self.favourite.get();
+        let is_it = favourite == shard;
+        self.favourite.set(match lead {
+            0 => (shard, 1),
+            _ if is_it => (favourite, (lead + 1).min(Self::LONGEST_LEAD)),
+            _ => (favourite, lead - 1),
+        });
+        self.is_in_favourite.set(is_it);
+    }
+
+    /// The command has taken so long.
+    #[inline]
+    fn leave(&self, nanos: u64) {
+        if self.is_in_favourite.take() {
+            self.add(nanos);
+        }
+    }
+
+    fn add(&self, nanos: u64) {
+        self.nanos.set(self.nanos.get().wrapping_add(nanos));
+    }
+}
+
+/// Nanoseconds for which the calling thread has held all keys so far, or the shard that most of its commands are about: time in
+/// which another thread with the same work would have waited. Counts up from any number, and wraps.
 #[must_use]
 pub fn nanos_alone() -> u64 {
-    NANOS_ALONE.get()
+    ALONE.with(|alone| alone.nanos.get())
 }
 
 /// Arguments of most commands fit without an allocation.
@@ -102,6 +145,7 @@ impl Engine {
             session.caching = Caching::Unsaid;
         }
         let nanos = session.end_timing(&*self.clock, started, Nesting::Outer);
+        ALONE.with(|alone| alone.leave(nanos));
         if session.blocked.is_some() {
             Self::begin_waiting(session, nanos);
         } else {
@@ -158,7 +202,7 @@ impl Engine {
         self.release(locked, session, now);
         if let Some(since) = alone_since {
             let nanos = self.clock.monotonic_nanos().saturating_sub(since);
-            NANOS_ALONE.set(NANOS_ALONE.get().wrapping_add(nanos));
+            ALONE.with(|alone| alone.add(nanos));
             if self.scripts.has_left() {
                 self.do_what_was_left(session, now);
             }
@@ -295,7 +339,9 @@ impl Engine {
             Locks::Keys => {
                 if let (KeyShape::First, [_, key, ..]) = (spec.key_shape, args) {
                     let hash = self.keyspace.hash(key);
-                    let locked = self.keyspace.lock_one_unless_busy(self.keyspace.shard_of(hash))?;
+                    let shard = self.keyspace.shard_of(hash);
+                    let locked = self.keyspace.lock_one_unless_busy(shard)?;
+                    ALONE.with(|alone| alone.enter(shard));
                     return Some((locked, Some((*key, hash))));
                 }
                 let mut shards = SmallVec::new();
@@ -543,4 +589,37 @@ fn queue(
     transaction.flags = transaction.flags.union(spec.flags);
     transaction.queue.push(Queued { spec, args: args.iter().map(|arg| Box::from(*arg)).collect() });
     Ok(())
+}
+
+#[cfg(test)]
+mod alone_tests {
+    use super::Alone;
+
+    fn share(shards: impl Iterator<Item = usize>) -> u64 {
+        let alone = Alone::new();
+        for shard in shards.take(10_000) {
+            alone.enter(shard);
+            alone.leave(1);
+        }
+        alone.nanos.get() / 100
+    }
+
+    #[test]
+    fn time_in_one_shard_counts_and_time_spread_over_many_does_not() {
+        assert!(share(std::iter::repeat(7)) >= 99);
+        // Three of four commands are about one key, the others about any.
+        assert!((70..=80).contains(&share((0..).map(|n| if n % 4 == 0 { n % 64 } else { 7 }))));
+        assert!(share((0..).map(|n| n * 2_654_435_761 % 4_294_967_291 % 64)) <= 3);
+        assert_eq!(share(0..), 0);
+    }
+
+    #[test]
+    fn a_favourite_that_is_one_no_more_is_forgotten() {
+        let alone = Alone::new();
+        for shard in std::iter::repeat_n(1, 1_000_000).chain(std::iter::repeat_n(2, 10_000)) {
+            alone.enter(shard);
+            alone.leave(u64::from(shard == 2));
+        }
+        assert!(alone.nanos.get() >= 8_000, "{}", alone.nanos.get());
+    }
 }

@@ -5,7 +5,8 @@
 //! full; a worker that is saturated hands connections over to the one that has most time. Processor time, not time spent away
 //! from waiting: where all cores are taken by others, one more thread would win nothing. For the same reason a core must have been idle
 //! while the worker was saturated: else two threads share the core that one had, and each is woken for fewer requests. Nor
-//! is anything won where a worker spends its time with all keys locked, in scripts mostly: two such threads wait for each other.
+//! is anything won where a worker spends its time with all keys locked, in scripts mostly, or with one that all its clients write to: two
+//! such threads wait for each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -27,8 +28,9 @@ pub(crate) const LOOK_PERIOD: Duration = Duration::from_millis(100);
 pub const SATURATED: u32 = 900;
 /// A worker has to be saturated in so many looks on end: to be moved costs more than a short burst. Default: 5.
 const LASTING: u32 = 5;
-/// Share of a core, in thousandths, that must be idle for connections to be handed over. Default: 300.
-pub const IDLE: u32 = 300;
+/// Share of a core, in thousandths, that must be idle for connections to be handed over: two threads take more time for the same
+/// commands than one. Default: 500.
+pub const IDLE: u32 = 500;
 /// Share of a core, in thousandths, up to which a worker is given connections. Default: 700.
 const FULL: u32 = 700;
 
