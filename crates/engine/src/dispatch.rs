@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mtcache_protocol::{CommandFlags, CommandId, CommandSpec, KeyShape, Reply, lookup, lookup_sub};
+use mtcache_protocol::{CommandFlags, CommandId, CommandSpec, KeyShape, Peeked, Reply, lookup, lookup_sub};
 use smallvec::SmallVec;
 
 use crate::acl::{Denied, Place};
@@ -98,6 +98,13 @@ impl Engine {
         if session.reply_mode != ReplyMode::On && session.parked() == Parked::No {
             silence(session, out, mark);
         }
+    }
+
+    /// Looks at commands that a session will send next, in order, so that what they need is on its way from memory when they
+    /// run. Changes nothing, and waits for nobody. Whether there was anything to be asked for: if not, there may be nothing for a while.
+    #[inline]
+    pub fn look_ahead(&self, session: &Session, commands: &[Peeked<'_>]) -> bool {
+        session.authenticated && self.keyspace.look_ahead(session.db, commands)
     }
 
     fn try_dispatch(

@@ -29,6 +29,7 @@ mod monitor;
 mod notify;
 mod observe;
 mod pause;
+mod prefetch;
 mod pubsub;
 pub mod rdb;
 mod registry;

@@ -355,6 +355,35 @@ enum Started {
     NeedMore { consumed: usize, hint: usize },
 }
 
+/// A command that lies complete in a buffer, as [`peek`] sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Peeked<'a> {
+    /// The arguments after the command's name, as far as they are looked at; empty where there are fewer.
+    pub args: [&'a [u8]; 3],
+    /// Bytes of the whole command.
+    pub consumed: usize,
+}
+
+/// Looks at a command ahead of its turn, without any change and without a decoder: what is at the start of `buf` if it is a complete
+/// command of the usual form, an array of short bulk strings (below 1,000 arguments of less than 1,000 bytes). Nothing else is
+/// told apart from what is not there: whoever looks ahead may look away.
+#[inline]
+pub fn peek(buf: &[u8]) -> Option<Peeked<'_>> {
+    let (count, mut pos) = short_line(buf, 0, b'*').filter(|(count, _)| *count > 0)?;
+    let mut peeked = Peeked::default();
+    for number in 0..count {
+        let (len, size) = short_line(buf, pos, b'$')?;
+        let (start, end) = (pos + size, pos + size + len as usize);
+        let arg = buf.get(start..end)?;
+        if let Some(place) = (number as usize).checked_sub(1).and_then(|place| peeked.args.get_mut(place)) {
+            *place = arg;
+        }
+        pos = end + 2;
+    }
+    peeked.consumed = pos;
+    (pos <= buf.len()).then_some(peeked)
+}
+
 /// The number in a line of up to three digits, as nearly all are, and the line's size with its end; anything
 /// unusual, also a line that is not complete, is left to the careful way.
 #[inline]

@@ -25,7 +25,7 @@ pub use command::{
     FindKeys, Group, KeyError, KeyFlags, KeyIndices, KeyRef, KeyShape, KeySpec, LegacyRange, TOP_LEVEL_COUNT,
     keys, keys_with_flags, lookup, lookup_sub, top_level,
 };
-pub use decode::{Args, Progress, RequestDecoder};
+pub use decode::{Args, Peeked, Progress, RequestDecoder, peek};
 pub use double::write_double;
 pub use encode::{Deferred, Reply, Version, encode_command, write_array_header, write_bulk, write_integer};
 pub use error::{ProtocolError, ProtocolErrorKind};

@@ -2,7 +2,7 @@
 
 use mtcache_protocol::{
     Args, Frame, FrameDecoder, Limits, Progress, ProtocolError, ReplyLimits, RequestDecoder, Version,
-    decode_frame, encode_command, split_args,
+    decode_frame, encode_command, peek, split_args,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -202,6 +202,37 @@ proptest! {
         let bytes: Vec<u8> = requests.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
         let commands: Vec<Command> = requests.into_iter().map(|(_, args)| args).collect();
         prop_assert_eq!(decode_requests(&bytes, &cuts), (commands, None));
+    }
+
+    #[test]
+    fn what_is_seen_ahead_is_what_comes(
+        requests in vec(request(), 0..3),
+        noise in noise(),
+        cut in any::<usize>(),
+    ) {
+        let mut bytes: Vec<u8> = requests.iter().flat_map(|(bytes, _)| bytes.clone()).chain(noise).collect();
+        bytes.truncate(cut % (bytes.len() + 1));
+        if let Some(peeked) = peek(&bytes) {
+            let mut decoder = RequestDecoder::new(Limits::default());
+            prop_assert_eq!(decoder.next(&bytes), Ok(Progress::Command { consumed: peeked.consumed }));
+            let seen: Vec<&[u8]> = decoder.iter(&bytes).skip(1).take(3).collect();
+            prop_assert_eq!(peeked.args.get(..seen.len()), Some(&*seen));
+            prop_assert!(peeked.args.iter().skip(seen.len()).all(|arg| arg.is_empty()));
+        }
+    }
+
+    #[test]
+    fn usual_requests_are_seen_ahead(args in vec(vec(any::<u8>(), 0..300), 1..6)) {
+        let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in &args {
+            bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+            bytes.extend_from_slice(arg);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        let peeked = peek(&bytes).unwrap();
+        prop_assert_eq!(peeked.consumed, bytes.len());
+        prop_assert!(args.iter().skip(1).zip(peeked.args).all(|(arg, seen)| arg == seen));
+        prop_assert_eq!(peek(bytes.split_last().unwrap().1), None);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use mtcache_engine::{Engine, Parked, Session};
-use mtcache_protocol::{Args, Limits, Progress, Reply, RequestDecoder};
+use mtcache_protocol::{Args, Limits, Peeked, Progress, Reply, RequestDecoder, peek};
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::fiber;
@@ -23,6 +24,10 @@ use crate::worker::Shared;
 
 /// Room that a connection's read buffer starts with and shrinks back to. Default: 16 KB, as Redis reads.
 const READ_BUFFER: usize = 16 * 1024;
+/// Commands of a batch that are looked at together before the first of them runs. Default: 16.
+const AHEAD: usize = 16;
+/// Batches that are not looked at after one of which nothing had to come from memory. Default: 15.
+const LOOKS_SKIPPED: u8 = 15;
 /// Replies are written in the middle of a batch when they have grown to this. Default: 256 KB.
 const FLUSH_AT: usize = 256 * 1024;
 /// A buffer with more room than this is given back once it is empty. Default: 64 KB.
@@ -87,13 +92,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let Conversation { shared, outbox, session, decoder, input, output } = conversation;
-    let mut connection = Connection { shared, stream, outbox, session, decoder, input, output };
+    let mut connection =
+        Connection { shared, stream, outbox, session, decoder, input, output, looks_to_skip: 0 };
     // A peer that goes away in the middle is the end of its connection and nothing more.
     let left = connection.run().await.unwrap_or_else(|error| {
         tracing::debug!(client = connection.session.client().id, %error, "connection lost");
         Left::Over
     });
-    let Connection { shared, stream, outbox, session, decoder, input, output } = connection;
+    let Connection { shared, stream, outbox, session, decoder, input, output, .. } = connection;
     (stream, Conversation { shared, outbox, session, decoder, input, output }, left)
 }
 
@@ -106,6 +112,8 @@ struct Connection<S> {
     /// Bytes received and not yet consumed.
     input: Vec<u8>,
     output: Reply,
+    /// Batches that are not looked at before they run.
+    looks_to_skip: u8,
 }
 
 /// Whether the connection goes on.
@@ -266,7 +274,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now = engine.now();
         let max_bulk_len = usize::try_from(engine.settings().max_bulk_len()).unwrap_or(usize::MAX);
         self.decoder.set_limits(Limits { max_bulk_len, ..Limits::default() });
+        let mut seen = *start;
         loop {
+            if *start >= seen {
+                let rest = self.input.get(*start..).unwrap_or_default();
+                let looked = look_ahead(engine, &self.session, rest, &mut self.looks_to_skip);
+                seen = start.saturating_add(looked);
+            }
             // Asked before each command: AUTH, HELLO and RESET change it in the midst of a pipeline.
             self.decoder.set_authenticated(engine.is_authenticated(&self.session));
             let rest = self.input.get(*start..).unwrap_or_default();
@@ -427,4 +441,25 @@ async fn give_way() {
 
 fn ended() -> std::io::Error {
     std::io::Error::other("the connection was ended from inside")
+}
+
+/// Tells the engine what comes next in `input`, if several commands of the usual form do, and says how far it need not look again.
+#[inline]
+fn look_ahead(engine: &Engine, session: &Session, input: &[u8], looks_to_skip: &mut u8) -> usize {
+    if *looks_to_skip > 0 {
+        *looks_to_skip -= 1;
+        return usize::MAX;
+    }
+    let mut commands = SmallVec::<[Peeked<'_>; AHEAD]>::new();
+    let mut at = 0;
+    while commands.len() < AHEAD
+        && let Some(command) = peek(input.get(at..).unwrap_or_default())
+    {
+        at += command.consumed;
+        commands.push(command);
+    }
+    if commands.len() > 1 && !engine.look_ahead(session, &commands) {
+        *looks_to_skip = LOOKS_SKIPPED;
+    }
+    if commands.len() < AHEAD { usize::MAX } else { at }
 }

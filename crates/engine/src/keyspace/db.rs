@@ -31,6 +31,18 @@ impl Db {
         self.table.find(hash.position(), |entry| entry.key() == key)
     }
 
+    /// See [`Table::prefetch_bucket`].
+    #[inline]
+    pub(crate) fn prefetch_bucket(&self, hash: KeyHash) {
+        self.table.prefetch_bucket(hash.position());
+    }
+
+    /// See [`Table::prefetch_entry`].
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, hash: KeyHash) {
+        self.table.prefetch_entry(hash.position());
+    }
+
     #[inline]
     pub(crate) fn get(&self, slot: Slot) -> Option<&Entry> {
         self.table.get(slot)

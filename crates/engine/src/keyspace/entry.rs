@@ -15,6 +15,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 use std::slice;
 
+use crate::prefetch::prefetch_value;
 use crate::rdb::{Content, Object};
 use crate::time::UnixMillis;
 use crate::types::{Hash, List, Set, SortedSet, allocation_size};
@@ -202,6 +203,13 @@ impl Entry {
             Content::String(text) => Self::string(key, &text, expires_at, access),
             Content::Collection(value) => Self::new(key, value, expires_at, access),
         }
+    }
+
+    /// Asks for the beginning of its block.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        // SAFETY: every block is at least as long as a header, and nothing of it is looked at.
+        prefetch_value(unsafe { self.block().as_ref() });
     }
 
     /// The key.

@@ -4,6 +4,7 @@
 //! two threads wait for each other; no lock is held across a system call. Whether an entry has expired is decided in
 //! [`Shard::find_live`] and nowhere else.
 
+mod ahead;
 mod capture;
 mod db;
 mod dense;

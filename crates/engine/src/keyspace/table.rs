@@ -14,6 +14,7 @@
 
 use super::entry::Entry;
 use super::eviction::{random, random_below};
+use crate::prefetch::prefetch_value;
 
 /// The upper half of a key's hash: where in the order of all entries its entry lies.
 pub(crate) type Position = u32;
@@ -81,6 +82,33 @@ impl Table {
         let leaf = self.leaves.get(number as usize)?;
         let cell = leaf.find(tag_of(position, leaf.depth), is_it)?;
         Some(Slot { leaf: number, cell })
+    }
+
+    /// Asks for the bucket in which an entry at this position would be looked for.
+    #[inline]
+    pub(super) fn prefetch_bucket(&self, position: Position) {
+        if let Some((leaf, tag)) = self.home(position)
+            && let Some(bucket) = leaf.buckets.get(home_of(tag, leaf.buckets.len()))
+        {
+            prefetch_value(bucket);
+        }
+    }
+
+    /// Asks for what an entry at this position holds, as far as its bucket alone tells which that is.
+    #[inline]
+    pub(super) fn prefetch_entry(&self, position: Position) {
+        if let Some((leaf, tag)) = self.home(position)
+            && let Some(bucket) = leaf.buckets.get(home_of(tag, leaf.buckets.len()))
+            && let Some(entry) = bucket.0.iter().flatten().find(|entry| entry.tag() == tag)
+        {
+            entry.prefetch();
+        }
+    }
+
+    #[inline]
+    fn home(&self, position: Position) -> Option<(&Leaf, u16)> {
+        let leaf = self.leaves.get(self.leaf_of(position)? as usize)?;
+        Some((leaf, tag_of(position, leaf.depth)))
     }
 
     #[inline]

@@ -6,6 +6,7 @@
 use std::{hash::BuildHasher, hash::Hasher as _, sync::LazyLock};
 
 use super::allocation::allocation_size;
+use crate::prefetch::prefetch_bytes;
 
 /// Longest byte string that needs no allocation.
 const INLINE_MAX: usize = 22;
@@ -89,6 +90,14 @@ impl Blob {
         match &self.0 {
             Repr::Inline { .. } => KeyHash::of(key(self.bytes())),
             Repr::Heap { hash, .. } => *hash,
+        }
+    }
+
+    /// Asks for what is on the heap.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        if let Repr::Heap { bytes, .. } = &self.0 {
+            prefetch_bytes(bytes);
         }
     }
 

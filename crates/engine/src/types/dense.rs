@@ -5,7 +5,14 @@
 //! to lower indices. The slab grows by fixed chunks, so that growth copies nothing and wastes little. Indices are
 //! 32-bit: 2^32 - 1 entries are the most, as in Redis; an insertion beyond is dropped.
 
+use smallvec::SmallVec;
+
+use crate::prefetch::prefetch_value;
+
 use super::{allocation::vec_bytes, blob::KeyHash, split_index::SplitIndex};
+
+/// Records that are asked for together, at most.
+const AHEAD: usize = 16;
 
 /// Entries in a chunk of the slab.
 const CHUNK: usize = 512;
@@ -20,6 +27,9 @@ pub(super) trait Record {
 
     /// Heap bytes that the record holds.
     fn heap_bytes(&self) -> usize;
+
+    /// Asks for what it holds on the heap.
+    fn prefetch(&self);
 }
 
 /// A hash table with dense indices; see the module.
@@ -59,6 +69,17 @@ impl<R: Record> DenseTable<R> {
         let slab = &self.slab;
         let is_key = |i: u32| slab.get(i as usize).is_some_and(|record| record.key() == key);
         self.index.find(hash, is_key).map(|i| i as usize)
+    }
+
+    /// Asks for the records with these keys, [`AHEAD`] at most, and for what they hold.
+    pub(super) fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        // A step at a time for all of them, so that the waits for each lie side by side. Another record with the same tag may be
+        // taken for the one that is meant.
+        let places = keys.filter_map(|key| self.index.find(KeyHash::of(key), |_| true));
+        let places: SmallVec<[u32; AHEAD]> = places.take(AHEAD).collect();
+        let records = || places.iter().filter_map(|&place| self.get(place as usize));
+        records().for_each(prefetch_value);
+        records().for_each(R::prefetch);
     }
 
     /// Adds a record unless there is one with its key; returns the key's index and whether it is new.

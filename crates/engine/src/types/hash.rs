@@ -51,6 +51,13 @@ impl Hash {
         }
     }
 
+    /// Asks the memory for these fields, before they are needed.
+    pub(crate) fn prefetch<'k>(&self, fields: impl Iterator<Item = &'k [u8]>) {
+        if let Encoding::Table(table) = &self.0 {
+            table.prefetch(fields);
+        }
+    }
+
     /// Number of fields.
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -278,6 +285,11 @@ impl Record for Pair {
     #[inline]
     fn heap_bytes(&self) -> usize {
         self.0.heap_bytes()
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        self.0.prefetch();
     }
 }
 

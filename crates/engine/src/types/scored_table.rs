@@ -189,6 +189,11 @@ impl Record for Scored {
     fn heap_bytes(&self) -> usize {
         self.member.heap_bytes()
     }
+
+    #[inline]
+    fn prefetch(&self) {
+        self.member.prefetch();
+    }
 }
 
 #[inline]

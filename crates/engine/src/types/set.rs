@@ -49,6 +49,13 @@ impl Set {
         }
     }
 
+    /// Asks the memory for these members, before they are needed.
+    pub(crate) fn prefetch<'k>(&self, members: impl Iterator<Item = &'k [u8]>) {
+        if let Encoding::Table(table) = &self.0 {
+            table.prefetch(members);
+        }
+    }
+
     /// Number of members.
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -302,6 +309,11 @@ impl Record for Blob {
     #[inline]
     fn heap_bytes(&self) -> usize {
         self.heap_bytes()
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        self.prefetch();
     }
 }
 
