@@ -359,7 +359,7 @@ enum Started {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Peeked<'a> {
     /// The arguments after the command's name, as far as they are looked at; empty where there are fewer.
-    pub args: [&'a [u8]; 3],
+    pub args: [&'a [u8]; 2],
     /// Bytes of the whole command.
     pub consumed: usize,
 }

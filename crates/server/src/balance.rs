@@ -5,8 +5,8 @@
 //! full; a worker that is saturated hands connections over to the one that has most time. Processor time, not time spent away
 //! from waiting: where all cores are taken by others, one more thread would win nothing. For the same reason a core must have been idle
 //! while the worker was saturated: else two threads share the core that one had, and each is woken for fewer requests. Nor
-//! is anything won where a worker spends its time with all keys locked, in scripts mostly, or with one that all its clients write to: two
-//! such threads wait for each other.
+//! is anything won where a worker spends its time with all keys locked, in scripts mostly, or with the shard of one key that most
+//! commands are about: two such threads wait for each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

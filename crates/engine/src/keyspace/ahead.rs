@@ -79,7 +79,7 @@ mod tests {
     use crate::time::{Clock as _, UnixMillis};
 
     fn commands<'a>(keys: &[&'a str], member: &'a str) -> Vec<Peeked<'a>> {
-        let command = |key: &&'a str| Peeked { args: [key.as_bytes(), member.as_bytes(), b""], consumed: 1 };
+        let command = |key: &&'a str| Peeked { args: [key.as_bytes(), member.as_bytes()], consumed: 1 };
         keys.iter().map(command).collect()
     }
 
