@@ -21,6 +21,7 @@ const DOCUMENTS: &[&str] = &[
     "docs/keys-and-eviction.md",
     "docs/limits.md",
     "docs/near-cache.md",
+    "docs/operating-the-cache.md",
     "fuzz/README.md",
 ];
 

@@ -13,8 +13,8 @@ use mtcache_node::Node;
 use crate::backend::{Backend, EmbeddedBackend, RedisBackend};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Event, Observer};
 use crate::near::NearOptions;
-use crate::stats::{Event, Observer};
 
 /// Longest deployment prefix in bytes.
 const PREFIX_MAX: usize = 128;
@@ -109,7 +109,8 @@ impl CacheBuilder {
         self
     }
 
-    /// Is called for each read and load, on the thread where it happens. Default: nobody, and no times are taken.
+    /// Is called for each event, on the thread where it happens; it must be quick, and must not call the cache. Default: nobody, and no
+    /// times are taken.
     #[must_use]
     pub fn observer(mut self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));

@@ -3,9 +3,10 @@
 //! Invariants: every backend call passes `backend()`, which replays waiting invalidations first; every write of a
 //! cached value is a `Writing`, so that one which fails or is dropped queues its key. Deliberately absent: the steps of a load (`read_through.rs`).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mtcache_link::{Reply, Script, TrackingState};
@@ -17,15 +18,18 @@ use crate::backend::{Backend, Bytes, CachedKey, Entry, When};
 use crate::builder::CacheBuilder;
 use crate::codec;
 use crate::collections::{HashView, SortedSetView};
+use crate::control::RegionControl;
 use crate::error::{Error, Result};
+use crate::events::{Event, EventStream, Observer, RemovalCause, Teller};
 use crate::keys;
 use crate::near::{Near, NearOptions};
 use crate::newer;
 use crate::options::{Condition, SetOptions};
-use crate::pending;
+use crate::pending::{self, Pending};
+use crate::read_through::Storing;
 use crate::region::{Region, RegionPolicy, RegionState};
 use crate::single_flight::Flights;
-use crate::stats::{self, Counters, Event, Observer, RegionStats};
+use crate::stats::{self, Counters, RegionStats};
 use crate::ttl::{TimeLeft, Ttl};
 use crate::writing::{Clearing, Keyed, Ledger, Writing};
 
@@ -54,10 +58,18 @@ struct Shared {
     backend: Backend,
     prefix: String,
     ledger: Ledger,
-    observer: Option<Observer>,
-    counters: Mutex<HashMap<String, Arc<Counters>>>,
+    teller: Arc<Teller>,
+    names: Mutex<HashMap<String, Named>>,
     /// Stands for the keys that are of no region.
     no_region: Arc<RegionState>,
+}
+
+/// What the regions of one name share.
+#[derive(Default)]
+struct Named {
+    counters: Arc<Counters>,
+    /// Those that are still there, and some that were.
+    regions: Vec<Weak<RegionState>>,
 }
 
 impl Cache {
@@ -79,24 +91,49 @@ impl Cache {
     ) -> Self {
         let counters = Arc::new(Counters::default());
         let no_region = Arc::new(RegionState::of_plain_keys(NO_REGION, &prefix, Arc::clone(&counters)));
+        let teller = Arc::new(Teller::new(observer));
         Self(Arc::new(Shared {
             backend,
             prefix,
-            ledger: Ledger::new(Near::new(near)),
-            observer,
-            counters: Mutex::new(HashMap::from([(NO_REGION.to_owned(), counters)])),
+            ledger: Ledger::new(Near::new(near, Arc::clone(&teller))),
+            teller,
+            names: Mutex::new(HashMap::from([(
+                NO_REGION.to_owned(),
+                Named { counters, regions: Vec::new() },
+            )])),
             no_region,
         }))
     }
 
     /// A region of this cache. Regions of one name share their counters, and those of one key base what is kept near.
     pub fn region<T>(&self, policy: RegionPolicy) -> Result<Region<T>> {
-        let counters = Arc::clone(self.0.counters.lock().entry(policy.name.clone()).or_default());
-        let state = RegionState::new(policy, &self.0.prefix, counters)?;
+        let state = {
+            let mut by_name = self.0.names.lock();
+            let named = by_name.entry(policy.name.clone()).or_default();
+            let state = Arc::new(RegionState::new(policy, &self.0.prefix, Arc::clone(&named.counters))?);
+            named.regions.retain(|region| region.strong_count() > 0);
+            named.regions.push(Arc::downgrade(&state));
+            state
+        };
         if let Some(prefix) = state.key_prefix().filter(|_| state.policy.near) {
             self.near().hear(&self.0.backend, &prefix)?;
         }
-        Ok(Region::new(self.clone(), Arc::new(state)))
+        Ok(Region::new(self.clone(), state))
+    }
+
+    /// The switches of the regions of this name; none if no region of it was ever opened. See [`RegionMode`](crate::RegionMode).
+    pub fn control(&self, region: &str) -> Option<RegionControl> {
+        let counters = match self.0.names.lock().get(region) {
+            Some(named) if region != NO_REGION => Arc::clone(&named.counters),
+            _ => return None,
+        };
+        Some(RegionControl::new(self.clone(), region.to_owned(), counters))
+    }
+
+    /// Everything that happens from now on, see [`Event`]. A stream that is not read in time misses the oldest events, and is told how
+    /// many.
+    pub fn events(&self) -> EventStream {
+        self.0.teller.stream()
     }
 
     /// The view of one hash.
@@ -251,7 +288,7 @@ impl Cache {
         impl Drop for Detaching<'_> {
             fn drop(&mut self) {
                 self.0.near.drop_all();
-                self.0.flights.detach_prefix("");
+                self.0.detach_prefix("");
             }
         }
         let _detaching = Detaching(&self.0.ledger);
@@ -277,10 +314,10 @@ impl Cache {
     pub fn stats(&self) -> Vec<(String, RegionStats)> {
         let mut all: Vec<_> = self
             .0
-            .counters
+            .names
             .lock()
             .iter()
-            .map(|(name, counters)| (name.clone(), counters.snapshot()))
+            .map(|(name, named)| (name.clone(), named.counters.snapshot()))
             .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
@@ -326,8 +363,30 @@ impl Cache {
         Ok(&self.0.backend)
     }
 
-    pub(crate) fn flights(&self) -> &Flights {
-        &self.0.ledger.flights
+    pub(crate) fn flights(&self, storing: Storing) -> &Flights {
+        match storing {
+            Storing::IfCurrent => &self.0.ledger.flights,
+            Storing::Never => &self.0.ledger.straight_flights,
+        }
+    }
+
+    pub(crate) fn pending(&self) -> &Pending {
+        &self.0.ledger.pending
+    }
+
+    /// Drops what is near of the regions of this name, and has nobody join their loads.
+    pub(crate) fn forget_near_and_loads(&self, name: &str) {
+        let regions: Vec<_> = {
+            let by_name = self.0.names.lock();
+            by_name
+                .get(name)
+                .map(|named| named.regions.iter().filter_map(Weak::upgrade).collect())
+                .unwrap_or_default()
+        };
+        for prefix in regions.iter().filter_map(|region: &Arc<RegionState>| region.key_prefix()) {
+            self.near().drop_prefix(&prefix);
+            self.0.ledger.detach_prefix(&prefix);
+        }
     }
 
     pub(crate) fn near(&self) -> &Near {
@@ -342,14 +401,12 @@ impl Cache {
         DropsNear { near: self.near(), keys }
     }
 
-    pub(crate) fn has_observer(&self) -> bool {
-        self.0.observer.is_some()
+    pub(crate) fn is_heard(&self) -> bool {
+        self.0.teller.is_heard()
     }
 
     pub(crate) fn event<'a>(&self, event: impl FnOnce() -> Event<'a>) {
-        if let Some(observer) = &self.0.observer {
-            observer(&event());
-        }
+        self.0.teller.tell(event);
     }
 
     pub(crate) async fn set_full(
@@ -361,7 +418,7 @@ impl Cache {
     ) -> Result<bool> {
         let ttl = options.checked_ttl()?;
         let cached = CachedKey::new(key);
-        let mut writing = self.writing(region, std::slice::from_ref(&cached));
+        let mut writing = self.writing(region, std::slice::from_ref(&cached), RemovalCause::Replaced);
         if options.condition == Condition::IfAbsent {
             // A set that stores only where nothing is leaves nothing old behind when it fails, and what is there may be
             // somebody else's lock.
@@ -381,6 +438,9 @@ impl Cache {
         match &result {
             Ok(stored) => {
                 stats::count(if *stored { &region.counters.sets } else { &region.counters.sets_refused });
+                if *stored {
+                    self.changed(region, [&cached], RemovalCause::Replaced);
+                }
                 writing.leaves_nothing_old();
             }
             Err(error) => writing.failed(error),
@@ -389,7 +449,7 @@ impl Cache {
     }
 
     pub(crate) async fn set_many_full(&self, entries: &[Entry], region: &RegionState) -> Result<()> {
-        let mut writing = self.writing(region, entries);
+        let mut writing = self.writing(region, entries, RemovalCause::Replaced);
         for step in entries.chunks(BULK_STEP) {
             let stored = match self.backend().await {
                 Err(error) => Err(error),
@@ -398,13 +458,14 @@ impl Cache {
             stored.inspect_err(|error| writing.failed(error))?;
             writing.done(step.len());
             stats::add(&region.counters.sets, step.len() as u64);
+            self.changed(region, step.iter().map(|entry| &entry.key), RemovalCause::Replaced);
         }
         Ok(())
     }
 
     pub(crate) async fn delete_full(&self, keys: &[String], region: &RegionState) -> Result<u64> {
         let cached: Vec<_> = keys.iter().map(|key| CachedKey::new(key)).collect();
-        let mut writing = self.writing(region, &cached);
+        let mut writing = self.writing(region, &cached, removal_of(region));
         self.delete_in_steps(&cached, &mut writing, region).await
     }
 
@@ -416,7 +477,7 @@ impl Cache {
         region: &RegionState,
     ) -> Result<()> {
         let cached: Vec<_> = keys.iter().map(|key| CachedKey::new(key)).collect();
-        let mut deleting = self.writing(region, &cached);
+        let mut deleting = self.writing(region, &cached, removal_of(region));
         self.set_many_full(entries, region).await?;
         self.delete_in_steps(&cached, &mut deleting, region).await.map(drop)
     }
@@ -436,6 +497,7 @@ impl Cache {
             deleted += removed.inspect_err(|error| writing.failed(error))?;
             writing.done(step.len());
             stats::add(&region.counters.invalidations, step.len() as u64);
+            self.changed(region, step, removal_of(region));
         }
         Ok(deleted)
     }
@@ -450,6 +512,8 @@ impl Cache {
         if let Ok(n) = &result {
             clearing.done();
             stats::add(&region.counters.invalidations, *n);
+            let name = Cow::Borrowed(region.policy.name.as_str());
+            self.event(|| Event::RegionInvalidated { region: name, keys: *n });
         } else {
             stats::count(&region.counters.backend_errors);
         }
@@ -466,9 +530,34 @@ impl Cache {
         self.backend().await?.time_left(key.as_bytes()).await
     }
 
-    fn writing<'a, K: Keyed>(&'a self, region: &'a RegionState, keys: &'a [K]) -> Writing<'a, K> {
-        Writing::new(&self.0.ledger, region, keys)
+    fn changed<'a>(
+        &self,
+        region: &RegionState,
+        keys: impl IntoIterator<Item = &'a CachedKey>,
+        cause: RemovalCause,
+    ) {
+        if !self.is_heard() {
+            return;
+        }
+        for key in keys {
+            let region = Cow::Borrowed(region.policy.name.as_str());
+            self.event(|| Event::Changed { region, key: String::from_utf8_lossy(&key.key), cause });
+        }
     }
+
+    fn writing<'a, K: Keyed>(
+        &'a self,
+        region: &'a RegionState,
+        keys: &'a [K],
+        cause: RemovalCause,
+    ) -> Writing<'a, K> {
+        Writing::new(&self.0.ledger, region, keys, cause)
+    }
+}
+
+/// Values of a region are declared untrue; what is of no region is deleted by name.
+fn removal_of(region: &RegionState) -> RemovalCause {
+    if region.key_prefix().is_some() { RemovalCause::Invalidated } else { RemovalCause::Deleted }
 }
 
 /// A change of keys under way that is not a [`Writing`].
@@ -480,7 +569,7 @@ pub(crate) struct DropsNear<'a, I: IntoIterator<Item = &'a [u8]> + Clone> {
 impl<'a, I: IntoIterator<Item = &'a [u8]> + Clone> Drop for DropsNear<'a, I> {
     fn drop(&mut self) {
         for key in self.keys.clone() {
-            self.near.drop_key(key);
+            self.near.drop_key(key, RemovalCause::Replaced);
         }
     }
 }

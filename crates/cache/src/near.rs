@@ -19,6 +19,7 @@ use self::store::Store;
 pub(crate) use self::store::{Kept, Ticket};
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::{RemovalCause, Teller};
 
 /// Default of [`CacheBuilder::near_max_bytes`](crate::CacheBuilder::near_max_bytes).
 pub(crate) const NEAR_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -39,6 +40,7 @@ impl Default for NearOptions {
 pub(crate) struct Near {
     options: NearOptions,
     runtime: Handle,
+    teller: Arc<Teller>,
     /// There once a region has asked.
     on: OnceLock<On>,
 }
@@ -56,14 +58,14 @@ enum ToldBy {
 
 impl Near {
     /// Must be called inside a tokio runtime.
-    pub(crate) fn new(options: NearOptions) -> Self {
-        Self { options, runtime: Handle::current(), on: OnceLock::new() }
+    pub(crate) fn new(options: NearOptions, teller: Arc<Teller>) -> Self {
+        Self { options, runtime: Handle::current(), teller, on: OnceLock::new() }
     }
 
     /// Has changes of keys with this prefix heard, so that values of such keys can be kept.
     pub(crate) fn hear(&self, backend: &Backend, prefix: &str) -> Result<()> {
         let on = self.on.get_or_init(|| {
-            let store = Arc::new(Store::new(self.options.max_bytes));
+            let store = Arc::new(Store::new(self.options.max_bytes, Arc::clone(&self.teller)));
             let told_by = match backend {
                 Backend::Redis(backend) => {
                     let _runtime = self.runtime.enter();
@@ -106,9 +108,9 @@ impl Near {
         self.on.get().map_or(Keeping::Overtaken, |on| on.store.keep(ticket, key.as_bytes(), kept))
     }
 
-    pub(crate) fn drop_key(&self, key: &[u8]) {
+    pub(crate) fn drop_key(&self, key: &[u8], cause: RemovalCause) {
         if let Some(on) = self.on.get() {
-            on.store.drop_key(key);
+            on.store.drop_key(key, cause);
         }
     }
 

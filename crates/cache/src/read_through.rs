@@ -5,6 +5,7 @@
 //! read that found nothing counts as a miss. Deliberately absent: the near cache (`shared.rs`, before the
 //! backend) and stale values (when the loader fails).
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +16,14 @@ use serde::de::DeserializeOwned;
 use crate::backend::{Bytes, CachedKey};
 use crate::cache::Cache;
 use crate::codec;
+use crate::control::RegionMode;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Event;
 use crate::fill_token::{self, Begun, Fill, Permit, Suffices, TOKEN_MARGIN};
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::region::{Region, RegionState, Undecodable};
 use crate::single_flight::{Currency, Demand, Landed, Part};
-use crate::stats::{self, Event};
+use crate::stats;
 use crate::timeouts;
 
 /// What a backend read gave, decoded.
@@ -31,16 +34,18 @@ pub(crate) enum Looked<T> {
 
 impl<T: DeserializeOwned> Region<T> {
     pub(crate) async fn read(&self, key: &str, options: ReadOptions) -> Result<Option<Read<T>>> {
+        if self.is_killed() {
+            self.bypassed(key);
+            return Ok(None);
+        }
         let started = self.cache.observed_from();
-        let counters = &self.state.counters;
         match self.look(key, options).await {
             Ok(Looked::Value(read)) => {
-                self.count_hit(&read, started);
+                self.count_hit(key, &read, started);
                 Ok(Some(read))
             }
             Ok(Looked::Nothing) => {
-                stats::count(&counters.misses);
-                self.cache.observe(started, |elapsed| Event::Miss { region: self.name(), elapsed });
+                self.count_miss(key, started);
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -51,6 +56,12 @@ impl<T: DeserializeOwned> Region<T> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
+        if self.is_killed() {
+            for key in keys {
+                self.bypassed(key);
+            }
+            return Ok(keys.iter().map(|_| None).collect());
+        }
         let started = self.cache.observed_from();
         let bytes: Vec<Bytes> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
         let values = match self.cache.backend().await {
@@ -60,14 +71,15 @@ impl<T: DeserializeOwned> Region<T> {
         let values = values.inspect_err(|_| stats::count(&self.state.counters.backend_errors))?;
         values
             .into_iter()
-            .map(|value| {
+            .zip(keys)
+            .map(|(value, key)| {
                 if let Some(Looked::Value(read)) =
                     value.map(|v| self.decoded(&v, Age::Unknown)).transpose()?
                 {
-                    self.count_hit(&read, started);
+                    self.count_hit(key, &read, started);
                     Ok(Some(read))
                 } else {
-                    stats::count(&self.state.counters.misses);
+                    self.count_miss(key, started);
                     Ok(None)
                 }
             })
@@ -114,14 +126,21 @@ impl<T: DeserializeOwned> Region<T> {
         }
     }
 
-    pub(crate) fn count_hit<V>(&self, read: &Read<V>, started: Option<Instant>) {
+    pub(crate) fn count_hit<V>(&self, key: &str, read: &Read<V>, started: Option<Instant>) {
         stats::count(&self.state.counters.hits);
-        self.observe_read(read, started);
+        self.observe_read(key, read, started);
     }
 
-    fn observe_read<V>(&self, read: &Read<V>, started: Option<Instant>) {
+    pub(crate) fn count_miss(&self, key: &str, started: Option<Instant>) {
+        stats::count(&self.state.counters.misses);
+        let (region, key) = (Cow::Borrowed(self.name()), Cow::Borrowed(key));
+        self.cache.observe(started, |elapsed| Event::Miss { region, key, elapsed });
+    }
+
+    pub(crate) fn observe_read<V>(&self, key: &str, read: &Read<V>, started: Option<Instant>) {
         self.cache.observe(started, |elapsed| Event::Read {
-            region: self.name(),
+            region: Cow::Borrowed(self.name()),
+            key: Cow::Borrowed(key),
             source: read.source,
             staleness: read.staleness,
             elapsed,
@@ -143,22 +162,30 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let started = self.cache.observed_from();
+        let mode = self.state.mode();
+        if mode == RegionMode::Killed {
+            return self.past_the_cache(&key, options, loader, started).await;
+        }
         let looked = self.look(&key, options).await;
-        match self.found(looked, started)? {
+        if mode == RegionMode::Shadow {
+            return self.shadowed(&key, looked, options, loader, started).await;
+        }
+        match self.found(&key, looked, started)? {
             Some(read) => Ok(read),
-            None => self.loaded(&key, options, loader, started).await,
+            None => self.loaded(&key, options, loader, started, Storing::IfCurrent).await,
         }
     }
 
     /// What a look before a load found; none if the load is to run.
     pub(crate) fn found<V>(
         &self,
+        key: &str,
         looked: Result<Looked<V>>,
         started: Option<Instant>,
     ) -> Result<Option<Read<V>>> {
         match looked {
             Ok(Looked::Value(read)) => {
-                self.count_hit(&read, started);
+                self.count_hit(key, &read, started);
                 return Ok(Some(read));
             }
             Ok(Looked::Nothing) => {}
@@ -173,13 +200,14 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         Ok(None)
     }
 
-    /// Loads and stores.
+    /// Loads and, as said, stores.
     pub(crate) async fn loaded<F, Fut, E>(
         &self,
         key: &str,
         options: ReadOptions,
         loader: F,
         started: Option<Instant>,
+        storing: Storing,
     ) -> Result<Read<T>>
     where
         T: Send + 'static,
@@ -189,13 +217,14 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
     {
         let (part, landed) = self
             .cache
-            .flights()
+            .flights(storing)
             .fly(key, Demand::now(options), || {
                 let load = Load {
                     cache: self.cache.clone(),
                     state: Arc::clone(&self.state),
                     key: CachedKey::new(key),
                     options,
+                    storing,
                     decodes: |bytes| codec::decode::<T>(bytes).is_ok(),
                 };
                 Box::pin(load.run(|| async move {
@@ -211,9 +240,18 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         let value = codec::decode(landed.bytes())?;
         let (source, age) = (landed.source(), landed.age());
         let read = Read { value, source, staleness: Staleness::Fresh, age };
-        self.observe_read(&read, started);
+        self.observe_read(key, &read, started);
         Ok(read)
     }
+}
+
+/// What becomes of a loaded value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storing {
+    /// It is stored if nothing came in between.
+    IfCurrent,
+    /// It is only given to those who asked.
+    Never,
 }
 
 /// One load: what a flight does.
@@ -222,6 +260,7 @@ struct Load {
     state: Arc<RegionState>,
     key: CachedKey,
     options: ReadOptions,
+    storing: Storing,
     decodes: fn(&[u8]) -> bool,
 }
 
@@ -236,17 +275,20 @@ impl Load {
         let place = self.state.limit.place(&self.state.policy.name).await.inspect_err(|_| {
             stats::count(&self.state.counters.loads_shed);
         })?;
-        let permit = match self.begin().await {
-            Ok(Begun::Found(bytes, left)) => {
-                let age = self.state.age(&bytes, left);
-                return Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken));
-            }
-            Ok(Begun::Load(permit)) => Some(permit),
-            Err(error) => {
-                stats::count(&self.state.counters.backend_errors);
-                tracing::debug!(region = %self.state.policy.name, %error, "no fill token; the value will not be stored");
-                None
-            }
+        let permit = match self.storing {
+            Storing::Never => None,
+            Storing::IfCurrent => match self.begin().await {
+                Ok(Begun::Found(bytes, left)) => {
+                    let age = self.state.age(&bytes, left);
+                    return Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken));
+                }
+                Ok(Begun::Load(permit)) => Some(permit),
+                Err(error) => {
+                    stats::count(&self.state.counters.backend_errors);
+                    tracing::debug!(region = %self.state.policy.name, %error, "no fill token; the value will not be stored");
+                    None
+                }
+            },
         };
         let began = Instant::now();
         let outcome = self.load(loader).await;
@@ -259,17 +301,24 @@ impl Load {
             stats::count(&counters.load_failures);
         }
         self.cache.event(|| Event::Load {
-            region: &self.state.policy.name,
+            region: Cow::Borrowed(&self.state.policy.name),
+            key: self.key_text(),
             elapsed,
             succeeded: outcome.is_ok(),
         });
         let bytes = outcome?;
         let currency = match permit {
             Some(permit) => self.fill(permit, &bytes, began).await,
+            // Nobody can tell whether its key has changed meanwhile.
+            None if self.storing == Storing::Never => Currency::MayBeOvertaken,
             // The backend is in trouble, which must not make a load for each reader.
             None => Currency::Current,
         };
         Ok(Landed::now(bytes, Source::Loader, Age::AtMost(began.elapsed()), currency))
+    }
+
+    fn key_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.key.key)
     }
 
     async fn begin(&self) -> Result<Begun> {
@@ -319,6 +368,10 @@ impl Load {
             }
             Ok(Fill::Refused) => {
                 stats::count(&counters.fills_refused);
+                self.cache.event(|| Event::FillRefused {
+                    region: Cow::Borrowed(&self.state.policy.name),
+                    key: self.key_text(),
+                });
                 Currency::MayBeOvertaken
             }
             Ok(Fill::TooLate) => {
@@ -341,7 +394,7 @@ impl Load {
 impl Cache {
     /// Now, if anybody wants to know.
     pub(crate) fn observed_from(&self) -> Option<Instant> {
-        self.has_observer().then(Instant::now)
+        self.is_heard().then(Instant::now)
     }
 
     pub(crate) fn observe<'a>(&self, started: Option<Instant>, event: impl FnOnce(Duration) -> Event<'a>) {

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::backend::{CachedKey, Entry};
 use crate::cache::Cache;
 use crate::codec::{self, Codec};
+use crate::control::RegionControl;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{self, KeyParts};
 use crate::newer;
@@ -260,6 +261,11 @@ impl<T> Region<T> {
     /// The key in the backend of what has this name.
     pub fn key(&self, id: impl KeyParts) -> Result<String> {
         keys::join(&self.state.base, &id)
+    }
+
+    /// The switches of all regions of this name.
+    pub fn control(&self) -> RegionControl {
+        RegionControl::new(self.cache.clone(), self.name().to_owned(), Arc::clone(&self.state.counters))
     }
 
     /// The region's counters now.

@@ -11,13 +11,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec;
+use crate::control::RegionMode;
 use crate::error::{Error, Result};
 use crate::keys::{self, KeyParts};
 use crate::near::{self, Keeping, Kept, Ticket};
 use crate::read::{Read, ReadOptions, Source, Staleness};
-use crate::read_through::Looked;
+use crate::read_through::{Looked, Storing};
 use crate::region::Region;
-use crate::stats::{self, Event};
+use crate::stats;
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     /// Reads an entry whose value is shared with other readers. Where the policy has `near` on, a value that was read before is answered
@@ -36,20 +37,23 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         id: impl KeyParts,
         options: ReadOptions,
     ) -> Result<Option<Read<Arc<T>>>> {
+        if self.is_killed() {
+            self.bypassed(&self.key(id)?);
+            return Ok(None);
+        }
         let started = self.cache.observed_from();
         if let Some(read) = self.near_look(&id, options)? {
-            self.count_near_hit(&read, started);
+            self.count_near_hit(&id, &read, started);
             return Ok(Some(read));
         }
         let key = self.key(id)?;
         match self.look_and_keep(&key, options).await? {
             Looked::Value(read) => {
-                self.count_hit(&read, started);
+                self.count_hit(&key, &read, started);
                 Ok(Some(read))
             }
             Looked::Nothing => {
-                stats::count(&self.state.counters.misses);
-                self.cache.observe(started, |elapsed| Event::Miss { region: self.name(), elapsed });
+                self.count_miss(&key, started);
                 Ok(None)
             }
         }
@@ -74,9 +78,14 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         Ok(Some(Read { value, source: Source::Near, staleness: Staleness::Fresh, age }))
     }
 
-    fn count_near_hit(&self, read: &Read<Arc<T>>, started: Option<Instant>) {
+    fn count_near_hit(&self, id: &impl KeyParts, read: &Read<Arc<T>>, started: Option<Instant>) {
         stats::count(&self.state.counters.near_hits);
-        self.count_hit(read, started);
+        stats::count(&self.state.counters.hits);
+        if started.is_some()
+            && let Ok(key) = self.key(id)
+        {
+            self.observe_read(&key, read, started);
+        }
     }
 
     /// One look at the backend; keeps near what it finds.
@@ -149,15 +158,29 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let started = self.cache.observed_from();
+        let mode = self.state.mode();
+        if mode != RegionMode::On {
+            let key = self.key(&id)?;
+            let read = if mode == RegionMode::Killed {
+                self.past_the_cache(&key, options, loader, started).await
+            } else {
+                let looked = match self.near_look(&id, options)? {
+                    Some(read) => Ok(Looked::Value(read)),
+                    None => self.look_and_keep(&key, options).await,
+                };
+                self.shadowed(&key, looked, options, loader, started).await
+            };
+            return read.map(Read::shared);
+        }
         if let Some(read) = self.near_look(&id, options)? {
-            self.count_near_hit(&read, started);
+            self.count_near_hit(&id, &read, started);
             return Ok(read);
         }
         let key = self.key(id)?;
         let looked = self.look_and_keep(&key, options).await;
-        match self.found(looked, started)? {
+        match self.found(&key, looked, started)? {
             Some(read) => Ok(read),
-            None => self.loaded(&key, options, loader, started).await.map(Read::shared),
+            None => self.loaded(&key, options, loader, started, Storing::IfCurrent).await.map(Read::shared),
         }
     }
 }

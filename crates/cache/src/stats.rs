@@ -1,55 +1,20 @@
-//! What a region has done, in numbers, and a hook for those who want each event.
+//! What a region has done, in numbers.
 //!
 //! Invariant: counting never blocks and never fails; a snapshot is a plain value. Deliberately absent: metric names and
-//! exporters, and keys: nothing here is counted by key.
+//! exporters, and keys: nothing here is counted by key. Each event is told in `events.rs`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::read::{Source, Staleness};
-
-/// One thing that happened.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// A read of a region ended with a value.
-    Read {
-        /// The region's name.
-        region: &'a str,
-        /// Where the value came from.
-        source: Source,
-        /// Whether it is past its TTL.
-        staleness: Staleness,
-        /// From call to value.
-        elapsed: Duration,
-    },
-    /// A read found nothing.
-    Miss {
-        /// The region's name.
-        region: &'a str,
-        /// From call to answer.
-        elapsed: Duration,
-    },
-    /// A loader ended.
-    Load {
-        /// The region's name.
-        region: &'a str,
-        /// How long the loader ran.
-        elapsed: Duration,
-        /// Whether it gave a value.
-        succeeded: bool,
-    },
-}
-
-/// Called for each event, on the thread where it happens: it must be quick. While none is set, times are not taken.
-pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+use crate::control::Control;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// The counters of a region, counting on.
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
+            /// In the same block of memory, because both are at hand in every read.
+            pub(crate) control: Control,
             $(pub(crate) $name: AtomicU64,)*
         }
 
@@ -87,6 +52,14 @@ counters! {
     near_too_large,
     /// Reads that the cache could not answer.
     misses,
+    /// Reads that went past the cache because their region is killed; in neither `hits` nor `misses`.
+    bypassed,
+    /// Reads in shadow mode for which the cache had what the loader gave; like the next two in neither `hits` nor `misses`.
+    shadow_equal,
+    /// Reads in shadow mode for which the cache had another value.
+    shadow_different,
+    /// Reads in shadow mode for which the cache had nothing.
+    shadow_missing,
     /// Hits that were a cached "the source has none"; also in `hits`.
     none_hits,
     /// Reads that waited for somebody else's load; also in `misses`.

@@ -6,6 +6,7 @@
 
 use crate::backend::{CachedKey, Entry};
 use crate::error::{Error, ErrorKind};
+use crate::events::RemovalCause;
 use crate::near::Near;
 use crate::pending::Pending;
 use crate::region::RegionState;
@@ -16,12 +17,27 @@ use crate::stats;
 pub(crate) struct Ledger {
     pub(crate) pending: Pending,
     pub(crate) flights: Flights,
+    /// Loads of which nothing is stored, for reads that must not join one that may end with what the cache holds.
+    pub(crate) straight_flights: Flights,
     pub(crate) near: Near,
 }
 
 impl Ledger {
     pub(crate) fn new(near: Near) -> Self {
-        Self { pending: Pending::default(), flights: Flights::default(), near }
+        Self {
+            pending: Pending::default(),
+            flights: Flights::default(),
+            straight_flights: Flights::default(),
+            near,
+        }
+    }
+}
+
+impl Ledger {
+    /// Has nobody join a load of before, of any key with this prefix.
+    pub(crate) fn detach_prefix(&self, prefix: &str) {
+        self.flights.detach_prefix(prefix);
+        self.straight_flights.detach_prefix(prefix);
     }
 }
 
@@ -49,11 +65,17 @@ pub(crate) struct Writing<'a, K: Keyed> {
     keys: &'a [K],
     /// So many of the first keys need no invalidation.
     settled: usize,
+    cause: RemovalCause,
 }
 
 impl<'a, K: Keyed> Writing<'a, K> {
-    pub(crate) fn new(ledger: &'a Ledger, region: &'a RegionState, keys: &'a [K]) -> Self {
-        Self { ledger, region, keys, settled: 0 }
+    pub(crate) fn new(
+        ledger: &'a Ledger,
+        region: &'a RegionState,
+        keys: &'a [K],
+        cause: RemovalCause,
+    ) -> Self {
+        Self { ledger, region, keys, settled: 0, cause }
     }
 
     /// So many more keys are written.
@@ -90,9 +112,10 @@ impl<K: Keyed> Drop for Writing<'_, K> {
             stats::add(&counters.invalidations_lost, lost);
         }
         for key in self.keys {
-            self.ledger.near.drop_key(&key.cached_key().key);
+            self.ledger.near.drop_key(&key.cached_key().key, self.cause);
             if let Ok(key) = std::str::from_utf8(&key.cached_key().key) {
                 self.ledger.flights.detach(key);
+                self.ledger.straight_flights.detach(key);
             }
         }
     }
@@ -124,6 +147,6 @@ impl Drop for Clearing<'_> {
             self.ledger.pending.push_region(self.prefix);
         }
         self.ledger.near.drop_prefix(self.prefix);
-        self.ledger.flights.detach_prefix(self.prefix);
+        self.ledger.detach_prefix(self.prefix);
     }
 }

@@ -53,10 +53,10 @@ impl Latencies {
         let nanos = u64::try_from(elapsed.min(&LONGEST).as_nanos()).unwrap_or(u64::MAX);
         histograms.by_source.entry(source.name()).or_insert_with(histogram).saturating_record(nanos);
         if *source != Source::Loader {
-            if !histograms.hits_by_region.contains_key(*region) {
-                histograms.hits_by_region.insert((*region).to_owned(), Spent::default());
+            if !histograms.hits_by_region.contains_key(region.as_ref()) {
+                histograms.hits_by_region.insert(region.to_string(), Spent::default());
             }
-            if let Some(spent) = histograms.hits_by_region.get_mut(*region) {
+            if let Some(spent) = histograms.hits_by_region.get_mut(region.as_ref()) {
                 spent.count += 1;
                 spent.time += *elapsed;
             }

@@ -16,10 +16,11 @@ use std::time::Instant;
 use mtcache_link::Listener;
 use mtcache_node::ChangeListener;
 use parking_lot::Mutex;
-use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use super::Keeping;
+use crate::events::{Event, RemovalCause, Teller};
 use crate::read::Age;
 
 /// Keys share so many locks, and so many counts of what was heard: a fill is dropped too when a neighbour's key changes.
@@ -59,7 +60,8 @@ pub(crate) struct Store {
     /// Each grows when one of its keys has changed.
     heard: Box<[Mutex<u64>]>,
     hasher: RandomState,
-    entries: Cache<Box<[u8]>, (u64, Kept), ByWeight>,
+    entries: Cache<Box<[u8]>, (u64, Kept), ByWeight, DefaultHashBuilder, Leaving>,
+    teller: Arc<Teller>,
     max_entry: u64,
 }
 
@@ -72,8 +74,43 @@ impl Weighter<Box<[u8]>, (u64, Kept)> for ByWeight {
     }
 }
 
+/// Tells of what others need the room of.
+#[derive(Clone)]
+struct Leaving(Arc<Teller>);
+
+/// What had to go for one insertion; told of, and taken apart, once the locks are free again.
+#[derive(Default)]
+struct Gone {
+    entries: Vec<(Box<[u8]>, (u64, Kept))>,
+    teller: Option<Arc<Teller>>,
+}
+
+impl Lifecycle<Box<[u8]>, (u64, Kept)> for Leaving {
+    type RequestState = Gone;
+
+    fn on_evict(&self, gone: &mut Gone, key: Box<[u8]>, entry: (u64, Kept)) {
+        if gone.teller.is_none() {
+            gone.teller = Some(Arc::clone(&self.0));
+        }
+        gone.entries.push((key, entry));
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let Some(teller) = &self.teller else { return };
+        for (key, _) in &self.entries {
+            tell_dropped(teller, key, RemovalCause::Evicted);
+        }
+    }
+}
+
+fn tell_dropped(teller: &Teller, key: &[u8], cause: RemovalCause) {
+    teller.tell(|| Event::NearDropped { key: String::from_utf8_lossy(key), cause });
+}
+
 impl Store {
-    pub(crate) fn new(max_bytes: u64) -> Self {
+    pub(crate) fn new(max_bytes: u64, teller: Arc<Teller>) -> Self {
         let shards = (max_bytes / MIN_SHARD_BYTES).clamp(1, MAX_SHARDS);
         let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
         let expected = usize::try_from(max_bytes / EXPECTED_BYTES).unwrap_or(usize::MAX).max(16);
@@ -87,7 +124,7 @@ impl Store {
             options,
             ByWeight,
             DefaultHashBuilder::default(),
-            DefaultLifecycle::default(),
+            Leaving(Arc::clone(&teller)),
         );
         Self {
             epoch: AtomicU64::new(0),
@@ -95,6 +132,7 @@ impl Store {
             hasher: RandomState::new(),
             max_entry: max_bytes / shards / ENTRY_SHARE,
             entries,
+            teller,
         }
     }
 
@@ -103,7 +141,10 @@ impl Store {
         if epoch == self.epoch.load(Ordering::Acquire) && now < kept.expires {
             return Some(kept);
         }
-        self.entries.remove_if(key, |(other, kept)| *other == epoch && now >= kept.expires);
+        let expired = self.entries.remove_if(key, |(other, kept)| *other == epoch && now >= kept.expires);
+        if expired.is_some() {
+            tell_dropped(&self.teller, key, RemovalCause::Expired);
+        }
         None
     }
 
@@ -125,26 +166,35 @@ impl Store {
         Keeping::Kept
     }
 
-    pub(crate) fn drop_key(&self, key: &[u8]) {
+    pub(crate) fn drop_key(&self, key: &[u8], cause: RemovalCause) {
         let dropped = {
             let mut heard = self.stripe(key).lock();
             *heard += 1;
             self.entries.remove(key)
         };
         // Its value may be the last of its kind and take long to take apart: not under the lock.
-        drop(dropped);
+        if dropped.is_some() {
+            tell_dropped(&self.teller, key, cause);
+        }
     }
 
     pub(crate) fn drop_prefix(&self, prefix: &[u8]) {
         for heard in &self.heard {
             *heard.lock() += 1;
         }
-        self.entries.retain(|key, _| !key.starts_with(prefix));
+        self.entries.retain(|key, _| {
+            let stays = !key.starts_with(prefix);
+            if !stays {
+                tell_dropped(&self.teller, key, RemovalCause::Invalidated);
+            }
+            stays
+        });
     }
 
     pub(crate) fn drop_all(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.entries.clear();
+        self.teller.tell(|| Event::NearCleared {});
     }
 
     pub(crate) fn size(&self) -> (u64, u64) {
@@ -158,7 +208,7 @@ impl Store {
 
 impl Listener for Store {
     fn changed(&self, key: &[u8]) {
-        self.drop_key(key);
+        self.drop_key(key, RemovalCause::Invalidated);
     }
 
     fn all_changed(&self) {
@@ -168,7 +218,7 @@ impl Listener for Store {
 
 impl ChangeListener for Store {
     fn changed(&self, key: &[u8]) {
-        self.drop_key(key);
+        self.drop_key(key, RemovalCause::Invalidated);
     }
 
     fn all_changed(&self) {
@@ -203,9 +253,11 @@ mod tests {
 
     #[test]
     fn a_value_that_was_overtaken_is_not_kept() {
-        let store = Store::new(MIB);
+        let store = Store::new(MIB, Arc::new(Teller::new(None)));
         let drops: [&dyn Fn(); 3] =
-            [&|| store.drop_key(b"r:k"), &|| store.drop_prefix(b"r:"), &|| store.drop_all()];
+            [&|| store.drop_key(b"r:k", RemovalCause::Deleted), &|| store.drop_prefix(b"r:"), &|| {
+                store.drop_all();
+            }];
         for drop in drops {
             let ticket = store.begin(b"r:k");
             drop();
@@ -221,7 +273,7 @@ mod tests {
 
     #[test]
     fn another_prefix_is_left_alone() {
-        let store = Store::new(MIB);
+        let store = Store::new(MIB, Arc::new(Teller::new(None)));
         store.keep(store.begin(b"a:k"), b"a:k", kept(1, 100));
         store.keep(store.begin(b"b:k"), b"b:k", kept(2, 100));
         store.drop_prefix(b"a:");
@@ -230,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_bytes_are_bounded_and_what_is_too_large_is_not_kept() {
-        let store = Store::new(MIB);
+        let store = Store::new(MIB, Arc::new(Teller::new(None)));
         for n in 0..10_000_u64 {
             let key = n.to_string();
             store.keep(store.begin(key.as_bytes()), key.as_bytes(), kept(n, 1000));
@@ -242,7 +294,7 @@ mod tests {
 
     #[test]
     fn an_expired_value_is_not_served() {
-        let store = Store::new(MIB);
+        let store = Store::new(MIB, Arc::new(Teller::new(None)));
         let mut short = kept(1, 100);
         short.expires = short.read;
         store.keep(store.begin(b"k"), b"k", short);

@@ -9,6 +9,7 @@
 mod ages;
 mod cancelled;
 mod collections;
+mod events;
 mod history;
 mod in_process;
 mod keys;
@@ -21,3 +22,4 @@ mod recovery;
 mod regions;
 mod rig;
 mod strings;
+mod switches;

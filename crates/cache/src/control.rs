@@ -1,0 +1,260 @@
+//! What an operator does to a region while it runs: the kill switch and the shadow mode.
+//!
+//! Invariant: after a region was switched on again, no read of this process has a value older than what it was given past the cache
+//! while it was off. So writes reach the backend in every mode, and the keys whose values came past the cache are remembered (a bounded
+//! number; beyond it their whole region) and invalidated in the backend before it is read again. Deliberately absent: the reads
+//! themselves (`switched.rs`).
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::backend::CachedKey;
+use crate::cache::Cache;
+use crate::error::{Error, ErrorKind};
+use crate::events::Event;
+use crate::pending::Pending;
+use crate::stats::{Counters, RegionStats};
+
+/// How many keys of a region are remembered one by one as served past the cache; beyond it the whole region is.
+pub(crate) const MAX_REMEMBERED: usize = 10_000;
+/// Time between two reports of what differed in shadow mode.
+const SHADOW_REPORT_PERIOD: Duration = Duration::from_secs(1);
+
+/// How a region's reads are answered in this process. Can be changed while it runs, see [`RegionControl`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum RegionMode {
+    /// As its policy says.
+    #[default]
+    On = 0,
+    /// Reads with a loader look into the cache and serve what the loader gives; the two are compared and counted. What was loaded is
+    /// stored where the cache had nothing, so that the cache is filled as it would be. Reads without a loader are as in `On`.
+    Shadow = 1,
+    /// The kill switch: reads go straight to the loader, one load at a time and key, and nothing of it is stored; reads without a loader
+    /// are misses. Sets and invalidations reach the backend as ever, for others read it.
+    Killed = 2,
+}
+
+impl RegionMode {
+    /// All modes.
+    pub const ALL: [Self; 3] = [Self::On, Self::Shadow, Self::Killed];
+
+    /// Its name in configuration and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Shadow => "shadow",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+impl fmt::Display for RegionMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for RegionMode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|mode| mode.name() == text).ok_or_else(|| {
+            Error::new(ErrorKind::Config, format!("a region is on, shadow or killed, not {text:?}"))
+        })
+    }
+}
+
+/// The switches of all regions of one name in this process. Made by [`Cache::control`] and
+/// [`Region::control`](crate::Region::control).
+///
+/// ```no_run
+/// # async fn example(cache: mtcache_cache::Cache) -> mtcache_cache::Result<()> {
+/// use mtcache_cache::RegionMode;
+///
+/// let sentiment = cache.control("social_sentiment").expect("such a region is open");
+/// sentiment.set_mode(RegionMode::Shadow);
+/// // ... a day later:
+/// let stats = sentiment.stats();
+/// if stats.shadow_different * 100 > stats.shadow_equal {
+///     sentiment.set_mode(RegionMode::Killed);
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct RegionControl {
+    cache: Cache,
+    name: String,
+    counters: Arc<Counters>,
+}
+
+impl RegionControl {
+    pub(crate) fn new(cache: Cache, name: String, counters: Arc<Counters>) -> Self {
+        Self { cache, name, counters }
+    }
+
+    /// The regions' name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The regions' counters now.
+    pub fn stats(&self) -> RegionStats {
+        self.counters.snapshot()
+    }
+
+    /// How their reads are answered now.
+    pub fn mode(&self) -> RegionMode {
+        self.counters.control.mode()
+    }
+
+    /// Switches them. Holds for every read that begins afterwards. What is near of them is dropped, and nobody joins a load of before.
+    ///
+    /// Switching back on costs a load for each key that was served past the cache meanwhile: what is cached of it may be older than what
+    /// was served.
+    pub fn set_mode(&self, mode: RegionMode) {
+        let control = &self.counters.control;
+        let from = control.switch(mode);
+        if from == mode {
+            return;
+        }
+        self.cache.forget_near_and_loads(&self.name);
+        control.settle(self.cache.pending());
+        tracing::warn!(region = %self.name, %from, to = %mode, "a region was switched");
+        self.cache.event(|| Event::Switched { region: Cow::Borrowed(&self.name), from, to: mode });
+    }
+}
+
+impl fmt::Debug for RegionControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionControl")
+            .field("name", &self.name)
+            .field("mode", &self.mode())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is switched, beside the counters of a region's name.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    mode: AtomicU8,
+    /// By the prefix of their keys: what was served past the cache.
+    passed: Mutex<BTreeMap<String, Passed>>,
+    reported: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug)]
+enum Passed {
+    Keys(HashSet<CachedKey>),
+    Any,
+}
+
+impl Control {
+    pub(crate) fn mode(&self) -> RegionMode {
+        match self.mode.load(Ordering::Relaxed) {
+            1 => RegionMode::Shadow,
+            2 => RegionMode::Killed,
+            _ => RegionMode::On,
+        }
+    }
+
+    fn switch(&self, mode: RegionMode) -> RegionMode {
+        let from = self.mode();
+        self.mode.store(mode as u8, Ordering::SeqCst);
+        from
+    }
+
+    /// To be called before a caller is given what the cache has not, or has otherwise.
+    pub(crate) fn served_past(&self, key: &CachedKey, prefix: &str, pending: &Pending) {
+        let mut passed = self.passed.lock();
+        let of_prefix = passed.entry(prefix.to_owned()).or_insert_with(|| Passed::Keys(HashSet::new()));
+        if let Passed::Keys(keys) = of_prefix {
+            if keys.len() < MAX_REMEMBERED {
+                keys.insert(key.clone());
+            } else if !keys.contains(key) {
+                *of_prefix = Passed::Any;
+            }
+        }
+        // The switch may have come since this read began, and whoever threw it has settled what was there then.
+        if self.mode.load(Ordering::SeqCst) == RegionMode::On as u8 {
+            queue(&mut passed, pending);
+        }
+    }
+
+    /// Queues the invalidation of what was served past the cache, unless it still is.
+    fn settle(&self, pending: &Pending) {
+        let mut passed = self.passed.lock();
+        if self.mode.load(Ordering::SeqCst) == RegionMode::On as u8 {
+            queue(&mut passed, pending);
+        }
+    }
+
+    /// Whether a difference may be reported now.
+    pub(crate) fn may_report(&self) -> bool {
+        let now = Instant::now();
+        let mut reported = self.reported.lock();
+        if reported.is_some_and(|before| now.duration_since(before) < SHADOW_REPORT_PERIOD) {
+            return false;
+        }
+        *reported = Some(now);
+        true
+    }
+}
+
+fn queue(passed: &mut BTreeMap<String, Passed>, pending: &Pending) {
+    for (prefix, passed) in std::mem::take(passed) {
+        match passed {
+            Passed::Keys(keys) => {
+                pending.push(&keys, Some(&prefix));
+            }
+            Passed::Any => pending.push_region(&prefix),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passed_is_queued_once_the_region_is_on_and_is_bounded() {
+        let (control, pending) = (Control::default(), Pending::default());
+        control.switch(RegionMode::Killed);
+        control.served_past(&CachedKey::new("r:1"), "r:", &pending);
+        control.served_past(&CachedKey::new("r:1"), "r:", &pending);
+        control.settle(&pending);
+        assert_eq!(pending.len(), (0, 0), "still killed");
+        control.switch(RegionMode::On);
+        control.settle(&pending);
+        assert_eq!(pending.len(), (1, 0));
+        // A read that had begun before the switch ends after it.
+        control.served_past(&CachedKey::new("r:2"), "r:", &pending);
+        assert_eq!(pending.len(), (2, 0));
+        control.switch(RegionMode::Killed);
+        for n in 0..=MAX_REMEMBERED {
+            control.served_past(&CachedKey::new(&format!("r:{n}")), "r:", &pending);
+        }
+        control.switch(RegionMode::On);
+        control.settle(&pending);
+        assert_eq!(pending.len(), (0, 1), "the whole region stands in for its keys");
+    }
+
+    #[test]
+    fn every_mode_is_called_by_its_name() {
+        for mode in RegionMode::ALL {
+            assert_eq!(mode.name().parse::<RegionMode>().unwrap(), mode);
+            let control = Control::default();
+            control.switch(mode);
+            assert_eq!(control.mode(), mode);
+        }
+        assert_eq!("off".parse::<RegionMode>().unwrap_err().kind(), ErrorKind::Config);
+    }
+}
