@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mtcache_link::{Link, LinkOptions, LinkUrl};
+use mtcache_link::{Link, LinkOptions, LinkUrl, TlsOptions};
 use mtcache_node::Node;
 
 use crate::backend::{Backend, EmbeddedBackend, RedisBackend};
@@ -83,6 +83,14 @@ impl CacheBuilder {
     #[must_use]
     pub fn max_in_flight(mut self, commands: usize) -> Self {
         self.link.max_in_flight = commands;
+        self
+    }
+
+    /// How TLS is spoken, where the URL (`rediss://`...) does not say. Default: with what the system trusts, and no certificate of our
+    /// own.
+    #[must_use]
+    pub fn tls(mut self, tls: TlsOptions) -> Self {
+        self.link.tls = tls;
         self
     }
 

@@ -78,7 +78,8 @@ impl Cache {
         Self::builder(url).open().await
     }
 
-    /// Options for opening a cache. URLs: `embedded://`, `embedded:///directory`, `redis://host:port/db`, `unix:///path`.
+    /// Options for opening a cache. URLs: `embedded://`, `embedded:///directory`, `redis://host:port/db`,
+    /// `rediss://...` for TLS, `unix:///path`; docs/connections.md has them all.
     pub fn builder(url: impl Into<String>) -> CacheBuilder {
         CacheBuilder::new(url)
     }

@@ -35,7 +35,7 @@ pub enum ErrorKind {
     ConnectionLost,
     /// The backend did not answer in time: the outcome is unknown.
     Timeout,
-    /// The backend refuses our credentials, or our user may not do this.
+    /// The backend refuses our credentials, or our user may not do this, or one side does not take the other's certificate.
     Denied,
     /// The backend is out of memory and may not evict.
     OutOfMemory,
@@ -146,7 +146,7 @@ impl From<mtcache_link::Error> for Error {
             Link::Connect => ErrorKind::Unavailable,
             Link::ConnectionLost => ErrorKind::ConnectionLost,
             Link::Timeout => ErrorKind::Timeout,
-            Link::Auth | Link::Permission => ErrorKind::Denied,
+            Link::Auth | Link::Permission | Link::Tls => ErrorKind::Denied,
             Link::WrongType => ErrorKind::WrongType,
             Link::OutOfMemory => ErrorKind::OutOfMemory,
             Link::Busy | Link::WritesRefused => ErrorKind::NotNow,

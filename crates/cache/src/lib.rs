@@ -32,7 +32,7 @@ mod timestamp;
 mod ttl;
 mod writing;
 
-pub use mtcache_link::{Refusal, Reply, Script, TrackingState};
+pub use mtcache_link::{Refusal, Reply, Script, TlsOptions, TrackingState, Verification};
 
 pub use crate::backend::Order;
 pub use crate::builder::CacheBuilder;

@@ -2,6 +2,7 @@
 //! random differential test. Development only: nothing that ships depends on this crate.
 
 pub mod allowed;
+pub mod certificates;
 mod chance;
 pub mod client;
 pub mod datasets;

@@ -5,79 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use mtcache_conformance::certificates::Authority;
 use mtcache_conformance::programs::test_tools;
 use mtcache_conformance::servers::free_port;
-use mtcache_conformance::{Program, ServerOptions, TestServer};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+use mtcache_conformance::{Program, TestServer};
 use redis::{AsyncCommands, Client, ClientTlsConfig, TlsCertificates};
-use tempfile::TempDir;
 
 const SERVERS: [Program; 2] = [Program::Redis, Program::Mtcache];
 
-/// An authority with a server's and a client's certificate, as files `NAME-ca.pem`, `NAME-server.pem`, `NAME-server.key` ...
-struct Authority {
-    folder: PathBuf,
-    name: &'static str,
-}
-
-impl Authority {
-    fn new(folder: &TempDir, name: &'static str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, format!("authority {name}"));
-        let own = Self { folder: folder.path().to_path_buf(), name };
-        fs::write(own.file("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        let issuer = Issuer::new(params, key);
-        for (what, usage) in
-            [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)]
-        {
-            let key = KeyPair::generate().unwrap();
-            let mut params =
-                CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-            params.extended_key_usages = vec![usage];
-            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-            params.use_authority_key_identifier_extension = true;
-            params.distinguished_name.push(DnType::CommonName, format!("{what} of {name}"));
-            fs::write(own.file(&format!("{what}.pem")), params.signed_by(&key, &issuer).unwrap().pem())
-                .unwrap();
-            fs::write(own.file(&format!("{what}.key")), key.serialize_pem()).unwrap();
-        }
-        own
-    }
-
-    fn file(&self, what: &str) -> PathBuf {
-        self.folder.join(format!("{}-{what}", self.name))
-    }
-
-    fn path(&self, what: &str) -> String {
-        self.file(what).display().to_string()
-    }
-
-    fn read(&self, what: &str) -> Vec<u8> {
-        fs::read(self.file(what)).unwrap()
-    }
-
-    /// The options of a server with these certificates.
-    fn options(&self, port: u16) -> ServerOptions {
-        ServerOptions::new()
-            .args(["--tls-port", &port.to_string()])
-            .args(["--tls-cert-file", &self.path("server.pem"), "--tls-key-file", &self.path("server.key")])
-            .args(["--tls-ca-cert-file", &self.path("ca.pem")])
-    }
-
-    /// What redis-rs shows and trusts.
-    fn for_redis_rs(&self, client: Option<&Self>) -> TlsCertificates {
-        let client_tls = client.map(|own| ClientTlsConfig {
-            client_cert: own.read("client.pem"),
-            client_key: own.read("client.key"),
-        });
-        TlsCertificates { client_tls, root_cert: Some(self.read("ca.pem")) }
-    }
+/// What redis-rs shows and trusts.
+fn for_redis_rs(trusted: &Authority, shown: Option<&Authority>) -> TlsCertificates {
+    let client_tls = shown.map(|own| ClientTlsConfig {
+        client_cert: own.read("client.pem"),
+        client_key: own.read("client.key"),
+    });
+    TlsCertificates { client_tls, root_cert: Some(trusted.read("ca.pem")) }
 }
 
 /// Runs a command through redis-cli; what it prints on either stream.
@@ -106,7 +48,7 @@ fn python() -> PathBuf {
 #[test]
 fn redis_cli_is_served_with_the_right_certificates_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let (ours, other) = (Authority::new(&folder, "ours"), Authority::new(&folder, "other"));
+    let (ours, other) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "other"));
     for program in SERVERS {
         let port = free_port().unwrap();
         let server = TestServer::start(program, ours.options(port).no_tcp()).unwrap();
@@ -125,7 +67,7 @@ fn redis_cli_is_served_with_the_right_certificates_alone() {
 #[test]
 fn clients_are_asked_for_certificates_as_configured() {
     let folder = tempfile::tempdir().unwrap();
-    let (ours, other) = (Authority::new(&folder, "ours"), Authority::new(&folder, "other"));
+    let (ours, other) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "other"));
     for program in SERVERS {
         for (asked, without, wrong) in [("optional", true, false), ("no", true, true)] {
             let port = free_port().unwrap();
@@ -167,7 +109,7 @@ for wrong in ({}, {"ssl_certfile": other_cert, "ssl_keyfile": other_key}):
 print("all good")
 "#;
     let folder = tempfile::tempdir().unwrap();
-    let (ours, other) = (Authority::new(&folder, "ours"), Authority::new(&folder, "other"));
+    let (ours, other) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "other"));
     for program in SERVERS {
         let port = free_port().unwrap();
         let server = TestServer::start(program, ours.options(port)).unwrap();
@@ -193,18 +135,18 @@ print("all good")
 #[tokio::test]
 async fn redis_rs_is_served_over_tls() {
     let folder = tempfile::tempdir().unwrap();
-    let (ours, other) = (Authority::new(&folder, "ours"), Authority::new(&folder, "other"));
+    let (ours, other) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "other"));
     for program in SERVERS {
         let port = free_port().unwrap();
         let _server = TestServer::start(program, ours.options(port)).unwrap();
         let url = format!("rediss://localhost:{port}/");
-        let client = Client::build_with_tls(url.as_str(), ours.for_redis_rs(Some(&ours))).unwrap();
+        let client = Client::build_with_tls(url.as_str(), for_redis_rs(&ours, Some(&ours))).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let big = "v".repeat(2_000_000);
         let _: () = connection.set("k", &big).await.unwrap();
         assert_eq!(connection.get::<_, String>("k").await.unwrap(), big, "{program}");
         for (trusted, shown) in [(&ours, None), (&ours, Some(&other)), (&other, Some(&ours))] {
-            let client = Client::build_with_tls(url.as_str(), trusted.for_redis_rs(shown)).unwrap();
+            let client = Client::build_with_tls(url.as_str(), for_redis_rs(trusted, shown)).unwrap();
             let answer = match client.get_multiplexed_async_connection().await {
                 Ok(mut connection) => connection.get::<_, Option<String>>("k").await.map(drop),
                 Err(error) => Err(error),
@@ -217,12 +159,12 @@ async fn redis_rs_is_served_over_tls() {
 #[tokio::test]
 async fn new_certificates_are_taken_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let (old, new) = (Authority::new(&folder, "old"), Authority::new(&folder, "new"));
+    let (old, new) = (Authority::new(folder.path(), "old"), Authority::new(folder.path(), "new"));
     for program in SERVERS {
         let port = free_port().unwrap();
         let server = TestServer::start(program, old.options(port)).unwrap();
         let url = format!("rediss://localhost:{port}/");
-        let client = Client::build_with_tls(url.as_str(), old.for_redis_rs(Some(&old))).unwrap();
+        let client = Client::build_with_tls(url.as_str(), for_redis_rs(&old, Some(&old))).unwrap();
         let mut early = client.get_multiplexed_async_connection().await.unwrap();
         let _: () = early.set("k", 1).await.unwrap();
         let mut admin = server.client().unwrap();
@@ -246,10 +188,10 @@ async fn new_certificates_are_taken_without_a_restart() {
 #[test]
 fn files_that_change_under_their_names_are_read_again() {
     let folder = tempfile::tempdir().unwrap();
-    let (old, new) = (Authority::new(&folder, "old"), Authority::new(&folder, "new"));
+    let (old, new) = (Authority::new(folder.path(), "old"), Authority::new(folder.path(), "new"));
     for program in SERVERS {
         let port = free_port().unwrap();
-        let used = Authority::new(&folder, "used");
+        let used = Authority::new(folder.path(), "used");
         let copy = |from: &Authority| {
             for what in ["ca.pem", "server.pem", "server.key"] {
                 fs::copy(from.file(what), used.file(what)).unwrap();
@@ -268,7 +210,7 @@ fn files_that_change_under_their_names_are_read_again() {
 #[test]
 fn authorities_may_lie_in_a_directory() {
     let folder = tempfile::tempdir().unwrap();
-    let ours = Authority::new(&folder, "ours");
+    let ours = Authority::new(folder.path(), "ours");
     let authorities = folder.path().join("authorities");
     fs::create_dir(&authorities).unwrap();
     fs::copy(ours.file("ca.pem"), authorities.join("ca.pem")).unwrap();
@@ -290,7 +232,7 @@ with context.wrap_socket(socket.create_connection(('localhost', int(sys.argv[1])
     print(s.version())
 ";
     let folder = tempfile::tempdir().unwrap();
-    let ours = Authority::new(&folder, "ours");
+    let ours = Authority::new(folder.path(), "ours");
     for (protocols, expected) in [("TLSv1.2 TLSv1.3", true), ("TLSv1.3", false), ("TLSv1.2", true)] {
         let port = free_port().unwrap();
         let options = ours.options(port).args(["--tls-auth-clients", "no", "--tls-protocols", protocols]);
@@ -309,7 +251,7 @@ with context.wrap_socket(socket.create_connection(('localhost', int(sys.argv[1])
 #[test]
 fn files_that_do_not_fit_are_told_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
-    let (ours, other) = (Authority::new(&folder, "ours"), Authority::new(&folder, "other"));
+    let (ours, other) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "other"));
     let missing = folder.path().join("missing.pem");
     let missing: &Path = &missing;
     let port = free_port().unwrap();

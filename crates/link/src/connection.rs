@@ -9,25 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::dial::Dialer;
 use crate::error::{Delivery, Error, ErrorKind, Result};
 use crate::options::LinkOptions;
 use crate::reply::Reply;
-use crate::url::{LinkUrl, Transport};
-
-/// Idle time after which the kernel asks whether the other side still lives.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
-/// Pause between the kernel's questions.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// Sent bytes that nobody acknowledges for so long end the connection.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
-/// Commands handed to the connection's task ahead of its writing them.
-const SEND_QUEUE: usize = 1024;
+use crate::url::Transport;
 
 /// A living connection.
 pub(crate) struct Connection {
@@ -104,11 +93,11 @@ pub(crate) struct Supervised {
 
 impl Supervised {
     /// Starts to connect. Needs a tokio runtime; lives until the last clone is dropped.
-    pub(crate) fn start(url: LinkUrl, options: LinkOptions) -> Self {
+    pub(crate) fn start(dialer: Dialer, at: Transport) -> Self {
         let (sender, state) = watch::channel(State::Connecting);
-        let connect_timeout = options.connect_timeout;
+        let connect_timeout = dialer.options().connect_timeout;
         let generation = Arc::new(AtomicU64::new(0));
-        tokio::spawn(supervise(url, options, sender, Arc::clone(&generation)));
+        tokio::spawn(supervise(dialer, at, sender, Arc::clone(&generation)));
         Self { state, connect_timeout, generation }
     }
 
@@ -166,27 +155,23 @@ fn stopped() -> Error {
     )
 }
 
-async fn supervise(
-    url: LinkUrl,
-    options: LinkOptions,
-    state: watch::Sender<State>,
-    generation: Arc<AtomicU64>,
-) {
-    let target = url.to_string();
+async fn supervise(dialer: Dialer, at: Transport, state: watch::Sender<State>, generation: Arc<AtomicU64>) {
+    let options = dialer.options();
+    let target = at.to_string();
     let mut failures = 0_u32;
     // The last connection: the server may not have read all that was sent on it.
     let mut abandoned: Option<Identity> = None;
     loop {
         let attempt = tokio::select! {
             () = state.closed() => return,
-            attempt = connect(&url, &options, &target, abandoned.as_ref()) => attempt,
+            attempt = connect(&dialer, &at, abandoned.as_ref()) => attempt,
         };
         match attempt {
             Ok((connection, driver)) => {
                 let connection = Arc::new(connection);
                 let since = Instant::now();
                 if failures > 0 {
-                    tracing::info!(server = %target, attempts = failures + 1, "connected again");
+                    tracing::info!(server = %target, "connected again");
                 }
                 generation.fetch_add(1, Ordering::AcqRel);
                 state.send_replace(State::Up(Arc::clone(&connection)));
@@ -216,13 +201,17 @@ async fn supervise(
                 if failures == 0 {
                     tracing::warn!(server = %target, %error, "no connection, trying on");
                 }
+                // A refusal does not pass by waiting a moment, and each attempt is a line in the server's log.
+                if matches!(error.kind(), ErrorKind::Auth | ErrorKind::Tls) {
+                    failures = u32::MAX;
+                }
                 state.send_replace(State::Down(error));
             }
         }
         failures = failures.saturating_add(1);
         tokio::select! {
             () = state.closed() => return,
-            () = tokio::time::sleep(pause(failures, &options)) => {}
+            () = tokio::time::sleep(pause(failures, options)) => {}
         }
     }
 }
@@ -257,23 +246,23 @@ pub(crate) fn pause(failures: u32, options: &LinkOptions) -> Duration {
 }
 
 async fn connect(
-    url: &LinkUrl,
-    options: &LinkOptions,
-    target: &str,
+    dialer: &Dialer,
+    at: &Transport,
     abandoned: Option<&Identity>,
 ) -> Result<(Connection, JoinHandle<()>)> {
     let attempt = async {
-        let (mut mux, driver) = match try_protocol(url, options, ProtocolVersion::RESP3, None).await {
-            Err(e) if speaks_only_resp2(&e) => try_protocol(url, options, ProtocolVersion::RESP2, None).await,
-            other => other,
-        }?;
-        let identity = introduce(&mut mux, options).await?;
-        if let (Some(old), Some(new)) = (abandoned, &identity) {
-            fence(&mut mux, old, new).await?;
-        }
+        let (mut mux, driver) = dialer.open(at).await?;
+        let introduced = async {
+            let identity = introduce(&mut mux, dialer.options()).await?;
+            if let (Some(old), Some(new)) = (abandoned, &identity) {
+                fence(&mut mux, old, new).await?;
+            }
+            Ok(identity)
+        };
+        let identity = introduced.await.map_err(|error| Error::connecting(at, error))?;
         Ok((mux, driver, identity))
     };
-    match tokio::time::timeout(options.connect_timeout, attempt).await {
+    match tokio::time::timeout(dialer.options().connect_timeout, attempt).await {
         Ok(Ok((mux, driver, identity))) => Ok((
             Connection {
                 mux,
@@ -284,42 +273,8 @@ async fn connect(
             },
             driver,
         )),
-        Ok(Err(error)) => Err(Error::connecting(target, error)),
-        Err(_) => Err(Error::new(
-            ErrorKind::Connect,
-            Delivery::NotSent,
-            format!("cannot connect to {target}: nothing usable within {:?}", options.connect_timeout),
-        )),
-    }
-}
-
-/// Is called for each message that is no reply, as it is read.
-pub(crate) type PushHandler = Box<dyn Fn(redis::PushInfo) + Send + Sync>;
-
-/// Why there is no side connection.
-pub(crate) enum SideError {
-    /// The server does not speak RESP3; in its own words.
-    NoResp3(String),
-    Failed(Error),
-}
-
-/// A connection beside the one for commands, for messages of the server. Nobody replaces it; the task ends with it.
-pub(crate) async fn open_side(
-    url: &LinkUrl,
-    options: &LinkOptions,
-    pushes: PushHandler,
-) -> std::result::Result<(MultiplexedConnection, JoinHandle<()>), SideError> {
-    let attempt = try_protocol(url, options, ProtocolVersion::RESP3, Some(pushes));
-    match tokio::time::timeout(options.connect_timeout, attempt).await {
-        Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(error)) if speaks_only_resp2(&error) => Err(SideError::NoResp3(error.to_string())),
-        Ok(Err(error)) if error.code() == Some("NOPERM") => Err(SideError::Failed(Error::in_flight(error))),
-        Ok(Err(error)) => Err(SideError::Failed(Error::connecting(&url.to_string(), error))),
-        Err(_) => Err(SideError::Failed(Error::new(
-            ErrorKind::Connect,
-            Delivery::NotSent,
-            format!("no second connection to {url} within {:?}", options.connect_timeout),
-        ))),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(dialer.too_late(at)),
     }
 }
 
@@ -355,76 +310,6 @@ async fn fence(mux: &mut MultiplexedConnection, old: &Identity, new: &Identity) 
     let answer = mux.send_packed_command(&kill).await?;
     tracing::debug!(?answer, "the connection before this one is closed");
     Ok(())
-}
-
-fn speaks_only_resp2(error: &redis::RedisError) -> bool {
-    error.kind() == redis::ErrorKind::RESP3NotSupported
-        || error.code() == Some("NOPROTO")
-        || error.detail().is_some_and(|d| d.contains("unknown command"))
-}
-
-async fn try_protocol(
-    url: &LinkUrl,
-    options: &LinkOptions,
-    protocol: ProtocolVersion,
-    pushes: Option<PushHandler>,
-) -> redis::RedisResult<(MultiplexedConnection, JoinHandle<()>)> {
-    match url.transport() {
-        Transport::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            tune(&stream)?;
-            hand_over(stream, url, options, protocol, pushes).await
-        }
-        Transport::Unix { path } => {
-            let stream = UnixStream::connect(path).await?;
-            hand_over(stream, url, options, protocol, pushes).await
-        }
-    }
-}
-
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = socket2::SockRef::from(stream);
-    socket.set_tcp_keepalive(
-        &socket2::TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL),
-    )?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
-    Ok(())
-}
-
-async fn hand_over<S>(
-    stream: S,
-    url: &LinkUrl,
-    options: &LinkOptions,
-    protocol: ProtocolVersion,
-    pushes: Option<PushHandler>,
-) -> redis::RedisResult<(MultiplexedConnection, JoinHandle<()>)>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut login = RedisConnectionInfo::default()
-        .set_db(i64::from(url.db()))
-        .set_protocol(protocol)
-        .set_lib_name("mtcache", env!("CARGO_PKG_VERSION"));
-    if let Some(user) = url.user() {
-        login = login.set_username(user);
-    }
-    if let Some(password) = url.password() {
-        login = login.set_password(password);
-    }
-    let mut config = AsyncConnectionConfig::new()
-        .set_response_timeout(Some(options.response_timeout))
-        .set_pipeline_buffer_size(SEND_QUEUE);
-    if let Some(pushes) = pushes {
-        config = config.set_push_sender(move |push| {
-            pushes(push);
-            Ok::<(), std::convert::Infallible>(())
-        });
-    }
-    let (mux, driver) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
-    let driver = tokio::spawn(driver);
-    Ok((mux, driver))
 }
 
 #[cfg(test)]

@@ -23,6 +23,9 @@ pub enum ErrorKind {
     Timeout,
     /// The server refuses our name or password, or wants one.
     Auth,
+    /// One side does not take the other's certificate, or the two cannot speak TLS with one another. It is tried again by itself, as
+    /// certificates are renewed.
+    Tls,
     /// The key holds another type (WRONGTYPE).
     WrongType,
     /// The server is out of memory and may not evict (OOM).
@@ -146,7 +149,7 @@ impl Error {
     }
 
     /// A failure to make a connection, whatever its cause.
-    pub(crate) fn connecting(target: &str, error: redis::RedisError) -> Self {
+    pub(crate) fn connecting(target: &impl fmt::Display, error: redis::RedisError) -> Self {
         let code = error.code().unwrap_or_default().to_owned();
         let detail = error.detail().unwrap_or_default();
         let wants_password = matches!(code.as_str(), "NOAUTH" | "WRONGPASS")

@@ -9,12 +9,14 @@
 
 mod command;
 mod connection;
+mod dial;
 mod error;
 mod link;
 mod options;
 mod reply;
 pub mod retry;
 mod script;
+mod tls;
 mod tracking;
 mod url;
 
@@ -24,5 +26,8 @@ pub use crate::link::Link;
 pub use crate::options::LinkOptions;
 pub use crate::reply::Reply;
 pub use crate::script::Script;
+pub use crate::tls::{TlsOptions, Verification};
 pub use crate::tracking::{Listener, Refusal, TrackOptions, Tracker, TrackingState};
-pub use crate::url::{LinkUrl, Transport};
+pub use crate::url::{
+    Endpoint, FORMS, LinkUrl, Login, OPTIONS, OptionOf, Sentinels, Target, Transport, UrlForm, UrlOption,
+};

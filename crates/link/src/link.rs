@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use crate::command::Command;
 use crate::connection::{Connection, Supervised};
+use crate::dial::Dialer;
 use crate::error::{Delivery, Error, ErrorKind, Result};
 use crate::options::LinkOptions;
 use crate::reply::Reply;
 use crate::retry::Retry;
 use crate::script::Script;
-use crate::url::LinkUrl;
+use crate::url::{LinkUrl, Target, Transport};
 
 /// Longest wait for the next connection before a safe command is sent again.
 const RETRY_PATIENCE: Duration = Duration::from_millis(500);
@@ -41,7 +42,7 @@ struct Inner {
     in_flight: AtomicUsize,
     max_in_flight: usize,
     max_retries: u32,
-    options: LinkOptions,
+    dialer: Dialer,
 }
 
 impl Link {
@@ -52,18 +53,34 @@ impl Link {
             return Err(Error::config("a link must be opened inside a tokio runtime"));
         }
         let (max_in_flight, max_retries) = (options.max_in_flight, options.max_retries);
+        let Target::Server(at) = url.target() else {
+            return Err(Error::config(format!("{url}: links of this form come later; use redis:// for now")));
+        };
+        let dialer = Dialer::new(url, options)?;
         Ok(Self(Arc::new(Inner {
             url: url.clone(),
-            supervised: Supervised::start(url.clone(), options.clone()),
+            supervised: Supervised::start(dialer.clone(), at.clone()),
             in_flight: AtomicUsize::new(0),
             max_in_flight,
             max_retries,
-            options,
+            dialer,
         })))
     }
 
     pub(crate) fn options(&self) -> &LinkOptions {
-        &self.0.options
+        self.0.dialer.options()
+    }
+
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.0.dialer
+    }
+
+    /// Where the present connection leads to.
+    pub(crate) fn place(&self) -> Option<Transport> {
+        match self.0.url.target() {
+            Target::Server(at) => Some(at.clone()),
+            _ => None,
+        }
     }
 
     /// The number of the present connection, or of the last.

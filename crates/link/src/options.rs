@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::tls::TlsOptions;
+
 /// Default of `LinkOptions::connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Default of `LinkOptions::response_timeout`.
@@ -36,6 +38,9 @@ pub struct LinkOptions {
     pub max_in_flight: usize,
     /// The name this client shows in CLIENT LIST. Default: `mtcache`.
     pub client_name: String,
+    /// How TLS is spoken, where the URL says that it is and does not say how. Default: with what the system trusts, and no certificate of
+    /// our own.
+    pub tls: TlsOptions,
 }
 
 impl Default for LinkOptions {
@@ -48,6 +53,7 @@ impl Default for LinkOptions {
             max_retries: MAX_RETRIES,
             max_in_flight: MAX_IN_FLIGHT,
             client_name: "mtcache".to_owned(),
+            tls: TlsOptions::default(),
         }
     }
 }

@@ -18,7 +18,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::command::Command;
-use crate::connection::{self, PushHandler, SideError};
+use crate::connection;
+use crate::dial::{PushHandler, SideError};
 use crate::error::{Error, ErrorKind};
 use crate::link::Link;
 
@@ -228,7 +229,10 @@ impl Shared {
         }
         let generation = self.link.generation();
         let probe = Probe::new();
-        let opened = connection::open_side(self.link.url(), self.link.options(), self.handler(&probe)).await;
+        let Some(at) = self.link.place() else {
+            return End::Lost(closed());
+        };
+        let opened = self.link.dialer().open_side(&at, self.handler(&probe)).await;
         let (mut mux, driver) = match opened {
             Ok(opened) => opened,
             Err(SideError::NoResp3(reason)) => return End::Refused(Refusal::NoResp3, reason),

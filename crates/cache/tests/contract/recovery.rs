@@ -340,6 +340,43 @@ async fn credentials_are_used_and_wrong_ones_are_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_whose_password_is_changed_is_denied_until_it_is_put_right() {
+    for server in servers() {
+        let mut raw = server.client().unwrap();
+        raw.command(&["ACL", "SETUSER", "app", "on", ">first", "~*", "&*", "+@all"]).unwrap();
+        let socket = server.unix_url();
+        for url in [
+            format!("redis://app:first@127.0.0.1:{}", server.port()),
+            format!("{socket}?user=app&password=first"),
+        ] {
+            let cache = open(&url).await;
+            cache.set("k", &1, SetOptions::default()).await.unwrap();
+            raw.command(&["ACL", "SETUSER", "app", "resetpass", ">second"]).unwrap();
+            raw.command(&["CLIENT", "KILL", "USER", "app"]).unwrap();
+            let mut denials = 0;
+            eventually("it is denied", async || match cache.get::<u32>("k").await.unwrap_err() {
+                error if error.kind() == ErrorKind::Denied => {
+                    assert_eq!(error.outcome(), Outcome::NotApplied);
+                    denials += 1;
+                    denials == 20
+                }
+                // The connection that was closed, once.
+                error => {
+                    assert!(denials == 0 && error.is_backend_down(), "after {denials} denials: {error}");
+                    false
+                }
+            })
+            .await;
+            // The log has one line for the attempts of a minute, with their number.
+            let log = raw.command(&["ACL", "LOG"]).unwrap();
+            assert!(format!("{log:?}").contains("auth"), "{log:?}");
+            raw.command(&["ACL", "SETUSER", "app", ">first"]).unwrap();
+            eventually("it is used again", async || cache.get::<u32>("k").await.is_ok()).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_refuses_writes_with_its_own_kind() {
     for program in Program::ALL {
         let options = ServerOptions::new().args(["--maxmemory", "1", "--maxmemory-policy", "noeviction"]);

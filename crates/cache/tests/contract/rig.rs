@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 
 use mtcache_cache::{Cache, CacheBuilder, Reply, Script};
 use mtcache_conformance::Program;
-use mtcache_conformance::servers::{ServerOptions, TestServer};
+use mtcache_conformance::certificates::Authority;
+use mtcache_conformance::servers::{ServerOptions, TestServer, free_port};
 use mtcache_node::{Answer, Local, Node, NodeOptions};
+use tempfile::TempDir;
 
 /// The backends of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Under {
     Redis,
     RedisOverUnixSocket,
+    RedisOverTls,
     Valkey,
     Mtcache,
     Embedded,
@@ -25,7 +28,7 @@ pub(crate) struct Rig {
 }
 
 enum Behind {
-    Server { server: TestServer, url: String },
+    Server { server: Box<TestServer>, url: String, _files: Option<TempDir> },
     Engine(Arc<Node>),
 }
 
@@ -35,12 +38,20 @@ static ANY: LazyLock<Script> = LazyLock::new(|| Script::new("return redis.call(u
 impl Rig {
     pub(crate) async fn start(under: Under) -> Self {
         let started = |program| TestServer::start(program, ServerOptions::new()).unwrap();
-        let over_tcp = |server: TestServer| Behind::Server { url: server.url(), server };
+        let over_tcp =
+            |server: TestServer| Behind::Server { url: server.url(), server: Box::new(server), _files: None };
         let backend = match under {
             Under::Redis => over_tcp(started(Program::Redis)),
             Under::RedisOverUnixSocket => {
                 let server = started(Program::Redis);
-                Behind::Server { url: server.unix_url(), server }
+                Behind::Server { url: server.unix_url(), server: Box::new(server), _files: None }
+            }
+            Under::RedisOverTls => {
+                let files = tempfile::tempdir().unwrap();
+                let authority = Authority::new(files.path(), "ours");
+                let port = free_port().unwrap();
+                let server = TestServer::start(Program::Redis, authority.options(port)).unwrap();
+                Behind::Server { url: authority.url(port), server: Box::new(server), _files: Some(files) }
             }
             Under::Valkey => over_tcp(started(Program::Valkey)),
             Under::Mtcache => over_tcp(started(Program::Mtcache)),
@@ -124,6 +135,11 @@ macro_rules! on_every_backend {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn redis_over_a_unix_socket() {
                 super::$name(Rig::start(Under::RedisOverUnixSocket).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn redis_over_tls() {
+                super::$name(Rig::start(Under::RedisOverTls).await).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
