@@ -18,6 +18,7 @@ pub mod shrink;
 mod spawner;
 pub mod state;
 mod subscriber;
+pub mod watched;
 
 pub use client::{Address, Client, ok, run};
 pub use patience::{PATIENCE, wait_until};

@@ -16,10 +16,15 @@ use crate::dial::Dialer;
 use crate::error::{Delivery, Error, ErrorKind, Result};
 use crate::options::LinkOptions;
 use crate::reply::Reply;
+use crate::route::Route;
 use crate::url::Transport;
 
 /// A living connection.
 pub(crate) struct Connection {
+    /// Where it leads to.
+    at: Transport,
+    /// Its number.
+    generation: u64,
     mux: MultiplexedConnection,
     /// Who we are to the server; none if it does not say.
     identity: Option<Identity>,
@@ -30,6 +35,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    pub(crate) fn at(&self) -> &Transport {
+        &self.at
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     pub(crate) fn mux(&self) -> MultiplexedConnection {
         self.mux.clone()
     }
@@ -87,18 +100,25 @@ impl State {
 pub(crate) struct Supervised {
     state: watch::Receiver<State>,
     connect_timeout: Duration,
-    /// Number of the connection that is up, or was last.
+    /// Number of the connection that is up, or was last; a number of none once the next may lead elsewhere.
     generation: Arc<AtomicU64>,
+    moves: bool,
 }
 
 impl Supervised {
     /// Starts to connect. Needs a tokio runtime; lives until the last clone is dropped.
-    pub(crate) fn start(dialer: Dialer, at: Transport) -> Self {
+    pub(crate) fn start(dialer: Dialer, route: Route) -> Self {
         let (sender, state) = watch::channel(State::Connecting);
         let connect_timeout = dialer.options().connect_timeout;
         let generation = Arc::new(AtomicU64::new(0));
-        tokio::spawn(supervise(dialer, at, sender, Arc::clone(&generation)));
-        Self { state, connect_timeout, generation }
+        let moves = route.moves();
+        tokio::spawn(supervise(dialer, route, sender, Arc::clone(&generation)));
+        Self { state, connect_timeout, generation, moves }
+    }
+
+    /// True if one connection may lead to another server than the last.
+    pub(crate) fn moves(&self) -> bool {
+        self.moves
     }
 
     /// Changes before anybody can use a new connection.
@@ -142,6 +162,14 @@ impl Supervised {
         matches!(tokio::time::timeout(patience, up).await, Ok(Ok(_)))
     }
 
+    /// The connection that is up.
+    pub(crate) fn current(&self) -> Option<Arc<Connection>> {
+        match self.state.borrow().settled() {
+            Some(Ok(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state.borrow().settled(), Some(Ok(_)))
     }
@@ -155,31 +183,36 @@ fn stopped() -> Error {
     )
 }
 
-async fn supervise(dialer: Dialer, at: Transport, state: watch::Sender<State>, generation: Arc<AtomicU64>) {
+async fn supervise(dialer: Dialer, route: Route, state: watch::Sender<State>, generation: Arc<AtomicU64>) {
     let options = dialer.options();
-    let target = at.to_string();
     let mut failures = 0_u32;
     // The last connection: the server may not have read all that was sent on it.
     let mut abandoned: Option<Identity> = None;
     loop {
         let attempt = tokio::select! {
             () = state.closed() => return,
-            attempt = connect(&dialer, &at, abandoned.as_ref()) => attempt,
+            attempt = connect(&dialer, &route, abandoned.as_ref()) => attempt,
         };
         match attempt {
-            Ok((connection, driver)) => {
+            Ok((mut connection, driver)) => {
+                connection.generation = generation.fetch_add(1, Ordering::AcqRel) + 1;
                 let connection = Arc::new(connection);
+                let server = connection.at();
                 let since = Instant::now();
                 if failures > 0 {
-                    tracing::info!(server = %target, "connected again");
+                    tracing::info!(%server, "connected again");
                 }
-                generation.fetch_add(1, Ordering::AcqRel);
                 state.send_replace(State::Up(Arc::clone(&connection)));
-                if watch_over(&connection, driver, &state).await == Ended::NobodyListens {
+                if watch_over(&connection, driver, &route, &state).await == Ended::NobodyListens {
                     return;
                 }
+                connection.give_up();
+                if route.moves() {
+                    // From here on nothing counts that was heard of a server which may be the primary no more.
+                    generation.fetch_add(1, Ordering::AcqRel);
+                }
                 abandoned.clone_from(&connection.identity);
-                tracing::warn!(server = %target, "connection lost, connecting again");
+                tracing::warn!(%server, "connection lost, connecting again");
                 // A server that takes connections and drops them at once must not be hammered.
                 if since.elapsed() > options.backoff_max {
                     failures = 0;
@@ -194,12 +227,12 @@ async fn supervise(dialer: Dialer, at: Transport, state: watch::Sender<State>, g
                 state.send_replace(State::Down(Error::new(
                     ErrorKind::Connect,
                     Delivery::NotSent,
-                    format!("{target} keeps closing the connection"),
+                    format!("{server} keeps closing the connection"),
                 )));
             }
             Err(error) => {
                 if failures == 0 {
-                    tracing::warn!(server = %target, %error, "no connection, trying on");
+                    tracing::warn!(%error, "no connection, trying on");
                 }
                 // A refusal does not pass by waiting a moment, and each attempt is a line in the server's log.
                 if matches!(error.kind(), ErrorKind::Auth | ErrorKind::Tls) {
@@ -225,11 +258,13 @@ enum Ended {
 async fn watch_over(
     connection: &Connection,
     mut driver: JoinHandle<()>,
+    route: &Route,
     state: &watch::Sender<State>,
 ) -> Ended {
     let ended = tokio::select! {
         _ = &mut driver => return Ended::Connection,
         () = connection.broken.notified() => Ended::Connection,
+        () = route.leads_elsewhere(connection.at()) => Ended::Connection,
         () = state.closed() => Ended::NobodyListens,
     };
     driver.abort();
@@ -247,11 +282,13 @@ pub(crate) fn pause(failures: u32, options: &LinkOptions) -> Duration {
 
 async fn connect(
     dialer: &Dialer,
-    at: &Transport,
+    route: &Route,
     abandoned: Option<&Identity>,
 ) -> Result<(Connection, JoinHandle<()>)> {
     let attempt = async {
-        let (mut mux, driver) = dialer.open(at).await?;
+        let at = route.find().await?;
+        let (mut mux, driver) = dialer.open(&at).await?;
+        route.check(&at, &mut mux).await?;
         let introduced = async {
             let identity = introduce(&mut mux, dialer.options()).await?;
             if let (Some(old), Some(new)) = (abandoned, &identity) {
@@ -259,22 +296,21 @@ async fn connect(
             }
             Ok(identity)
         };
-        let identity = introduced.await.map_err(|error| Error::connecting(at, error))?;
-        Ok((mux, driver, identity))
+        let identity = introduced.await.map_err(|error| Error::connecting(&at, error))?;
+        let connection = Connection {
+            at,
+            generation: 0,
+            mux,
+            identity,
+            replies: AtomicU64::new(0),
+            broken: Notify::new(),
+            given_up: AtomicBool::new(false),
+        };
+        Ok((connection, driver))
     };
     match tokio::time::timeout(dialer.options().connect_timeout, attempt).await {
-        Ok(Ok((mux, driver, identity))) => Ok((
-            Connection {
-                mux,
-                identity,
-                replies: AtomicU64::new(0),
-                broken: Notify::new(),
-                given_up: AtomicBool::new(false),
-            },
-            driver,
-        )),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(dialer.too_late(at)),
+        Ok(outcome) => outcome,
+        Err(_) => Err(dialer.too_late(route)),
     }
 }
 

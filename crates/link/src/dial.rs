@@ -3,6 +3,7 @@
 //! Invariant: an attempt ends within the connect timeout, and its error says which of these steps failed and what to do about it.
 //! Deliberately absent: another attempt, which `connection.rs` decides over.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,7 @@ pub(crate) struct Dialer(Arc<Inner>);
 struct Inner {
     login: Login,
     db: u16,
-    tls: Option<Connector>,
+    tls: Option<Arc<Connector>>,
     options: LinkOptions,
 }
 
@@ -55,7 +56,7 @@ impl Dialer {
     /// Reads certificates once; what is wrong with them is a mistake in the configuration.
     pub(crate) fn new(url: &LinkUrl, options: LinkOptions) -> Result<Self> {
         let tls = match url.tls() {
-            Some(tls) => Some(Connector::new(tls.or(&options.tls))?),
+            Some(tls) => Some(Arc::new(Connector::new(tls.or(&options.tls))?)),
             None if options.tls != tls::TlsOptions::default() => {
                 return Err(Error::config(
                     "there are options for TLS and the URL is of a form without it; write rediss:// for redis://",
@@ -66,6 +67,12 @@ impl Dialer {
         Ok(Self(Arc::new(Inner { login: url.login().clone(), db: url.db(), tls, options })))
     }
 
+    /// The same with another user and password, and database 0.
+    pub(crate) fn as_login(&self, login: Login) -> Self {
+        let (tls, options) = (self.0.tls.clone(), self.0.options.clone());
+        Self(Arc::new(Inner { login, db: 0, tls, options }))
+    }
+
     pub(crate) fn options(&self) -> &LinkOptions {
         &self.0.options
     }
@@ -73,6 +80,17 @@ impl Dialer {
     /// A connection for commands, over the newest protocol that the server speaks.
     pub(crate) async fn open(&self, at: &Transport) -> Result<Opened> {
         match self.attempt(at, ProtocolVersion::RESP3, None).await {
+            Err(Failure::Redis(error, _)) if speaks_only_resp2(&error) => {
+                self.attempt(at, ProtocolVersion::RESP2, None).await
+            }
+            other => other,
+        }
+        .map_err(|failure| self.explain(at, failure))
+    }
+
+    /// A connection for commands and for messages of the server, if it speaks RESP3, or for commands alone.
+    pub(crate) async fn open_hearing(&self, at: &Transport, pushes: PushHandler) -> Result<Opened> {
+        match self.attempt(at, ProtocolVersion::RESP3, Some(pushes)).await {
             Err(Failure::Redis(error, _)) if speaks_only_resp2(&error) => {
                 self.attempt(at, ProtocolVersion::RESP2, None).await
             }
@@ -103,7 +121,7 @@ impl Dialer {
     }
 
     /// There was no connection within the connect timeout.
-    pub(crate) fn too_late(&self, at: &Transport) -> Error {
+    pub(crate) fn too_late(&self, at: &impl fmt::Display) -> Error {
         let hint = match &self.0.tls {
             Some(_) => "; is this its TLS port?",
             None => "",
@@ -124,7 +142,7 @@ impl Dialer {
             Failure::Redis(error, last_words) => {
                 let tls = last_words
                     .and_then(|words| words.heard())
-                    .zip(self.0.tls.as_ref())
+                    .zip(self.0.tls.as_deref())
                     .zip(tcp(at))
                     .and_then(|((heard, tls), endpoint)| tls::explain(&heard, endpoint, tls.options()));
                 tls.unwrap_or_else(|| Error::connecting(at, error))

@@ -189,6 +189,11 @@ impl Error {
         self.0.code.as_deref()
     }
 
+    /// True if the server refuses this as a replica does.
+    pub(crate) fn is_of_a_replica(&self) -> bool {
+        self.delivery() == Delivery::Refused && matches!(self.code(), Some("READONLY" | "MASTERDOWN"))
+    }
+
     /// True if the server is, or seems, out of reach.
     pub fn is_connection_trouble(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Connect | ErrorKind::ConnectionLost | ErrorKind::Timeout)

@@ -15,8 +15,9 @@ use crate::error::{Delivery, Error, ErrorKind, Result};
 use crate::options::LinkOptions;
 use crate::reply::Reply;
 use crate::retry::Retry;
+use crate::route::Route;
 use crate::script::Script;
-use crate::url::{LinkUrl, Target, Transport};
+use crate::url::{LinkUrl, Transport};
 
 /// Longest wait for the next connection before a safe command is sent again.
 const RETRY_PATIENCE: Duration = Duration::from_millis(500);
@@ -53,13 +54,11 @@ impl Link {
             return Err(Error::config("a link must be opened inside a tokio runtime"));
         }
         let (max_in_flight, max_retries) = (options.max_in_flight, options.max_retries);
-        let Target::Server(at) = url.target() else {
-            return Err(Error::config(format!("{url}: links of this form come later; use redis:// for now")));
-        };
         let dialer = Dialer::new(url, options)?;
+        let route = Route::of(url, &dialer)?;
         Ok(Self(Arc::new(Inner {
             url: url.clone(),
-            supervised: Supervised::start(dialer.clone(), at.clone()),
+            supervised: Supervised::start(dialer.clone(), route),
             in_flight: AtomicUsize::new(0),
             max_in_flight,
             max_retries,
@@ -75,12 +74,10 @@ impl Link {
         &self.0.dialer
     }
 
-    /// Where the present connection leads to.
-    pub(crate) fn place(&self) -> Option<Transport> {
-        match self.0.url.target() {
-            Target::Server(at) => Some(at.clone()),
-            _ => None,
-        }
+    /// Where the present connection leads to, and its number; none if there is none.
+    pub(crate) fn place(&self) -> Option<(Transport, u64)> {
+        let connection = self.0.supervised.current()?;
+        Some((connection.at().clone(), connection.generation()))
     }
 
     /// The number of the present connection, or of the last.
@@ -206,7 +203,11 @@ impl Inner {
                 connection.count_reply();
                 Reply::from_value(value).ok()
             }
-            Err(error) => Err(judge(&connection, replies_before, error)),
+            Err(error) => {
+                let error = judge(&connection, replies_before, error);
+                self.notice(&connection, &error);
+                Err(error)
+            }
         }
     }
 
@@ -224,7 +225,11 @@ impl Inner {
             // MULTI's OK and one QUEUED for each are skipped; EXEC's array is the one reply.
             Grouping::Transaction => mux.send_packed_commands(pipeline, count + 1, 1).await,
         };
-        let values = sent.map_err(|error| judge(&connection, replies_before, error))?;
+        let values = sent.map_err(|error| {
+            let error = judge(&connection, replies_before, error);
+            self.notice(&connection, &error);
+            error
+        })?;
         connection.count_reply();
         let replies: Vec<Reply> = match grouping {
             Grouping::Pipeline => values.into_iter().map(Reply::from_value).collect(),
@@ -233,6 +238,11 @@ impl Inner {
                 None => Vec::new(),
             },
         };
+        for reply in &replies {
+            if let Reply::Error(error) = reply {
+                self.notice(&connection, error);
+            }
+        }
         if replies.len() == count {
             Ok(replies)
         } else {
@@ -240,13 +250,20 @@ impl Inner {
         }
     }
 
+    /// Has the connection replaced if its server says that it is no primary, where another may be.
+    fn notice(&self, connection: &Connection, error: &Error) {
+        if self.supervised.moves() && error.is_of_a_replica() {
+            connection.give_up();
+        }
+    }
+
     /// Decides over another try, and waits for what it needs.
     async fn may_retry(&self, error: &Error, tries: &mut u32, retry: impl Fn() -> Retry) -> bool {
         // Only a broken connection: after a timeout the caller has waited long enough, and a refusal is an answer.
-        let worth_it = error.kind() == ErrorKind::ConnectionLost
-            && error.delivery() == Delivery::Unknown
-            && *tries < self.max_retries
-            && retry() == Retry::Safe;
+        let lost = error.kind() == ErrorKind::ConnectionLost && error.delivery() == Delivery::Unknown;
+        // But for that of a server which is no primary any more. It has done nothing, so whatever it was may be asked of the next.
+        let demoted = self.supervised.moves() && error.is_of_a_replica();
+        let worth_it = *tries < self.max_retries && (demoted || (lost && retry() == Retry::Safe));
         if !worth_it {
             return false;
         }

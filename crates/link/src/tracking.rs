@@ -227,11 +227,11 @@ impl Shared {
         if let Err(error) = self.link.connected().await {
             return End::Lost(error);
         }
-        let generation = self.link.generation();
-        let probe = Probe::new();
-        let Some(at) = self.link.place() else {
-            return End::Lost(closed());
+        // Of one connection: the next may lead elsewhere.
+        let Some((at, generation)) = self.link.place() else {
+            return End::Anew;
         };
+        let probe = Probe::new();
         let opened = self.link.dialer().open_side(&at, self.handler(&probe)).await;
         let (mut mux, driver) = match opened {
             Ok(opened) => opened,

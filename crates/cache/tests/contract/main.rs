@@ -21,5 +21,6 @@ mod proxy;
 mod recovery;
 mod regions;
 mod rig;
+mod sentinel;
 mod strings;
 mod switches;

@@ -7,6 +7,7 @@ use mtcache_cache::{Cache, CacheBuilder, Reply, Script};
 use mtcache_conformance::Program;
 use mtcache_conformance::certificates::Authority;
 use mtcache_conformance::servers::{ServerOptions, TestServer, free_port};
+use mtcache_conformance::watched::{Watched, WatchedOptions};
 use mtcache_node::{Answer, Local, Node, NodeOptions};
 use tempfile::TempDir;
 
@@ -16,6 +17,7 @@ pub(crate) enum Under {
     Redis,
     RedisOverUnixSocket,
     RedisOverTls,
+    RedisBehindSentinel,
     Valkey,
     Mtcache,
     Embedded,
@@ -29,6 +31,7 @@ pub(crate) struct Rig {
 
 enum Behind {
     Server { server: Box<TestServer>, url: String, _files: Option<TempDir> },
+    Sentinels(Box<Watched>),
     Engine(Arc<Node>),
 }
 
@@ -53,6 +56,11 @@ impl Rig {
                 let server = TestServer::start(Program::Redis, authority.options(port)).unwrap();
                 Behind::Server { url: authority.url(port), server: Box::new(server), _files: Some(files) }
             }
+            Under::RedisBehindSentinel => {
+                // No replica, which would be a fork for each test: failovers have tests of their own in sentinel.rs.
+                let options = WatchedOptions { replicas: 0, sentinels: 1, ..WatchedOptions::default() };
+                Behind::Sentinels(Box::new(Watched::start(options).unwrap()))
+            }
             Under::Valkey => over_tcp(started(Program::Valkey)),
             Under::Mtcache => over_tcp(started(Program::Mtcache)),
             Under::Embedded => Behind::Engine(Arc::new(Node::open(&NodeOptions::default()).unwrap())),
@@ -75,6 +83,9 @@ impl Rig {
         match &self.backend {
             Behind::Server { server, .. } => {
                 server.client().unwrap().command(&["SCRIPT", "FLUSH"]).unwrap();
+            }
+            Behind::Sentinels(watched) => {
+                watched.primary_server().client().unwrap().command(&["SCRIPT", "FLUSH"]).unwrap();
             }
             Behind::Engine(node) => {
                 let answer = Local::new(Arc::clone(node), 0).unwrap().command(&[b"SCRIPT", b"FLUSH"]).await;
@@ -108,6 +119,7 @@ impl Rig {
 fn builder(backend: &Behind) -> CacheBuilder {
     match backend {
         Behind::Server { url, .. } => Cache::builder(url),
+        Behind::Sentinels(watched) => Cache::builder(watched.url()),
         Behind::Engine(node) => Cache::builder("embedded://").on_node(Arc::clone(node), 0),
     }
 }
@@ -140,6 +152,11 @@ macro_rules! on_every_backend {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn redis_over_tls() {
                 super::$name(Rig::start(Under::RedisOverTls).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn redis_behind_sentinel() {
+                super::$name(Rig::start(Under::RedisBehindSentinel).await).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
