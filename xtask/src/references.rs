@@ -17,6 +17,7 @@ const DOCUMENTS: &[&str] = &[
     "README.md",
     "crates/cache/tests/contract/MATRIX.md",
     "data/README.md",
+    "docs/batch.md",
     "docs/benchmarks.md",
     "docs/keys-and-eviction.md",
     "docs/limits.md",

@@ -74,6 +74,16 @@ pub(crate) fn is_null(bytes: &[u8]) -> bool {
     bytes == NULL
 }
 
+/// Whether a type has a place for "there is none". A text has not: to it [`NULL`] would be a word.
+pub(crate) fn has_none<T: DeserializeOwned>() -> bool {
+    serde_json::from_slice::<T>(NULL).is_ok()
+}
+
+/// Whether a reader of this type has a value in these bytes.
+pub(crate) fn is_value_of<T: DeserializeOwned>(bytes: &[u8]) -> bool {
+    if is_null(bytes) { has_none::<T>() } else { decode::<T>(bytes).is_ok() }
+}
+
 fn contains_null(json: &[u8]) -> bool {
     json.windows(NULL.len()).any(|w| w == NULL)
 }

@@ -54,7 +54,7 @@ pub enum Event<'a> {
         /// The key in the backend.
         key: Cow<'a, str>,
     },
-    /// A loader ended.
+    /// A loader ended; a batch's tells it of each of its keys.
     #[non_exhaustive]
     Load {
         /// The region's name.

@@ -9,11 +9,11 @@
 //! Deliberately absent: who loads (`single_flight.rs`) and in what order (`read_through.rs`).
 
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mtcache_link::{Reply, Script};
 
-use crate::backend::{Backend, Bytes, CachedKey};
+use crate::backend::{Backend, Bytes, CachedKey, ScriptCall};
 use crate::error::{Error, Result};
 use crate::slot::bookkeeping_key;
 use crate::ttl::{self, TimeLeft, Ttl};
@@ -145,6 +145,22 @@ pub(crate) async fn begin(
     token_ttl: Duration,
     suffices: Suffices,
 ) -> Result<Begun> {
+    let call = begin_call(key, token_ttl, suffices);
+    begun(backend.script(&BEGIN, &call.keys, &call.args).await?)
+}
+
+/// As [`begin`], for several keys in one go; each its own step, with its own outcome.
+pub(crate) async fn begin_many<'a>(
+    backend: &Backend,
+    keys: impl IntoIterator<Item = &'a CachedKey>,
+    token_ttl: Duration,
+    suffices: Suffices,
+) -> Result<Vec<Result<Begun>>> {
+    let calls: Vec<_> = keys.into_iter().map(|key| begin_call(key, token_ttl, suffices)).collect();
+    Ok(backend.scripts(&BEGIN, &calls).await?.into_iter().map(begun).collect())
+}
+
+fn begin_call(key: &CachedKey, token_ttl: Duration, suffices: Suffices) -> ScriptCall {
     let (least, most) = match suffices {
         Suffices::Any => (-1, -1),
         Suffices::Nothing => (i64::MAX, -1),
@@ -153,14 +169,17 @@ pub(crate) async fn begin(
             (millis(ttl.saturating_sub(max_age)).max(1), millis(ttl))
         }
     };
-    let args = [
+    let args = vec![
         fresh_token(),
         millis(token_ttl).to_string().into_bytes(),
         least.to_string().into_bytes(),
         most.to_string().into_bytes(),
     ];
-    let keys = [key.key.clone(), key.token.clone()];
-    let mut parts = backend.script(&BEGIN, &keys, &args).await?.into_array()?.into_iter();
+    ScriptCall { keys: [key.key.clone(), key.token.clone()], args }
+}
+
+fn begun(reply: Reply) -> Result<Begun> {
+    let mut parts = reply.into_array()?.into_iter();
     let mut next = || parts.next().unwrap_or(Reply::Nil);
     let found = next().into_int()? == 1;
     let value = next().into_bytes()?;
@@ -185,6 +204,37 @@ pub(crate) async fn fill(
     ttl: Option<Ttl>,
     elapsed: Duration,
 ) -> Result<Fill> {
+    let call = fill_call(key, permit, value, ttl, elapsed);
+    filled(backend.script(&FILL, &call.keys, &call.args).await?)
+}
+
+/// What [`fill_many`] is to store.
+pub(crate) struct Filling<'a> {
+    pub(crate) key: &'a CachedKey,
+    pub(crate) permit: Permit,
+    pub(crate) value: &'a [u8],
+    pub(crate) ttl: Option<Ttl>,
+}
+
+/// As [`fill`], for several keys whose loads began together; each its own step, with its own outcome.
+pub(crate) async fn fill_many(
+    backend: &Backend,
+    fillings: Vec<Filling<'_>>,
+    began: Instant,
+) -> Result<Vec<Result<Fill>>> {
+    let elapsed = began.elapsed();
+    let calls: Vec<_> =
+        fillings.into_iter().map(|f| fill_call(f.key, f.permit, f.value, f.ttl, elapsed)).collect();
+    Ok(backend.scripts(&FILL, &calls).await?.into_iter().map(filled).collect())
+}
+
+fn fill_call(
+    key: &CachedKey,
+    permit: Permit,
+    value: &[u8],
+    ttl: Option<Ttl>,
+    elapsed: Duration,
+) -> ScriptCall {
     // Rounded up: a value must not look younger than it is.
     let elapsed = millis(elapsed) + 1;
     let shortest = millis(ttl::SHORTEST);
@@ -193,7 +243,7 @@ pub(crate) async fn fill(
     let value = if ttl - elapsed < shortest { &[] } else { value };
     let refresh = permit.found.is_some();
     let [seconds, micros] = permit.began;
-    let args = [
+    let args = vec![
         permit.token,
         value.to_vec(),
         ttl.to_string().into_bytes(),
@@ -204,8 +254,11 @@ pub(crate) async fn fill(
         micros,
         shortest.to_string().into_bytes(),
     ];
-    let keys = [key.key.clone(), key.token.clone()];
-    match backend.script(&FILL, &keys, &args).await?.into_int()? {
+    ScriptCall { keys: [key.key.clone(), key.token.clone()], args }
+}
+
+fn filled(reply: Reply) -> Result<Fill> {
+    match reply.into_int()? {
         1 => Ok(Fill::Stored),
         0 | 2 => Ok(Fill::Refused),
         3 => Ok(Fill::TooLate),

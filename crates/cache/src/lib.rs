@@ -5,6 +5,7 @@
 //! floor above) and how bytes reach a server (a floor below).
 
 mod backend;
+mod batch;
 mod builder;
 mod cache;
 pub mod codec;
@@ -35,6 +36,7 @@ mod writing;
 pub use mtcache_link::{Refusal, Reply, Script, TlsOptions, TrackingState, Verification};
 
 pub use crate::backend::Order;
+pub use crate::batch::{MAX_BATCH, Outcomes};
 pub use crate::builder::CacheBuilder;
 pub use crate::cache::Cache;
 pub use crate::codec::Codec;

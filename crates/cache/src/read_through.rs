@@ -22,7 +22,7 @@ use crate::events::Event;
 use crate::fill_token::{self, Begun, Fill, Permit, Suffices, TOKEN_MARGIN};
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::region::{Region, RegionState, Undecodable};
-use crate::single_flight::{Currency, Demand, Landed, Part};
+use crate::single_flight::{Currency, Demand, Landed, NoneIs, Part};
 use crate::stats;
 use crate::timeouts;
 
@@ -107,6 +107,10 @@ impl<T: DeserializeOwned> Region<T> {
     }
 
     pub(crate) fn decoded(&self, bytes: &[u8], age: Age) -> Result<Looked<T>> {
+        // Somebody whose type has a place for it cached that there is none; to this reader that is no value.
+        if codec::is_null(bytes) && !codec::has_none::<T>() {
+            return Ok(Looked::Nothing);
+        }
         match codec::decode(bytes) {
             Ok(value) => {
                 if codec::is_null(bytes) {
@@ -114,8 +118,6 @@ impl<T: DeserializeOwned> Region<T> {
                 }
                 Ok(Looked::Value(Read { value, source: Source::Backend, staleness: Staleness::Fresh, age }))
             }
-            // Somebody whose type has a place for it cached that there is none; to this reader that is no value.
-            Err(_) if codec::is_null(bytes) => Ok(Looked::Nothing),
             Err(error) => {
                 stats::count(&self.state.counters.undecodable);
                 match self.state.policy.undecodable {
@@ -218,14 +220,14 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         let (part, landed) = self
             .cache
             .flights(storing)
-            .fly(key, Demand::now(options), || {
+            .fly(key, Demand::now(options, NoneIs::to::<T>()), || {
                 let load = Load {
                     cache: self.cache.clone(),
                     state: Arc::clone(&self.state),
                     key: CachedKey::new(key),
                     options,
                     storing,
-                    decodes: |bytes| codec::decode::<T>(bytes).is_ok(),
+                    decodes: codec::is_value_of::<T>,
                 };
                 Box::pin(load.run(|| async move {
                     let value = loader().await.map_err(Into::into)?;

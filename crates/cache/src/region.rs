@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::backend::{CachedKey, Entry};
+use crate::batch::MAX_BATCH;
 use crate::cache::Cache;
 use crate::codec::{self, Codec};
 use crate::control::RegionControl;
@@ -61,6 +62,8 @@ pub struct RegionPolicy {
     pub max_waiting_loads: usize,
     /// How long a load waits for its turn; after that it is refused as [`ErrorKind::Shed`] too. Default: 30 s.
     pub max_load_wait: Duration,
+    /// Ids that one loader call of a batch is given; more are loaded by several calls, each a load. At least 1. Default: 1000.
+    pub max_batch: usize,
 }
 
 /// What stored bytes are to a reader that cannot read them. Counted in any case.
@@ -91,6 +94,7 @@ impl RegionPolicy {
             max_loads: MAX_LOADS,
             max_waiting_loads: MAX_WAITING_LOADS,
             max_load_wait: MAX_LOAD_WAIT,
+            max_batch: MAX_BATCH,
         }
     }
 
@@ -155,6 +159,13 @@ impl RegionPolicy {
     #[must_use]
     pub fn max_load_wait(mut self, limit: Duration) -> Self {
         self.max_load_wait = limit;
+        self
+    }
+
+    /// Sets how many ids one loader call of a batch is given.
+    #[must_use]
+    pub fn max_batch(mut self, ids: usize) -> Self {
+        self.max_batch = ids;
         self
     }
 

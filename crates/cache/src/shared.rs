@@ -19,6 +19,7 @@ use crate::read::{Read, ReadOptions, Source, Staleness};
 use crate::read_through::{Looked, Storing};
 use crate::region::Region;
 use crate::stats;
+use crate::ttl::TimeLeft;
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     /// Reads an entry whose value is shared with other readers. Where the policy has `near` on, a value that was read before is answered
@@ -59,7 +60,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         }
     }
 
-    fn near_look(&self, id: &impl KeyParts, options: ReadOptions) -> Result<Option<Read<Arc<T>>>> {
+    pub(crate) fn near_look(&self, id: &impl KeyParts, options: ReadOptions) -> Result<Option<Read<Arc<T>>>> {
         if !self.state.policy.near {
             return Ok(None);
         }
@@ -78,7 +79,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         Ok(Some(Read { value, source: Source::Near, staleness: Staleness::Fresh, age }))
     }
 
-    fn count_near_hit(&self, id: &impl KeyParts, read: &Read<Arc<T>>, started: Option<Instant>) {
+    pub(crate) fn count_near_hit(&self, id: &impl KeyParts, read: &Read<Arc<T>>, started: Option<Instant>) {
         stats::count(&self.state.counters.near_hits);
         stats::count(&self.state.counters.hits);
         if started.is_some()
@@ -109,18 +110,31 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         if !options.accepts(age) {
             return Ok(Looked::Nothing);
         }
-        let read = match self.decoded(&bytes, age)? {
-            Looked::Value(read) => read.shared(),
-            Looked::Nothing => return Ok(Looked::Nothing),
-        };
+        Ok(match self.decoded(&bytes, age)? {
+            Looked::Value(read) => Looked::Value(self.kept_near(ticket, key, &bytes, left, sent, read)),
+            Looked::Nothing => Looked::Nothing,
+        })
+    }
+
+    /// Keeps near what was read, if it may be, and shares it.
+    pub(crate) fn kept_near(
+        &self,
+        ticket: Ticket,
+        key: &str,
+        bytes: &[u8],
+        left: TimeLeft,
+        sent: Instant,
+        read: Read<T>,
+    ) -> Read<Arc<T>> {
+        let (read, age) = (read.shared(), self.state.age(bytes, left));
         if let Some(expires) = near::life(left, self.state.policy.ttl).and_then(|life| sent.checked_add(life))
         {
             let value: Arc<T> = Arc::clone(&read.value);
-            let weight = near::weight::<T>(key, &bytes);
-            let is_none = codec::is_null(&bytes);
+            let weight = near::weight::<T>(key, bytes);
+            let is_none = codec::is_null(bytes);
             self.keep(ticket, key, Kept { value, age, read: sent, expires, weight, is_none });
         }
-        Ok(Looked::Value(read))
+        read
     }
 
     fn keep(&self, ticket: Ticket, key: &str, kept: Kept) {

@@ -6,6 +6,8 @@
 //! its key before it returns, so that no later read joins a load that began before it; one of another process is found out by the
 //! load itself, and then only those who asked before it began have its answer. Deliberately absent: what a flight does.
 
+mod many;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -15,8 +17,11 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+pub(crate) use self::many::LoadManyFuture;
+use crate::codec;
 use crate::error::Error;
 use crate::read::{Age, ReadOptions, Source};
 
@@ -73,11 +78,27 @@ pub(crate) type LoadFuture = Pin<Box<dyn Future<Output = Result<Landed, Error>> 
 pub(crate) struct Demand {
     asked: Instant,
     options: ReadOptions,
+    none: NoneIs,
+}
+
+/// What "the source has none" is to a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoneIs {
+    AnAnswer,
+    /// The caller's type has no place for it: it asks its own loader.
+    NoAnswer,
+}
+
+impl NoneIs {
+    /// What it is to readers of this type.
+    pub(crate) fn to<T: DeserializeOwned>() -> Self {
+        if codec::has_none::<T>() { Self::AnAnswer } else { Self::NoAnswer }
+    }
 }
 
 impl Demand {
-    pub(crate) fn now(options: ReadOptions) -> Self {
-        Self { asked: Instant::now(), options }
+    pub(crate) fn now(options: ReadOptions, none: NoneIs) -> Self {
+        Self { asked: Instant::now(), options, none }
     }
 
     /// False if what a flight that began then loads is certainly too old.
@@ -90,6 +111,9 @@ impl Demand {
     /// been overtaken is only for those who asked before its flight began: the change may be what made the others ask.
     fn is_met_by(&self, landed: &Landed, began: Instant) -> bool {
         if landed.currency == Currency::MayBeOvertaken && began < self.asked {
+            return false;
+        }
+        if self.none == NoneIs::NoAnswer && codec::is_null(landed.bytes()) {
             return false;
         }
         self.options.accepts(landed.age()) || (landed.source == Source::Loader && began >= self.asked)
@@ -146,7 +170,10 @@ impl Flights {
         load: impl FnOnce() -> LoadFuture,
     ) -> (Part, Option<Result<Landed, Error>>) {
         let mut load = Some(load);
-        let mut prepare = |kind: Kind| load.take().map(|load| self.prepare(key, load(), kind));
+        let mut prepare = |kind: Kind| {
+            let (flight, departure) = self.prepare(key, load.take()?(), kind);
+            Some((flight, || departure.begin()))
+        };
         let Some((mut part, mut flight)) = self.board(key, demand, &mut prepare) else {
             return (Part::Led, None);
         };
@@ -185,11 +212,11 @@ impl Flights {
         self.by_key.lock().retain(|key, _| !key.starts_with(prefix));
     }
 
-    fn board(
+    fn board<D: FnOnce()>(
         &self,
         key: &str,
         demand: Demand,
-        prepare: &mut impl FnMut(Kind) -> Option<(Arc<Flight>, Departure)>,
+        prepare: &mut impl FnMut(Kind) -> Option<(Arc<Flight>, D)>,
     ) -> Boarded {
         let mut by_key = self.by_key.lock();
         let kind = match by_key.get(key) {
@@ -199,19 +226,19 @@ impl Flights {
             Some(_) => Kind::Second,
             None => Kind::First,
         };
-        let (flight, departure) = prepare(kind)?;
+        let (flight, depart) = prepare(kind)?;
         by_key.insert(key.to_owned(), Arc::clone(&flight));
         drop(by_key);
-        departure.begin();
+        depart();
         Some((Part::Led, flight))
     }
 
     /// The successor of a flight that has ended: the one that newcomers join, or a new one.
-    fn board_next(
+    fn board_next<D: FnOnce()>(
         &self,
         key: &str,
         ended: &Arc<Flight>,
-        prepare: &mut impl FnMut(Kind) -> Option<(Arc<Flight>, Departure)>,
+        prepare: &mut impl FnMut(Kind) -> Option<(Arc<Flight>, D)>,
     ) -> Boarded {
         let mut by_key = self.by_key.lock();
         if let Some(next) = ended.successor.get() {
@@ -222,51 +249,72 @@ impl Flights {
             let _ = ended.successor.set(Arc::clone(present));
             return Some((Part::Joined, Arc::clone(present)));
         }
-        let (flight, departure) = prepare(Kind::First)?;
+        let (flight, depart) = prepare(Kind::First)?;
         by_key.insert(key.to_owned(), Arc::clone(&flight));
         let _ = ended.successor.set(Arc::clone(&flight));
         drop(by_key);
-        departure.begin();
+        depart();
         Some((Part::Led, flight))
     }
 
     /// A flight of the caller's own, whatever else is under way.
-    fn lead(&self, key: &str, prepare: &mut impl FnMut(Kind) -> Option<(Arc<Flight>, Departure)>) -> Boarded {
-        let (flight, departure) = prepare(Kind::Second)?;
+    fn lead<D: FnOnce()>(
+        &self,
+        key: &str,
+        prepare: &mut impl FnMut(Kind) -> Option<(Arc<Flight>, D)>,
+    ) -> Boarded {
+        let (flight, depart) = prepare(Kind::Second)?;
         self.by_key.lock().insert(key.to_owned(), Arc::clone(&flight));
-        departure.begin();
+        depart();
         Some((Part::Led, flight))
     }
 
     fn prepare(&self, key: &str, load: LoadFuture, kind: Kind) -> (Arc<Flight>, Departure) {
+        let (flight, seat) = self.seat(key, kind);
+        (flight, Departure { seat, load })
+    }
+
+    fn seat(&self, key: &str, kind: Kind) -> (Arc<Flight>, Seat) {
         let (sender, ending) = watch::channel(None);
         let flight = Arc::new(Flight { began: Instant::now(), kind, ending, successor: OnceLock::new() });
         let entry =
             Entry { by_key: Arc::clone(&self.by_key), key: key.to_owned(), flight: Arc::downgrade(&flight) };
-        (flight, Departure { entry, load, ending: sender })
+        (flight, Seat { entry, ending: sender })
     }
 }
 
 /// A flight that is entered and has yet to begin: not under the lock, because a runtime that is shutting down drops its task at once.
 struct Departure {
-    entry: Entry,
+    seat: Seat,
     load: LoadFuture,
-    ending: watch::Sender<Option<Ending>>,
 }
 
 impl Departure {
     fn begin(self) {
         tokio::spawn(async move {
-            // Dropped in reverse: should the runtime drop this, nobody finds the flight once its waiters are told.
-            let Self { ending, load, entry } = self;
+            // Dropped in reverse: should the runtime drop this, the seat goes last.
+            let Self { seat, load } = self;
             let how = match AssertUnwindSafe(load).catch_unwind().await {
                 Ok(landed) => Ending::Landed(landed),
                 Err(_) => Ending::Panicked,
             };
-            // First: whoever comes after the answer is known looks in the cache, not here.
-            drop(entry);
-            ending.send_replace(Some(how));
+            seat.end(how);
         });
+    }
+}
+
+/// What a flight's task holds of it. Dropped in this order: should the runtime drop the task, nobody finds the flight once its waiters
+/// are told.
+struct Seat {
+    entry: Entry,
+    ending: watch::Sender<Option<Ending>>,
+}
+
+impl Seat {
+    fn end(self, how: Ending) {
+        // First: whoever comes after the answer is known looks in the cache, not here.
+        drop(self.entry);
+        self.ending.send_replace(Some(how));
     }
 }
 
@@ -307,7 +355,7 @@ mod tests {
     use super::*;
 
     fn any() -> Demand {
-        Demand::now(ReadOptions::new())
+        Demand::now(ReadOptions::new(), NoneIs::AnAnswer)
     }
 
     fn value(n: u8) -> Landed {

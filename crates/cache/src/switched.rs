@@ -30,7 +30,7 @@ impl<T> Region<T> {
     }
 
     /// To be called before a caller is given what the cache has not, or has otherwise.
-    fn served_past(&self, key: &str) {
+    pub(crate) fn served_past(&self, key: &str) {
         if let Some(prefix) = self.state.key_prefix() {
             self.state.counters.control.served_past(&CachedKey::new(key), &prefix, self.cache.pending());
         }
@@ -84,7 +84,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
             Ok(Looked::Value(cached)) => {
                 // Not stored: otherwise the cache would hold what the last read loaded, and be compared with itself.
                 let read = self.loaded(key, options, loader, started, Storing::Never).await?;
-                self.compare(key, cached.value.borrow(), &read.value);
+                self.compare(key, Some(cached.value.borrow()), Some(&read.value));
                 return Ok(read);
             }
             Ok(Looked::Nothing) => stats::count(&self.state.counters.shadow_missing),
@@ -93,7 +93,8 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         self.loaded(key, options, loader, started, Storing::IfCurrent).await
     }
 
-    fn compare(&self, key: &str, cached: &T, loaded: &T) {
+    /// What the cache has against what the loader gives; none where the source has none.
+    pub(crate) fn compare(&self, key: &str, cached: Option<&T>, loaded: Option<&T>) {
         let counters = &self.state.counters;
         let places = match (serde_json::to_value(cached), serde_json::to_value(loaded)) {
             (Ok(cached), Ok(loaded)) => places_that_differ(&cached, &loaded),

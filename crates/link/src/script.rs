@@ -40,11 +40,13 @@ impl Script {
         self.retry
     }
 
-    pub(crate) fn by_hash<K: AsRef<[u8]>, A: AsRef<[u8]>>(&self, keys: &[K], args: &[A]) -> Command {
+    /// The command that runs it where it is known by its hash; NOSCRIPT, where it is not, has no effect.
+    pub fn by_hash<K: AsRef<[u8]>, A: AsRef<[u8]>>(&self, keys: &[K], args: &[A]) -> Command {
         self.fill(Command::new("EVALSHA").arg(&self.hash), keys, args)
     }
 
-    pub(crate) fn by_text<K: AsRef<[u8]>, A: AsRef<[u8]>>(&self, keys: &[K], args: &[A]) -> Command {
+    /// The command that runs it and makes it known.
+    pub fn by_text<K: AsRef<[u8]>, A: AsRef<[u8]>>(&self, keys: &[K], args: &[A]) -> Command {
         self.fill(Command::new("EVAL").arg(self.source), keys, args)
     }
 

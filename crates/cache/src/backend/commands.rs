@@ -3,9 +3,9 @@
 //! Invariant: whatever must be one atomic step is one command, one transaction or one script. Deliberately absent: how commands
 //! travel; that is what `Speaks` asks of a backend.
 
-use mtcache_link::{Command, Reply, Script};
+use mtcache_link::{Command, ErrorKind, Reply, Script};
 
-use super::{Bytes, CachedKey, Entry, Order, When};
+use super::{Bytes, CachedKey, Entry, Order, ScriptCall, When, WithLeft};
 use crate::collections::{ScoreRange, ZaddOptions};
 use crate::error::{Error, Result};
 use crate::ttl::{TimeLeft, Ttl};
@@ -14,6 +14,8 @@ use crate::ttl::{TimeLeft, Ttl};
 const SCAN_COUNT: i64 = 1000;
 /// How many reads go out at once; more would hold up everybody else's replies.
 const READ_STEP: usize = 1000;
+/// How many runs of a script go out at once, for the same reason: each costs as much as several reads.
+const SCRIPT_STEP: usize = 200;
 
 /// A backend that takes commands.
 // Only the enum in mod.rs calls these, on types that it knows, so nothing is lost by not naming the futures' bounds.
@@ -51,6 +53,50 @@ pub(super) trait Speaks {
             }
         }
         Ok(values)
+    }
+
+    async fn look_many(
+        &self,
+        keys: &[Bytes],
+        with_left: WithLeft,
+    ) -> Result<Vec<Result<(Option<Bytes>, TimeLeft)>>> {
+        let mut looks = Vec::with_capacity(keys.len());
+        for step in keys.chunks(READ_STEP) {
+            let mut commands = Vec::with_capacity(2 * step.len());
+            for key in step {
+                if with_left == WithLeft::Yes {
+                    commands.push(Command::new("PTTL").arg(key));
+                }
+                commands.push(Command::new("GET").arg(key));
+            }
+            let mut replies = self.several(commands).await?.into_iter();
+            for _ in step {
+                let mut next = || replies.next().unwrap_or(Reply::Nil);
+                let left = if with_left == WithLeft::Yes { next() } else { Reply::Int(-2) };
+                looks.push(look(left, next()));
+            }
+        }
+        Ok(looks)
+    }
+
+    async fn scripts(&self, script: &Script, calls: &[ScriptCall]) -> Result<Vec<Reply>> {
+        let mut replies = Vec::with_capacity(calls.len());
+        for step in calls.chunks(SCRIPT_STEP) {
+            let commands = step.iter().map(|call| script.by_hash(&call.keys, &call.args)).collect();
+            let mut answers = self.several(commands).await?;
+            // A call that was not known had no effect.
+            let unknown = |reply: &Reply| matches!(reply, Reply::Error(e) if e.kind() == ErrorKind::NoScript);
+            if answers.iter().any(unknown) {
+                let again = step.iter().zip(&answers).filter(|(_, answer)| unknown(answer));
+                let commands = again.map(|(call, _)| script.by_text(&call.keys, &call.args)).collect();
+                let mut told = self.several(commands).await?.into_iter();
+                for answer in answers.iter_mut().filter(|answer| unknown(answer)) {
+                    *answer = told.next().unwrap_or(Reply::Nil);
+                }
+            }
+            replies.append(&mut answers);
+        }
+        Ok(replies)
     }
 
     async fn set(&self, key: &CachedKey, value: &[u8], ttl: Option<Ttl>, when: When) -> Result<bool> {
@@ -273,6 +319,10 @@ fn score_text(score: f64) -> String {
         return if score > 0.0 { "+inf".to_owned() } else { "-inf".to_owned() };
     }
     format!("{score:?}")
+}
+
+fn look(left: Reply, value: Reply) -> Result<(Option<Bytes>, TimeLeft)> {
+    Ok((value.into_bytes()?, TimeLeft::from_pttl(left.into_int()?)))
 }
 
 fn present(reply: Reply) -> Result<Bytes> {

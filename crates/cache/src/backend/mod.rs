@@ -41,12 +41,26 @@ pub(crate) struct Entry {
     pub(crate) ttl: Option<Ttl>,
 }
 
+/// The keys and arguments of one run of a script.
+#[derive(Clone, Debug)]
+pub(crate) struct ScriptCall {
+    pub(crate) keys: [Bytes; 2],
+    pub(crate) args: Vec<Bytes>,
+}
+
 /// When a plain SET stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
     Always,
     Absent,
     Present,
+}
+
+/// Whether a read asks what is left of a key's life too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WithLeft {
+    Yes,
+    No,
 }
 
 /// Which end of a sorted set comes first.
@@ -80,6 +94,8 @@ operations! {
     /// The time left is asked first, so that a change in between can only make the value look older than it is.
     fn get_with_time_left(&self, key: &[u8]) -> (Option<Bytes>, TimeLeft);
     fn get_many(&self, keys: &[Bytes]) -> Vec<Option<Bytes>>;
+    /// As `get_many`, each with its own error; with `with_left` as `get_with_time_left`.
+    fn look_many(&self, keys: &[Bytes], with_left: WithLeft) -> Vec<Result<(Option<Bytes>, TimeLeft)>>;
     /// Stores and deletes the token; says whether it stored. Without a TTL the key does not expire.
     fn set(&self, key: &CachedKey, value: &[u8], ttl: Option<Ttl>, when: When) -> bool;
     /// Stores all and deletes their tokens in one atomic step.
@@ -114,6 +130,8 @@ operations! {
     fn zset_count(&self, key: &[u8], range: ScoreRange) -> u64;
     fn zset_score(&self, key: &[u8], member: &[u8]) -> Option<f64>;
     fn script(&self, script: &mtcache_link::Script, keys: &[Bytes], args: &[Bytes]) -> mtcache_link::Reply;
+    /// One script run for each call, in one go but not as one step. Errors stand in their call's place.
+    fn scripts(&self, script: &mtcache_link::Script, calls: &[ScriptCall]) -> Vec<mtcache_link::Reply>;
     fn ping(&self) -> ();
     fn info(&self, section: &str) -> String;
     fn flush_database(&self) -> ();

@@ -7,6 +7,8 @@
 #![allow(clippy::similar_names, reason = "leader and loader, stop and step: each says what it is")]
 
 mod ages;
+mod batch_history;
+mod batches;
 mod cancelled;
 mod collections;
 mod events;

@@ -415,3 +415,26 @@ async fn too_many_failed_writes_invalidate_the_whole_region() {
     assert!(region.get("survivor of the outage").await.unwrap().is_none());
     assert!(other.get("k").await.unwrap().is_some());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_answered_by_its_loader_while_the_backend_is_away() {
+    for mut server in servers() {
+        let cache = open(&server.url()).await;
+        let region = region(&cache);
+        let values = async |factor: u64| -> Vec<(u64, Source)> {
+            let loader = move |ids: Vec<&'static str>| async move {
+                Ok::<_, io::Error>(ids.into_iter().map(move |id| (id, id.parse::<u64>().unwrap() * factor)))
+            };
+            let reads = region.get_or_load_many(["1", "2"], loader).await.unwrap();
+            reads.into_iter().map(|read| read.map(|read| (read.value, read.source)).unwrap()).collect()
+        };
+        server.stop().unwrap();
+        eventually("the loss is noticed", async || !cache.is_connected()).await;
+        assert_eq!(values(10).await, [(10, Source::Loader), (20, Source::Loader)]);
+        assert!(region.stats().backend_errors > 0);
+        server.start_again().unwrap();
+        assert!(cache.wait_connected(Duration::from_secs(10)).await);
+        assert_eq!(values(100).await, [(100, Source::Loader), (200, Source::Loader)]);
+        assert_eq!(values(0).await, [(100, Source::Backend), (200, Source::Backend)]);
+    }
+}

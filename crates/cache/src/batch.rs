@@ -1,0 +1,161 @@
+//! Batches: several entries read at once, and one loader call for all that are missing.
+//!
+//! The steps are those of `read_through.rs`, each taken for all keys together: one round trip for the reads, one for the tokens, one
+//! loader call, one round trip for the fills. Invariants: every key has its own flight, token and outcome, so that a set, an invalidation or
+//! a failure of one touches no other; a batch takes one of the region's places for loads, however many keys it has. Deliberately
+//! absent: the steps (`batch/steps.rs`), what the one load does (`batch/load.rs`), and who joins whom (`single_flight/many.rs`).
+
+mod load;
+mod steps;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::steps::{Asked, Batch, Seen, Shape};
+use crate::control::RegionMode;
+use crate::error::Result;
+use crate::keys::KeyParts;
+use crate::read::{Read, ReadOptions};
+use crate::region::Region;
+
+/// Default of [`RegionPolicy::max_batch`](crate::RegionPolicy::max_batch).
+pub const MAX_BATCH: usize = 1000;
+
+/// What came of one of the ids of a batch: the value, or that the source has none, or why neither is known.
+pub type Outcomes<T> = Vec<Result<Option<Read<T>>>>;
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
+    /// Reads several entries, in the order asked for, and loads and stores those that are missing with one call of `loader`.
+    ///
+    /// The loader is given the ids that are neither in the cache nor being loaded by somebody else, in batches or one by one: those loads
+    /// are waited for. It answers with pairs of id and value, in any order. An id that it leaves out is one that the source does not have:
+    /// its place holds `None`, and where the policy has [`none_ttl`](crate::RegionPolicy::none_ttl) so do the next batches', without a
+    /// load. A type with a place for "none", such as an `Option`, has that in the place of `None`. Answers that were not asked for are
+    /// passed over.
+    ///
+    /// More than [`max_batch`](crate::RegionPolicy::max_batch) ids are loaded by several calls. A batch counts as one load towards
+    /// [`max_loads`](crate::RegionPolicy::max_loads), and has [`load_timeout`](crate::RegionPolicy::load_timeout) for all of its ids. It is
+    /// called again only for what was set or invalidated while others loaded it, or if their loader panicked.
+    ///
+    /// While the region is in shadow mode, what is cached is loaded too, by a call of its own.
+    ///
+    /// Fails if any of the entries does; [`get_or_load_each`](Self::get_or_load_each) tells them apart.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use std::collections::HashMap;
+    /// use std::time::Duration;
+    /// use mtcache_cache::{Cache, Region, RegionPolicy};
+    ///
+    /// let cache = Cache::connect("embedded://").await?;
+    /// let prices: Region<f64> = cache.region(RegionPolicy::new("price", Duration::from_secs(30)))?;
+    /// let reads = prices
+    ///     .get_or_load_many(["BTC", "ETH", "NONE"], |missing: Vec<&str>| async move {
+    ///         assert_eq!(missing, ["BTC", "ETH", "NONE"]);
+    ///         Ok::<_, std::io::Error>(HashMap::from([("ETH", 3_500.0), ("BTC", 67_000.5)]))
+    ///     })
+    ///     .await?;
+    /// let values: Vec<_> = reads.into_iter().map(|read| read.map(|read| read.value)).collect();
+    /// assert_eq!(values, [Some(67_000.5), Some(3_500.0), None]);
+    /// # Ok::<_, mtcache_cache::Error>(()) }).unwrap();
+    /// ```
+    pub async fn get_or_load_many<K, F, Fut, L, A, E>(
+        &self,
+        ids: impl IntoIterator<Item = K>,
+        loader: F,
+    ) -> Result<Vec<Option<Read<T>>>>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
+        L: IntoIterator<Item = (A, T)>,
+        A: KeyParts,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.get_or_load_each(ids, ReadOptions::new(), loader).await?.into_iter().collect()
+    }
+
+    /// As [`get_or_load_many`](Self::get_or_load_many), with demands and an outcome for each entry. The call as a whole fails only for an id
+    /// that can be no key.
+    pub async fn get_or_load_each<K, F, Fut, L, A, E>(
+        &self,
+        ids: impl IntoIterator<Item = K>,
+        options: ReadOptions,
+        loader: F,
+    ) -> Result<Outcomes<T>>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
+        L: IntoIterator<Item = (A, T)>,
+        A: KeyParts,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let started = self.cache.observed_from();
+        let batch = Batch::of(self, ids)?;
+        let outcomes = batch.keys.iter().map(|_| None).collect();
+        let shape = Shape { near: false, of: |_, read, _| read };
+        Ok(self.finished(batch, outcomes, Asked { options, started }, loader, shape).await)
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
+    /// As [`get_or_load_many`](Self::get_or_load_many), with values that are shared through the near cache as
+    /// [`get_shared`](Self::get_shared) has it. What was loaded is near from the next read on.
+    pub async fn get_or_load_many_shared<K, F, Fut, L, A, E>(
+        &self,
+        ids: impl IntoIterator<Item = K>,
+        loader: F,
+    ) -> Result<Vec<Option<Read<Arc<T>>>>>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
+        L: IntoIterator<Item = (A, T)>,
+        A: KeyParts,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.get_or_load_each_shared(ids, ReadOptions::new(), loader).await?.into_iter().collect()
+    }
+
+    /// As [`get_or_load_many_shared`](Self::get_or_load_many_shared), with demands and an outcome for each entry.
+    pub async fn get_or_load_each_shared<K, F, Fut, L, A, E>(
+        &self,
+        ids: impl IntoIterator<Item = K>,
+        options: ReadOptions,
+        loader: F,
+    ) -> Result<Outcomes<Arc<T>>>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
+        L: IntoIterator<Item = (A, T)>,
+        A: KeyParts,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let started = self.cache.observed_from();
+        let batch = Batch::of(self, ids)?;
+        let is_on = self.state.mode() == RegionMode::On;
+        let mut outcomes = Vec::with_capacity(batch.keys.len());
+        for id in batch.ids.iter() {
+            let near = if is_on { self.near_look(id, options)? } else { None };
+            outcomes.push(near.map(|read| {
+                self.count_near_hit(id, &read, started);
+                Ok(Some(read))
+            }));
+        }
+        let shape: Shape<T, Arc<T>> = Shape {
+            near: self.state.policy.near && is_on,
+            of: |region, read, seen| match seen {
+                Some(Seen { ticket: Some(ticket), key, bytes, left, sent }) => {
+                    region.kept_near(ticket, key, bytes, left, sent, read)
+                }
+                _ => read.shared(),
+            },
+        };
+        Ok(self.finished(batch, outcomes, Asked { options, started }, loader, shape).await)
+    }
+}

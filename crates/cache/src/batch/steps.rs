@@ -1,0 +1,365 @@
+//! The steps of a batch: what is there, what is missing, what a load brings.
+//!
+//! Invariant: each id ends with one outcome, whatever becomes of the others. Deliberately absent: what callers see (`batch.rs`).
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Outcomes;
+use super::load::{BatchLoad, answers_of};
+use crate::backend::{Bytes, CachedKey, WithLeft};
+use crate::codec;
+use crate::control::RegionMode;
+use crate::error::{Error, ErrorKind, Result};
+use crate::keys::KeyParts;
+use crate::near::Ticket;
+use crate::read::{Age, Read, ReadOptions, Source, Staleness};
+use crate::read_through::{Looked, Storing};
+use crate::region::Region;
+use crate::single_flight::{Demand, Landed, LoadManyFuture, NoneIs, Part};
+use crate::stats;
+use crate::ttl::TimeLeft;
+
+/// The ids of a call, and their keys.
+pub(super) struct Batch<K> {
+    pub(super) ids: Arc<[K]>,
+    pub(super) keys: Vec<String>,
+}
+
+impl<K: KeyParts> Batch<K> {
+    pub(super) fn of<T>(region: &Region<T>, ids: impl IntoIterator<Item = K>) -> Result<Self> {
+        let ids: Arc<[K]> = ids.into_iter().collect();
+        let keys = ids.iter().map(|id| region.key(id)).collect::<Result<_>>()?;
+        Ok(Self { ids, keys })
+    }
+}
+
+/// What was asked of a batch, and when, if anybody wants to know.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) options: ReadOptions,
+    pub(super) started: Option<Instant>,
+}
+
+/// What is handed out for a value.
+pub(super) struct Shape<T, V> {
+    /// Whether what is read may be kept near.
+    pub(super) near: bool,
+    pub(super) of: fn(&Region<T>, Read<T>, Option<Seen<'_>>) -> Read<V>,
+}
+
+/// A value as the backend has it.
+pub(super) struct Seen<'a> {
+    pub(super) key: &'a str,
+    pub(super) bytes: &'a [u8],
+    pub(super) left: TimeLeft,
+    pub(super) sent: Instant,
+    pub(super) ticket: Option<Ticket>,
+}
+
+/// What there is for each id so far.
+type Found<V> = Vec<Option<Result<Option<Read<V>>>>>;
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
+    /// Looks for what has no outcome yet, and loads what is not there.
+    pub(super) async fn finished<K, V, F, Fut, L, A, E>(
+        &self,
+        batch: Batch<K>,
+        mut found: Found<V>,
+        asked: Asked,
+        loader: F,
+        shape: Shape<T, V>,
+    ) -> Outcomes<V>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
+        L: IntoIterator<Item = (A, T)>,
+        A: KeyParts,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let loader = Arc::new(loader);
+        let shaped = |(place, outcome): (usize, Result<Option<Read<T>>>)| {
+            (place, outcome.map(|read| read.map(|read| (shape.of)(self, read, None))))
+        };
+        let mode = self.state.mode();
+        let mut answers: HashMap<usize, Result<Option<Read<V>>>> = if mode == RegionMode::On {
+            self.look_for_rest(&batch.keys, &mut found, asked, &shape).await;
+            let missing = (0..).zip(&found).filter(|(_, found)| found.is_none());
+            let missing: Vec<usize> = missing.map(|(place, _)| place).collect();
+            stats::add(&self.state.counters.misses, missing.len() as u64);
+            let answers = self.loaded_many(&batch, missing, asked, &loader, Storing::IfCurrent).await;
+            answers.into_iter().map(shaped).collect()
+        } else {
+            self.switched_many(&batch, asked, &loader, mode).await.into_iter().map(shaped).collect()
+        };
+        let outcomes = (0..).zip(found).map(|(place, found)| {
+            let outcome = found.or_else(|| answers.remove(&place));
+            outcome.unwrap_or_else(|| Err(Error::protocol("a load brought nothing")))
+        });
+        outcomes.collect()
+    }
+
+    /// What the loader gives for all, while the region is not on: as `switched.rs` has it.
+    async fn switched_many<K, F, Fut, L, A, E>(
+        &self,
+        batch: &Batch<K>,
+        asked: Asked,
+        loader: &Arc<F>,
+        mode: RegionMode,
+    ) -> Vec<(usize, Result<Option<Read<T>>>)>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
+        L: IntoIterator<Item = (A, T)>,
+        A: KeyParts,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let counters = &self.state.counters;
+        let mut cached: Found<T> = batch.keys.iter().map(|_| None).collect();
+        if mode == RegionMode::Killed {
+            stats::add(&counters.bypassed, batch.keys.len() as u64);
+        } else {
+            let unheard = Asked { started: None, ..asked };
+            let shape = Shape { near: false, of: |_, read, _| read };
+            self.look_uncounted(&batch.keys, &mut cached, unheard, &shape).await;
+        }
+        let is_compared = |place: &usize| matches!(cached.get(*place), Some(Some(Ok(_))));
+        let (compared, missing): (Vec<_>, Vec<_>) = (0..batch.keys.len()).partition(is_compared);
+        let storing = if mode == RegionMode::Killed { Storing::Never } else { Storing::IfCurrent };
+        let (mut answers, others) = tokio::join!(
+            self.loaded_many(batch, missing, asked, loader, storing),
+            self.loaded_many(batch, compared, asked, loader, Storing::Never),
+        );
+        for (place, outcome) in &answers {
+            let Some(key) = batch.keys.get(*place) else { continue };
+            if mode == RegionMode::Killed {
+                if outcome.is_ok() {
+                    self.served_past(key);
+                }
+            } else if matches!(cached.get(*place), Some(None)) {
+                stats::count(&counters.shadow_missing);
+            }
+        }
+        for (place, outcome) in &others {
+            let (Some(key), Some(Some(Ok(cached)))) = (batch.keys.get(*place), cached.get(*place)) else {
+                continue;
+            };
+            if let Ok(read) = outcome {
+                self.compare(
+                    key,
+                    cached.as_ref().map(|read| &read.value),
+                    read.as_ref().map(|read| &read.value),
+                );
+            }
+        }
+        answers.extend(others);
+        answers
+    }
+
+    /// What flights bring for the ids at these places.
+    async fn loaded_many<K, F, Fut, L, A, E>(
+        &self,
+        batch: &Batch<K>,
+        wanted: Vec<usize>,
+        asked: Asked,
+        loader: &Arc<F>,
+        storing: Storing,
+    ) -> Vec<(usize, Result<Option<Read<T>>>)>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
+        L: IntoIterator<Item = (A, T)>,
+        A: KeyParts,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        let (mut ids, mut keys) = (Vec::new(), Vec::new());
+        let named = |place: &usize| Some((batch.keys.get(*place)?, batch.ids.get(*place)?));
+        for (key, id) in wanted.iter().filter_map(named) {
+            places.entry(key).or_insert_with(|| {
+                ids.push(id.clone());
+                keys.push(key.clone());
+                keys.len() - 1
+            });
+        }
+        let landed = self.landed(ids, keys, asked.options, loader, storing).await;
+        let outcome = |place: usize| {
+            let key = batch.keys.get(place)?;
+            let landed = landed.get(*places.get(key.as_str())?)?.clone();
+            let outcome = landed.and_then(|landed| read_of(&landed));
+            if let Ok(Some(read)) = &outcome {
+                self.observe_read(key, read, asked.started);
+            }
+            Some((place, outcome))
+        };
+        wanted.into_iter().filter_map(outcome).collect()
+    }
+
+    /// One look at the backend for all that has no outcome yet; counts what it finds.
+    async fn look_for_rest<V>(
+        &self,
+        keys: &[String],
+        found: &mut Found<V>,
+        asked: Asked,
+        shape: &Shape<T, V>,
+    ) {
+        let open: Vec<bool> = found.iter().map(Option::is_none).collect();
+        self.look_uncounted(keys, found, asked, shape).await;
+        for ((found, key), _) in found.iter().zip(keys).zip(open).filter(|(_, open)| *open) {
+            match found {
+                Some(Ok(Some(read))) => self.count_hit(key, read, asked.started),
+                Some(Ok(None)) => {
+                    let (source, staleness, age) = (Source::Backend, Staleness::Fresh, Age::Unknown);
+                    self.count_hit(key, &Read { value: (), source, staleness, age }, asked.started);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn look_uncounted<V>(
+        &self,
+        keys: &[String],
+        found: &mut Found<V>,
+        asked: Asked,
+        shape: &Shape<T, V>,
+    ) {
+        let rest = found.iter_mut().zip(keys).filter(|(found, _)| found.is_none());
+        let (mut places, mut names, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, key) in rest {
+            tickets.push(if shape.near { self.cache.near().begin(key) } else { None });
+            names.push(key);
+            places.push(place);
+        }
+        if names.is_empty() {
+            return;
+        }
+        let bytes: Vec<Bytes> = names.iter().map(|key| key.as_bytes().to_vec()).collect();
+        let wants_left = asked.options.wants_age() || tickets.iter().any(Option::is_some);
+        let with_left = if wants_left { WithLeft::Yes } else { WithLeft::No };
+        let sent = Instant::now();
+        let looks = match self.cache.backend().await {
+            Ok(backend) => backend.look_many(&bytes, with_left).await,
+            Err(error) => Err(error),
+        };
+        let looks = match looks {
+            Ok(looks) => looks,
+            Err(error) => {
+                stats::count(&self.state.counters.backend_errors);
+                tracing::debug!(region = self.name(), %error, "backend read failed, loading");
+                return;
+            }
+        };
+        for (((look, place), key), ticket) in looks.into_iter().zip(places).zip(names).zip(tickets) {
+            *place = match look {
+                Ok((None, _)) => None,
+                Ok((Some(bytes), left)) => {
+                    let seen = Seen { key, bytes: &bytes, left, sent, ticket };
+                    self.looked_at(seen, asked, shape)
+                }
+                Err(error) => {
+                    stats::count(&self.state.counters.backend_errors);
+                    // As in `read_through.rs`: loading would neither replace what is there nor say so.
+                    (error.kind() == ErrorKind::WrongType).then_some(Err(error))
+                }
+            };
+        }
+    }
+
+    /// What stored bytes are to this read; none if they will not do.
+    fn looked_at<V>(
+        &self,
+        seen: Seen<'_>,
+        asked: Asked,
+        shape: &Shape<T, V>,
+    ) -> Option<Result<Option<Read<V>>>> {
+        let age = if asked.options.wants_age() || seen.ticket.is_some() {
+            self.state.age(seen.bytes, seen.left)
+        } else {
+            Age::Unknown
+        };
+        if !asked.options.accepts(age) {
+            return None;
+        }
+        if is_absence::<T>(seen.bytes) {
+            stats::count(&self.state.counters.none_hits);
+            return Some(Ok(None));
+        }
+        match self.decoded(seen.bytes, age) {
+            Ok(Looked::Value(read)) => Some(Ok(Some((shape.of)(self, read, Some(seen))))),
+            Ok(Looked::Nothing) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// What flights bring for these keys, in their order.
+    async fn landed<K, F, Fut, L, A, E>(
+        &self,
+        ids: Vec<K>,
+        keys: Vec<String>,
+        options: ReadOptions,
+        loader: &Arc<F>,
+        storing: Storing,
+    ) -> Vec<Result<Landed>>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
+        L: IntoIterator<Item = (A, T)>,
+        A: KeyParts,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let ids: Arc<[K]> = ids.into();
+        let load = |places: Vec<usize>| -> LoadManyFuture {
+            let names: Vec<_> = places.iter().filter_map(|place| keys.get(*place)).cloned().collect();
+            let load = BatchLoad {
+                cache: self.cache.clone(),
+                state: Arc::clone(&self.state),
+                keys: names.iter().map(|key| CachedKey::new(key)).collect(),
+                options,
+                storing,
+                decodes: |bytes| codec::is_null(bytes) || codec::decode::<T>(bytes).is_ok(),
+            };
+            let (ids, loader, base) = (Arc::clone(&ids), Arc::clone(loader), self.state.base.clone());
+            Box::pin(load.run(move |wanted: Vec<usize>| async move {
+                let pick = |n: &usize| places.get(*n).and_then(|place| ids.get(*place)).cloned();
+                let loading = loader(wanted.iter().filter_map(pick).collect());
+                let pairs = loading.await.map_err(Into::into)?;
+                let names = wanted.iter().filter_map(|n| names.get(*n));
+                Ok(answers_of(pairs, names, &base))
+            }))
+        };
+        let demand = Demand::now(options, NoneIs::AnAnswer);
+        let flown =
+            self.cache.flights(storing).fly_many(&keys, demand, self.state.policy.max_batch, load).await;
+        let landed = flown.into_iter().map(|(part, landed)| {
+            if part == Part::Joined {
+                stats::count(&self.state.counters.joined_loads);
+            }
+            landed.unwrap_or_else(|| Err(Error::loader_panicked(self.name())))
+        });
+        landed.collect()
+    }
+}
+
+fn read_of<T: DeserializeOwned>(landed: &Landed) -> Result<Option<Read<T>>> {
+    if is_absence::<T>(landed.bytes()) {
+        return Ok(None);
+    }
+    let value = codec::decode(landed.bytes())?;
+    let (source, age) = (landed.source(), landed.age());
+    Ok(Some(Read { value, source, staleness: Staleness::Fresh, age }))
+}
+
+/// Whether stored bytes say that the source has none, to a reader whose type has no place for that.
+fn is_absence<T: DeserializeOwned>(bytes: &[u8]) -> bool {
+    codec::is_null(bytes) && !codec::has_none::<T>()
+}

@@ -1,0 +1,115 @@
+//! Flights of several keys: one load for all of a batch that nobody loads yet, and the flights of others for the rest.
+//!
+//! Invariant: to all others each key of a batch is a flight like any other, which they join, follow and detach alone. Deliberately
+//! absent: what a batch's load does (`batch.rs`).
+
+use std::cell::RefCell;
+
+use super::{
+    Arc, AssertUnwindSafe, Demand, Ending, Error, Flight, Flights, FutureExt, Kind, Landed, MAX_FLIGHTS,
+    MAX_PANICS, Part, Pin, Seat,
+};
+
+/// One load for several keys: an answer for each, in their order.
+pub(crate) type LoadManyFuture = Pin<Box<dyn Future<Output = Vec<Result<Landed, Error>>> + Send>>;
+
+/// A key that has no answer yet.
+struct Open {
+    key: usize,
+    /// The flight that would not do, if there was one.
+    ended: Option<Arc<Flight>>,
+    panics: usize,
+}
+
+impl Flights {
+    /// As [`fly`](Self::fly), for several different keys: joins the flights that are under way, and starts loads for the rest, each for at
+    /// most `max_batch` keys, which `load` is given as places in `keys`.
+    pub(crate) async fn fly_many(
+        &self,
+        keys: &[String],
+        demand: Demand,
+        max_batch: usize,
+        load: impl Fn(Vec<usize>) -> LoadManyFuture,
+    ) -> Vec<(Part, Option<Result<Landed, Error>>)> {
+        let mut answers: Vec<_> = keys.iter().map(|_| (Part::Joined, None)).collect();
+        let mut open: Vec<_> = (0..keys.len()).map(|key| Open { key, ended: None, panics: 0 }).collect();
+        for round in 1..=MAX_FLIGHTS {
+            let boarded = self.board_many(keys, open, demand, round, max_batch, &load);
+            open = Vec::new();
+            for (mut wants, part, flight) in boarded {
+                match flight.ending().await {
+                    Ending::Landed(Ok(landed))
+                        if part == Part::Joined && !demand.is_met_by(&landed, flight.began) => {}
+                    Ending::Landed(landed) => {
+                        answers[wants.key] = (part, Some(landed));
+                        continue;
+                    }
+                    Ending::Panicked => {
+                        wants.panics += 1;
+                        if part == Part::Led || wants.panics == MAX_PANICS {
+                            answers[wants.key] = (part, None);
+                            continue;
+                        }
+                    }
+                }
+                wants.ended = Some(flight);
+                open.push(wants);
+            }
+            if open.is_empty() {
+                break;
+            }
+        }
+        answers
+    }
+
+    /// A flight for each key, under way when this returns.
+    fn board_many(
+        &self,
+        keys: &[String],
+        open: Vec<Open>,
+        demand: Demand,
+        round: usize,
+        max_batch: usize,
+        load: &impl Fn(Vec<usize>) -> LoadManyFuture,
+    ) -> Vec<(Open, Part, Arc<Flight>)> {
+        let led = RefCell::new(Vec::new());
+        let mut boarded = Vec::with_capacity(open.len());
+        for wants in open {
+            let place = wants.key;
+            let Some(key) = keys.get(place) else { continue };
+            let mut prepare = |kind: Kind| {
+                let (flight, seat) = self.seat(key, kind);
+                Some((flight, || led.borrow_mut().push((place, seat))))
+            };
+            let flight = match &wants.ended {
+                None => self.board(key, demand, &mut prepare),
+                Some(ended) if round < MAX_FLIGHTS => self.board_next(key, ended, &mut prepare),
+                Some(_) => self.lead(key, &mut prepare),
+            };
+            if let Some((part, flight)) = flight {
+                boarded.push((wants, part, flight));
+            }
+        }
+        let mut led = led.into_inner();
+        while !led.is_empty() {
+            let rest = led.split_off(led.len().min(max_batch.max(1)));
+            begin(led, load);
+            led = rest;
+        }
+        boarded
+    }
+}
+
+fn begin(led: Vec<(usize, Seat)>, load: &impl Fn(Vec<usize>) -> LoadManyFuture) {
+    let (places, seats): (Vec<_>, Vec<_>) = led.into_iter().unzip();
+    let load = load(places);
+    tokio::spawn(async move {
+        // Dropped in reverse: should the runtime drop this, the seats go last.
+        let (seats, load) = (seats, load);
+        let landed = AssertUnwindSafe(load).catch_unwind().await.unwrap_or_default();
+        let mut endings = landed.into_iter().map(Ending::Landed);
+        for seat in seats {
+            seat.end(endings.next().unwrap_or(Ending::Panicked));
+        }
+    });
+}
