@@ -79,6 +79,16 @@ impl CacheBuilder {
         self
     }
 
+    /// When the circuit breaker refuses calls at once: after how many connections in a row on which the backend takes calls and answers none
+    /// of them, for how long at first, and for how long at the most. 0 connections: never. Default: 3, 500 ms and 10 s.
+    #[must_use]
+    pub fn breaker(mut self, silences: u32, first: Duration, longest: Duration) -> Self {
+        self.link.breaker_silences = silences;
+        self.link.breaker_pause_min = first;
+        self.link.breaker_pause_max = longest;
+        self
+    }
+
     /// Commands under way at once before more are shed. Default: 65,536.
     #[must_use]
     pub fn max_in_flight(mut self, commands: usize) -> Self {

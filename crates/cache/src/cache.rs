@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mtcache_link::{Reply, Script, TrackingState};
+use mtcache_link::{BreakerState, Reply, Script, TrackingState};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -299,6 +299,11 @@ impl Cache {
     /// True unless the backend is known to be out of reach.
     pub fn is_connected(&self) -> bool {
         self.0.backend.is_up()
+    }
+
+    /// Whether calls are let through to the backend.
+    pub fn breaker(&self) -> BreakerState {
+        self.0.backend.breaker()
     }
 
     /// Waits for the backend at most so long; false if it is not there then.

@@ -33,7 +33,7 @@ mod timestamp;
 mod ttl;
 mod writing;
 
-pub use mtcache_link::{Refusal, Reply, Script, TlsOptions, TrackingState, Verification};
+pub use mtcache_link::{BreakerState, Refusal, Reply, Script, TlsOptions, TrackingState, Verification};
 
 pub use crate::backend::Order;
 pub use crate::batch::{MAX_BATCH, Outcomes};

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::{Error, ErrorKind, Result};
+
 /// A value with what is known of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Read<T> {
@@ -117,6 +119,10 @@ pub struct ReadOptions {
     pub max_age: Option<Duration>,
     /// Whether to find out the age even without `max_age`; costs the backend one more command. Default: no.
     pub with_age: bool,
+    /// Longest wait of this read for the backend; then it is an [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), or goes on to the loader
+    /// where there is one. The load itself asks the backend for its token and is bound by the response timeout there. Default: the
+    /// response timeout alone.
+    pub backend_timeout: Option<Duration>,
 }
 
 impl ReadOptions {
@@ -137,6 +143,25 @@ impl ReadOptions {
     pub fn with_age(mut self) -> Self {
         self.with_age = true;
         self
+    }
+
+    /// Longest wait of this read for the backend.
+    #[must_use]
+    pub fn backend_timeout(mut self, limit: Duration) -> Self {
+        self.backend_timeout = Some(limit);
+        self
+    }
+
+    /// The backend's answer, if it comes in time. One that comes later is thrown away; that the backend is silent is noticed all the same,
+    /// by the link.
+    pub(crate) async fn in_time<A>(self, answer: impl Future<Output = Result<A>>) -> Result<A> {
+        let Some(limit) = self.backend_timeout else { return answer.await };
+        tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Timeout,
+                format!("the backend did not answer within the {limit:?} that this read allows"),
+            ))
+        })
     }
 
     pub(crate) fn wants_age(self) -> bool {

@@ -92,14 +92,16 @@ impl<T: DeserializeOwned> Region<T> {
             stats::count(&self.state.counters.backend_errors);
             error
         };
-        let backend = self.cache.backend().await.map_err(failed)?;
-        let (value, age) = if options.wants_age() {
-            let (value, left) = backend.get_with_time_left(key.as_bytes()).await.map_err(failed)?;
-            let age = value.as_deref().map_or(Age::Unknown, |bytes| self.state.age(bytes, left));
-            (value, age)
-        } else {
-            (backend.get(key.as_bytes()).await.map_err(failed)?, Age::Unknown)
+        let answer = async {
+            let backend = self.cache.backend().await?;
+            if options.wants_age() {
+                let (value, left) = backend.get_with_time_left(key.as_bytes()).await?;
+                let age = value.as_deref().map_or(Age::Unknown, |bytes| self.state.age(bytes, left));
+                return Ok((value, age));
+            }
+            Ok((backend.get(key.as_bytes()).await?, Age::Unknown))
         };
+        let (value, age) = options.in_time(answer).await.map_err(failed)?;
         match value {
             Some(bytes) if options.accepts(age) => self.decoded(&bytes, age),
             _ => Ok(Looked::Nothing),

@@ -102,9 +102,12 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
             stats::count(&self.state.counters.backend_errors);
             error
         };
-        let backend = self.cache.backend().await.map_err(failed)?;
-        let sent = Instant::now();
-        let (value, left) = backend.get_with_time_left(key.as_bytes()).await.map_err(failed)?;
+        let answer = async {
+            let backend = self.cache.backend().await?;
+            let sent = Instant::now();
+            Ok((sent, backend.get_with_time_left(key.as_bytes()).await?))
+        };
+        let (sent, (value, left)) = options.in_time(answer).await.map_err(failed)?;
         let Some(bytes) = value else { return Ok(Looked::Nothing) };
         let age = self.state.age(&bytes, left);
         if !options.accepts(age) {

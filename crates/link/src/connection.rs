@@ -1,22 +1,22 @@
-//! One multiplexed connection that is always being looked after.
+//! One multiplexed connection as its callers see it: there, being made, on trial, or refused.
 //!
-//! A supervisor task owns the attempts to connect: it makes a connection, waits for its end, and makes the next one with
-//! exponential back-off and full jitter. Invariant: a caller never waits for more than one attempt; while the supervisor pauses
+//! Invariant: a caller never waits for more than one attempt to connect; while the supervisor (`supervise.rs`) pauses
 //! between attempts, callers are refused at once with the last attempt's error. Deliberately absent: what is sent.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
 
+use crate::breaker::BreakerState;
 use crate::dial::Dialer;
 use crate::error::{Delivery, Error, ErrorKind, Result};
-use crate::options::LinkOptions;
-use crate::reply::Reply;
 use crate::route::Route;
+use crate::supervise::supervise;
 use crate::url::Transport;
 
 /// A living connection.
@@ -32,9 +32,63 @@ pub(crate) struct Connection {
     broken: Notify,
     /// Known to be of no more use, before the supervisor has had its turn.
     given_up: AtomicBool,
+    /// Given up because nothing was answered.
+    silent: AtomicBool,
+    trial: Option<Trial>,
+    /// The replies there were when a caller left without waiting for its own.
+    left_at: Mutex<Option<u64>>,
+}
+
+/// One call at a time goes over a connection on trial, until one is answered.
+pub(crate) struct Trial {
+    /// What the others are told.
+    refusal: Error,
+    is_free: AtomicBool,
+    is_proved: AtomicBool,
+    proved: Notify,
 }
 
 impl Connection {
+    pub(crate) fn new(at: Transport, mux: MultiplexedConnection, identity: Option<Identity>) -> Self {
+        Self {
+            at,
+            generation: 0,
+            mux,
+            identity,
+            replies: AtomicU64::new(0),
+            broken: Notify::new(),
+            given_up: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
+            trial: None,
+            left_at: Mutex::default(),
+        }
+    }
+
+    /// Its number, and what its callers are told while it is on trial.
+    pub(crate) fn begin(mut self, generation: u64, trial: Option<Trial>) -> Self {
+        self.generation = generation;
+        self.trial = trial;
+        self
+    }
+
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// True if it was given up because nothing was answered.
+    pub(crate) fn was_silent(&self) -> bool {
+        self.silent.load(Ordering::Acquire)
+    }
+
+    /// Waits until somebody has given it up.
+    pub(crate) async fn broken(&self) {
+        self.broken.notified().await;
+    }
+
     pub(crate) fn at(&self) -> &Transport {
         &self.at
     }
@@ -52,8 +106,13 @@ impl Connection {
         self.replies.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count_reply(&self) {
+    fn count_reply(&self) {
         self.replies.fetch_add(1, Ordering::Relaxed);
+        if let Some(trial) = &self.trial
+            && !trial.is_proved.swap(true, Ordering::AcqRel)
+        {
+            trial.proved.notify_one();
+        }
     }
 
     /// Has the supervisor replace this connection.
@@ -62,17 +121,101 @@ impl Connection {
         self.broken.notify_one();
     }
 
+    /// As [`give_up`](Self::give_up), because nothing was answered.
+    pub(crate) fn give_up_as_silent(&self) {
+        self.silent.store(true, Ordering::Release);
+        self.give_up();
+    }
+
     fn is_usable(&self) -> bool {
         !self.given_up.load(Ordering::Acquire)
+    }
+
+    /// What a caller is told who is not the one that is let through.
+    fn refusal(&self) -> Option<&Error> {
+        let trial = self.trial.as_ref()?;
+        (!trial.is_proved.load(Ordering::Acquire)).then_some(&trial.refusal)
+    }
+
+    /// Waits until the trial has ended well; for ever if there is none.
+    pub(crate) async fn proved(&self) {
+        match &self.trial {
+            Some(trial) if !trial.is_proved.load(Ordering::Acquire) => trial.proved.notified().await,
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the node has been silent to callers who did not wait themselves.
+    pub(crate) async fn found_silent(&self, patience: Duration) {
+        loop {
+            tokio::time::sleep(patience / 2).await;
+            let Some(left_at) = self.left_at.lock().take() else { continue };
+            if left_at != self.replies() {
+                continue;
+            }
+            let mut mux = self.mux();
+            let answer = tokio::time::timeout(patience, mux.send_packed_command(&redis::cmd("PING"))).await;
+            // A connection that is lost is somebody else's to notice; an error is an answer.
+            let silent = match answer {
+                Err(_) => true,
+                Ok(Err(error)) => error.is_timeout(),
+                Ok(Ok(_)) => false,
+            };
+            if silent && left_at == self.replies() {
+                return;
+            }
+        }
+    }
+}
+
+/// The right to send one call over a connection. Dropped without an outcome, its caller has left.
+pub(crate) struct Pass {
+    connection: Arc<Connection>,
+    on_trial: bool,
+    has_outcome: bool,
+}
+
+impl Pass {
+    /// The call was answered.
+    pub(crate) fn answered(&mut self) {
+        self.has_outcome = true;
+        self.connection.count_reply();
+    }
+
+    /// The call has failed.
+    pub(crate) fn failed(&mut self) {
+        self.has_outcome = true;
+    }
+}
+
+impl Deref for Pass {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if !self.has_outcome {
+            self.connection.left_at.lock().get_or_insert(self.connection.replies());
+        }
+        if self.on_trial
+            && let Some(trial) = &self.connection.trial
+        {
+            trial.is_free.store(true, Ordering::Release);
+        }
     }
 }
 
 /// A connection as its server knows it.
 #[derive(Clone, Debug, PartialEq)]
-struct Identity {
+pub(crate) struct Identity {
     /// Names this run of the server: client numbers begin anew with each.
-    run: String,
-    client: i64,
+    pub(crate) run: String,
+    pub(crate) client: i64,
 }
 
 #[derive(Clone)]
@@ -88,9 +231,28 @@ impl State {
     /// The connection or the refusal; none while that is still being found out.
     fn settled(&self) -> Option<Result<Arc<Connection>>> {
         match self {
-            Self::Up(connection) if connection.is_usable() => Some(Ok(Arc::clone(connection))),
+            Self::Up(connection) if connection.is_usable() => match connection.refusal() {
+                None => Some(Ok(Arc::clone(connection))),
+                Some(refusal) => Some(Err(refusal.clone())),
+            },
             Self::Down(error) => Some(Err(error.clone())),
             Self::Up(_) | Self::Connecting => None,
+        }
+    }
+
+    /// The connection on trial, if nobody else is being let through.
+    fn free_trial(&self) -> Option<Pass> {
+        let Self::Up(connection) = self else { return None };
+        let trial = connection.trial.as_ref().filter(|_| connection.is_usable())?;
+        let got_it = !trial.is_proved.load(Ordering::Acquire) && trial.is_free.swap(false, Ordering::AcqRel);
+        got_it.then(|| Pass { connection: Arc::clone(connection), on_trial: true, has_outcome: false })
+    }
+
+    fn breaker(&self) -> BreakerState {
+        match self {
+            Self::Up(connection) if connection.refusal().is_some() => BreakerState::HalfOpen,
+            Self::Up(_) | Self::Connecting => BreakerState::Closed,
+            Self::Down(_) => BreakerState::Open,
         }
     }
 }
@@ -132,6 +294,19 @@ impl Supervised {
         if state.wait_for(|_| self.generation() != current).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// The right to send one call, if there is a connection now or the attempt under way makes one, and the breaker lets it through.
+    pub(crate) async fn pass(&self) -> Result<Pass> {
+        let refused = match self.ready().await {
+            Ok(connection) => return Ok(Pass { connection, on_trial: false, has_outcome: false }),
+            Err(error) => error,
+        };
+        self.state.borrow().free_trial().ok_or(refused)
+    }
+
+    pub(crate) fn breaker(&self) -> BreakerState {
+        self.state.borrow().breaker()
     }
 
     /// The connection, if there is one now or the attempt under way makes one.
@@ -183,183 +358,13 @@ fn stopped() -> Error {
     )
 }
 
-async fn supervise(dialer: Dialer, route: Route, state: watch::Sender<State>, generation: Arc<AtomicU64>) {
-    let options = dialer.options();
-    let mut failures = 0_u32;
-    // The last connection: the server may not have read all that was sent on it.
-    let mut abandoned: Option<Identity> = None;
-    loop {
-        let attempt = tokio::select! {
-            () = state.closed() => return,
-            attempt = connect(&dialer, &route, abandoned.as_ref()) => attempt,
-        };
-        match attempt {
-            Ok((mut connection, driver)) => {
-                connection.generation = generation.fetch_add(1, Ordering::AcqRel) + 1;
-                let connection = Arc::new(connection);
-                let server = connection.at();
-                let since = Instant::now();
-                if failures > 0 {
-                    tracing::info!(%server, "connected again");
-                }
-                state.send_replace(State::Up(Arc::clone(&connection)));
-                if watch_over(&connection, driver, &route, &state).await == Ended::NobodyListens {
-                    return;
-                }
-                connection.give_up();
-                if route.moves() {
-                    // From here on nothing counts that was heard of a server which may be the primary no more.
-                    generation.fetch_add(1, Ordering::AcqRel);
-                }
-                abandoned.clone_from(&connection.identity);
-                tracing::warn!(%server, "connection lost, connecting again");
-                // A server that takes connections and drops them at once must not be hammered.
-                if since.elapsed() > options.backoff_max {
-                    failures = 0;
-                    state.send_replace(State::Connecting);
-                    continue;
-                }
-                if failures == 0 {
-                    failures = 1;
-                    state.send_replace(State::Connecting);
-                    continue;
-                }
-                state.send_replace(State::Down(Error::new(
-                    ErrorKind::Connect,
-                    Delivery::NotSent,
-                    format!("{server} keeps closing the connection"),
-                )));
-            }
-            Err(error) => {
-                if failures == 0 {
-                    tracing::warn!(%error, "no connection, trying on");
-                }
-                // A refusal does not pass by waiting a moment, and each attempt is a line in the server's log.
-                if matches!(error.kind(), ErrorKind::Auth | ErrorKind::Tls) {
-                    failures = u32::MAX;
-                }
-                state.send_replace(State::Down(error));
-            }
+impl Trial {
+    pub(crate) fn new(refusal: Error) -> Self {
+        Self {
+            refusal,
+            is_free: AtomicBool::new(true),
+            is_proved: AtomicBool::new(false),
+            proved: Notify::new(),
         }
-        failures = failures.saturating_add(1);
-        tokio::select! {
-            () = state.closed() => return,
-            () = tokio::time::sleep(pause(failures, options)) => {}
-        }
-    }
-}
-
-#[derive(PartialEq)]
-enum Ended {
-    Connection,
-    NobodyListens,
-}
-
-async fn watch_over(
-    connection: &Connection,
-    mut driver: JoinHandle<()>,
-    route: &Route,
-    state: &watch::Sender<State>,
-) -> Ended {
-    let ended = tokio::select! {
-        _ = &mut driver => return Ended::Connection,
-        () = connection.broken.notified() => Ended::Connection,
-        () = route.leads_elsewhere(connection.at()) => Ended::Connection,
-        () = state.closed() => Ended::NobodyListens,
-    };
-    driver.abort();
-    ended
-}
-
-/// Exponential back-off with jitter over its upper half, so that many clients of one server do not come back together.
-pub(crate) fn pause(failures: u32, options: &LinkOptions) -> Duration {
-    let doubled = options
-        .backoff_min
-        .saturating_mul(1_u32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u32::MAX));
-    let ceiling = doubled.min(options.backoff_max);
-    ceiling.mul_f64(0.5 + 0.5 * rand::random::<f64>())
-}
-
-async fn connect(
-    dialer: &Dialer,
-    route: &Route,
-    abandoned: Option<&Identity>,
-) -> Result<(Connection, JoinHandle<()>)> {
-    let attempt = async {
-        let at = route.find().await?;
-        let (mut mux, driver) = dialer.open(&at).await?;
-        route.check(&at, &mut mux).await?;
-        let introduced = async {
-            let identity = introduce(&mut mux, dialer.options()).await?;
-            if let (Some(old), Some(new)) = (abandoned, &identity) {
-                fence(&mut mux, old, new).await?;
-            }
-            Ok(identity)
-        };
-        let identity = introduced.await.map_err(|error| Error::connecting(&at, error))?;
-        let connection = Connection {
-            at,
-            generation: 0,
-            mux,
-            identity,
-            replies: AtomicU64::new(0),
-            broken: Notify::new(),
-            given_up: AtomicBool::new(false),
-        };
-        Ok((connection, driver))
-    };
-    match tokio::time::timeout(dialer.options().connect_timeout, attempt).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(dialer.too_late(route)),
-    }
-}
-
-/// Tells the server our name and asks who we are to it. A server that refuses any of it is used all the same.
-async fn introduce(
-    mux: &mut MultiplexedConnection,
-    options: &LinkOptions,
-) -> redis::RedisResult<Option<Identity>> {
-    let mut questions = redis::pipe();
-    questions.cmd("CLIENT").arg("SETNAME").arg(&options.client_name);
-    questions.cmd("CLIENT").arg("ID");
-    questions.cmd("INFO").arg("server");
-    let mut answers =
-        mux.send_packed_commands(&questions, 0, 3).await?.into_iter().map(Reply::from_value).skip(1);
-    let client = answers.next().and_then(|id| id.into_int().ok());
-    let info = answers.next().and_then(|info| info.into_bytes().ok()).flatten().unwrap_or_default();
-    let run = String::from_utf8_lossy(&info)
-        .lines()
-        .find_map(|line| line.strip_prefix("run_id:").map(|id| id.trim().to_owned()));
-    Ok(client.zip(run).map(|(client, run)| Identity { run, client }))
-}
-
-/// Has the server close the connection before this one, so that what was sent on it and not yet read is never run: a write
-/// whose outcome we reported as unknown must not take effect after later ones that succeeded.
-async fn fence(mux: &mut MultiplexedConnection, old: &Identity, new: &Identity) -> redis::RedisResult<()> {
-    if old.run != new.run {
-        // A server that was started anew has forgotten it, and its number may be somebody else's now.
-        return Ok(());
-    }
-    let mut kill = redis::cmd("CLIENT");
-    kill.arg("KILL").arg("ID").arg(old.client);
-    // Mostly it is closed already; not being allowed to is no reason to go without a connection.
-    let answer = mux.send_packed_command(&kill).await?;
-    tracing::debug!(?answer, "the connection before this one is closed");
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pause_grows_to_its_bound_and_never_past_it() {
-        let options = LinkOptions::default();
-        for failures in 1..80 {
-            let pause = pause(failures, &options);
-            assert!(pause <= options.backoff_max, "{failures}: {pause:?}");
-            assert!(pause >= options.backoff_min / 2, "{failures}: {pause:?}");
-        }
-        assert!(super::pause(40, &options) >= options.backoff_max / 2);
     }
 }

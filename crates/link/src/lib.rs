@@ -7,6 +7,7 @@
 //! Deliberately absent: what a cache is. This crate knows commands and replies, never regions, tokens or codecs. It is the
 //! only crate that names the client library underneath.
 
+mod breaker;
 mod command;
 mod connection;
 mod dial;
@@ -18,10 +19,12 @@ pub mod retry;
 mod route;
 mod script;
 mod sentinel;
+mod supervise;
 mod tls;
 mod tracking;
 mod url;
 
+pub use crate::breaker::BreakerState;
 pub use crate::command::Command;
 pub use crate::error::{Delivery, Error, ErrorKind, Result};
 pub use crate::link::Link;

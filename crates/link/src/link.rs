@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::breaker::BreakerState;
 use crate::command::Command;
-use crate::connection::{Connection, Supervised};
+use crate::connection::{Connection, Pass, Supervised};
 use crate::dial::Dialer;
 use crate::error::{Delivery, Error, ErrorKind, Result};
 use crate::options::LinkOptions;
@@ -98,6 +99,11 @@ impl Link {
     /// True while there is a connection that is not known to be broken.
     pub fn is_connected(&self) -> bool {
         self.0.supervised.is_up()
+    }
+
+    /// Whether calls are let through.
+    pub fn breaker(&self) -> BreakerState {
+        self.0.supervised.breaker()
     }
 
     /// Waits for the attempt to connect that is under way, and says how it ended.
@@ -196,16 +202,16 @@ enum Grouping {
 
 impl Inner {
     async fn command_once(&self, command: &Command) -> Result<Reply> {
-        let connection = self.supervised.ready().await?;
-        let replies_before = connection.replies();
-        match connection.mux().send_packed_command(&command.inner).await {
+        let mut pass = self.supervised.pass().await?;
+        let replies_before = pass.replies();
+        match pass.mux().send_packed_command(&command.inner).await {
             Ok(value) => {
-                connection.count_reply();
+                pass.answered();
                 Reply::from_value(value).ok()
             }
             Err(error) => {
-                let error = judge(&connection, replies_before, error);
-                self.notice(&connection, &error);
+                let error = judge(&mut pass, replies_before, error);
+                self.notice(&pass, &error);
                 Err(error)
             }
         }
@@ -217,20 +223,20 @@ impl Inner {
         count: usize,
         grouping: Grouping,
     ) -> Result<Vec<Reply>> {
-        let connection = self.supervised.ready().await?;
-        let replies_before = connection.replies();
-        let mut mux = connection.mux();
+        let mut pass = self.supervised.pass().await?;
+        let replies_before = pass.replies();
+        let mut mux = pass.mux();
         let sent = match grouping {
             Grouping::Pipeline => mux.send_packed_commands(pipeline, 0, count).await,
             // MULTI's OK and one QUEUED for each are skipped; EXEC's array is the one reply.
             Grouping::Transaction => mux.send_packed_commands(pipeline, count + 1, 1).await,
         };
         let values = sent.map_err(|error| {
-            let error = judge(&connection, replies_before, error);
-            self.notice(&connection, &error);
+            let error = judge(&mut pass, replies_before, error);
+            self.notice(&pass, &error);
             error
         })?;
-        connection.count_reply();
+        pass.answered();
         let replies: Vec<Reply> = match grouping {
             Grouping::Pipeline => values.into_iter().map(Reply::from_value).collect(),
             Grouping::Transaction => match values.into_iter().next() {
@@ -240,7 +246,7 @@ impl Inner {
         };
         for reply in &replies {
             if let Reply::Error(error) = reply {
-                self.notice(&connection, error);
+                self.notice(&pass, error);
             }
         }
         if replies.len() == count {
@@ -288,15 +294,21 @@ impl Inner {
 }
 
 /// Turns a failure into our error and has the connection replaced if it is of no more use.
-fn judge(connection: &Connection, replies_before: u64, error: redis::RedisError) -> Error {
+fn judge(pass: &mut Pass, replies_before: u64, error: redis::RedisError) -> Error {
     let error = Error::in_flight(error);
     match error.kind() {
-        ErrorKind::ConnectionLost | ErrorKind::Protocol => connection.give_up(),
+        ErrorKind::ConnectionLost | ErrorKind::Protocol => pass.give_up(),
         // Nothing at all was answered while we waited: the other side is gone or frozen, and a half-open connection would
         // swallow every later command too.
-        ErrorKind::Timeout if connection.replies() == replies_before => connection.give_up(),
-        _ => {}
+        ErrorKind::Timeout if pass.replies() == replies_before => pass.give_up_as_silent(),
+        ErrorKind::Timeout => {}
+        // The server refuses it, which is an answer.
+        _ => {
+            pass.answered();
+            return error;
+        }
     }
+    pass.failed();
     error
 }
 

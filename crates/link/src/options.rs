@@ -19,6 +19,13 @@ const MAX_RETRIES: u32 = 2;
 /// Default of `LinkOptions::max_in_flight`.
 const MAX_IN_FLIGHT: usize = 65_536;
 
+/// Default of `LinkOptions::breaker_silences`.
+const BREAKER_SILENCES: u32 = 3;
+/// Default of `LinkOptions::breaker_pause_min`.
+const BREAKER_PAUSE_MIN: Duration = Duration::from_millis(500);
+/// Default of `LinkOptions::breaker_pause_max`.
+const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(10);
+
 /// Timeouts and bounds of a link.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -36,6 +43,13 @@ pub struct LinkOptions {
     /// Commands under way at once; more are refused as [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded).
     /// Default: 65,536.
     pub max_in_flight: usize,
+    /// Connections in a row on which a node answers nothing for a response timeout, before calls to it are refused at once; 0 never
+    /// refuses them for that. Default: 3.
+    pub breaker_silences: u32,
+    /// How long calls are refused then, before one is let through to see; each time that this one is not answered doubles it. Default: 500 ms.
+    pub breaker_pause_min: Duration,
+    /// Longest time for which calls are refused before one is let through. Default: 10 s.
+    pub breaker_pause_max: Duration,
     /// The name this client shows in CLIENT LIST. Default: `mtcache`.
     pub client_name: String,
     /// How TLS is spoken, where the URL says that it is and does not say how. Default: with what the system trusts, and no certificate of
@@ -52,6 +66,9 @@ impl Default for LinkOptions {
             backoff_max: BACKOFF_MAX,
             max_retries: MAX_RETRIES,
             max_in_flight: MAX_IN_FLIGHT,
+            breaker_silences: BREAKER_SILENCES,
+            breaker_pause_min: BREAKER_PAUSE_MIN,
+            breaker_pause_max: BREAKER_PAUSE_MAX,
             client_name: "mtcache".to_owned(),
             tls: TlsOptions::default(),
         }

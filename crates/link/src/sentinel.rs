@@ -14,10 +14,10 @@ use redis::{PushInfo, PushKind};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::connection;
 use crate::dial::{Dialer, PushHandler};
 use crate::error::{Delivery, Error, ErrorKind, Result};
 use crate::reply::Reply;
+use crate::supervise;
 use crate::url::{Endpoint, Sentinels, Transport};
 
 /// Time between two questions to a sentinel that says nothing by itself.
@@ -146,7 +146,7 @@ impl Shared {
             let round = *rounds.borrow();
             self.tell(n, round, Err(error));
             tokio::select! {
-                () = tokio::time::sleep(connection::pause(failures, dialer.options())) => {}
+                () = tokio::time::sleep(supervise::pause(failures, dialer.options())) => {}
                 _ = rounds.changed() => {}
             }
         }

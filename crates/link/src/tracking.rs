@@ -18,10 +18,10 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::command::Command;
-use crate::connection;
 use crate::dial::{PushHandler, SideError};
 use crate::error::{Error, ErrorKind};
 use crate::link::Link;
+use crate::supervise;
 
 /// Default of [`TrackOptions::heartbeat`].
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -204,7 +204,7 @@ impl Shared {
                     }
                     failures =
                         if began.elapsed() > self.link.options().backoff_max { 1 } else { failures + 1 };
-                    connection::pause(failures, self.link.options())
+                    supervise::pause(failures, self.link.options())
                 }
                 End::Refused(refusal, reason) => {
                     failures = 0;

@@ -9,6 +9,8 @@ mod redis;
 
 use std::time::Duration;
 
+use mtcache_link::BreakerState;
+
 use self::commands::Speaks;
 pub(crate) use self::embedded::EmbeddedBackend;
 pub(crate) use self::redis::RedisBackend;
@@ -152,6 +154,14 @@ impl Backend {
         match self {
             Self::Redis(backend) => backend.is_up(),
             Self::Embedded(_) => true,
+        }
+    }
+
+    /// Whether calls are let through.
+    pub(crate) fn breaker(&self) -> BreakerState {
+        match self {
+            Self::Redis(backend) => backend.link().breaker(),
+            Self::Embedded(_) => BreakerState::Closed,
         }
     }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mtcache_cache::{Cache, Error, ErrorKind, Outcome, Region, RegionPolicy, SetOptions, Source};
+use mtcache_cache::{
+    BreakerState, Cache, Error, ErrorKind, Outcome, ReadOptions, Region, RegionPolicy, SetOptions, Source,
+};
 use mtcache_conformance::Program;
 use mtcache_conformance::servers::{ServerOptions, TestServer};
 
@@ -293,6 +295,88 @@ async fn poll_at_most<F: Future>(future: F, polls: u64) -> Option<F::Output> {
         if left == 0 { std::task::Poll::Ready(None) } else { std::task::Poll::Pending }
     })
     .await
+}
+
+/// Row 18: a frozen server, a queue that is full and one slow reply are three outcomes, and the first alone makes calls be refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_a_full_queue_and_a_slow_reply_are_three_outcomes() {
+    for server in servers() {
+        let cache = Cache::builder(server.url())
+            .connect_timeout(SHORT)
+            .response_timeout(SHORT)
+            .backoff(Duration::from_millis(20), Duration::from_millis(200))
+            .max_in_flight(10)
+            .open()
+            .await
+            .unwrap();
+        let region = region(&cache);
+        let ask = async |n: usize| {
+            let calls: Vec<_> = (0..n)
+                .map(|_| {
+                    let region = region.clone();
+                    tokio::spawn(async move { region.get("k").await.map_err(|error| error.kind()).err() })
+                })
+                .collect();
+            let mut kinds = Vec::new();
+            for call in calls {
+                kinds.push(call.await.unwrap());
+            }
+            kinds
+        };
+        // Slow, and too slow for one call: that one alone.
+        server.pause().unwrap();
+        assert_eq!(ask(1).await, [Some(ErrorKind::Timeout)]);
+        server.resume().unwrap();
+        eventually("the next is answered", async || region.get("k").await.is_ok()).await;
+        assert_eq!(cache.breaker(), BreakerState::Closed);
+        // Full: shed, by us and at once, whatever the server does.
+        server.pause().unwrap();
+        let kinds = ask(30).await;
+        server.resume().unwrap();
+        assert_eq!(kinds.iter().filter(|kind| **kind == Some(ErrorKind::Shed)).count(), 20, "{kinds:?}");
+        eventually("the next is answered", async || region.get("k").await.is_ok()).await;
+        assert_eq!(cache.breaker(), BreakerState::Closed);
+        // Frozen: after the first timeouts nobody waits any more, and a reader with a loader has its value at once.
+        server.pause().unwrap();
+        eventually("it is open", async || {
+            let _ = region.get("k").await;
+            cache.breaker() == BreakerState::Open
+        })
+        .await;
+        assert_eq!(ask(1).await, [Some(ErrorKind::Unavailable)]);
+        let read = load(&region, "k", 1).await.unwrap();
+        assert_eq!((read.value, read.source), (1, Source::Loader));
+        server.resume().unwrap();
+        eventually("it is used again", async || region.get("k").await.is_ok()).await;
+        assert_eq!(cache.breaker(), BreakerState::Closed);
+    }
+}
+
+/// A reader's own limit is shorter than the backend's, is kept, and hides a dead connection from nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_waits_for_the_backend_no_longer_than_it_says() {
+    const LIMIT: Duration = Duration::from_millis(30);
+    for server in servers() {
+        let proxy = Proxy::before(server.port()).await;
+        let cache = open(&proxy.url()).await;
+        let region = region(&cache);
+        region.set("k", &1).await.unwrap();
+        let options = ReadOptions::new().backend_timeout(LIMIT);
+        let connections = proxy.connections();
+        proxy.set(Mode::SwallowReplies);
+        let since = Instant::now();
+        let error = region.get_with("k", options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert!(since.elapsed() >= LIMIT && since.elapsed() < SHORT, "{:?}", since.elapsed());
+        let aged = region.get_with("k", options.with_age()).await.unwrap_err();
+        assert_eq!(aged.kind(), ErrorKind::Timeout);
+        let loader = || async { Ok::<_, io::Error>(2) };
+        let read = region.get_or_load_with("k", options, loader).await.unwrap();
+        assert_eq!((read.value, read.source), (2, Source::Loader));
+        // No caller ever waits for the response timeout, and the connection is replaced all the same.
+        eventually("it is read again", async || region.get_with("k", options).await.is_ok()).await;
+        assert!(proxy.connections() > connections);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
