@@ -1,17 +1,18 @@
 //! A service that sentinels watch, for tests: a primary, replicas and sentinels on the loopback.
 //!
 //! Invariant: a primary is whichever server all running sentinels name, never what a test believes it to be. Sentinels
-//! look ten times as often as they do in production, so that a failover takes a second or two. Deliberately absent: TLS.
+//! look ten times as often as they do in production, so that a failover takes a second or two. Deliberately absent: clusters.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::certificates::Authority;
 use crate::patience::wait_until;
 use crate::programs::Program;
 use crate::resp::Value;
-use crate::servers::{ServerError, ServerOptions, TestServer};
+use crate::servers::{ServerError, ServerOptions, TestServer, free_port};
 
 /// The service's name.
 pub const SERVICE: &str = "svc";
@@ -33,11 +34,20 @@ pub struct WatchedOptions {
     pub password: Option<String>,
     /// The sentinels' own password. Default: none.
     pub sentinel_password: Option<String>,
+    /// Servers and sentinels speak TLS with one another and with clients. Default: no.
+    pub tls: bool,
 }
 
 impl Default for WatchedOptions {
     fn default() -> Self {
-        Self { program: Program::Redis, replicas: 1, sentinels: 3, password: None, sentinel_password: None }
+        Self {
+            program: Program::Redis,
+            replicas: 1,
+            sentinels: 3,
+            password: None,
+            sentinel_password: None,
+            tls: false,
+        }
     }
 }
 
@@ -47,6 +57,10 @@ pub struct Watched {
     options: WatchedOptions,
     servers: Vec<TestServer>,
     sentinels: Vec<TestServer>,
+    /// Where servers and sentinels are reached by one another and by clients, in the same orders.
+    ports: Vec<u16>,
+    sentinel_ports: Vec<u16>,
+    authority: Option<Authority>,
     files: TempDir,
 }
 
@@ -57,44 +71,41 @@ impl Watched {
     /// When the sentinels do not within [`crate::PATIENCE`].
     pub fn start(options: WatchedOptions) -> Result<Self, ServerError> {
         let files = tempfile::tempdir().map_err(|error| format!("no temporary directory: {error}"))?;
-        let start_server = |more: &[&str]| {
-            let mut server = ServerOptions::new().args(["--repl-diskless-sync-delay", "0"]).args(more);
-            if let Some(password) = &options.password {
-                server = server.password(password).args(["--masterauth", password]);
-            }
-            TestServer::start(options.program, server)
+        let authority = options.tls.then(|| Authority::new(files.path(), "ours"));
+        let mut watched = Self {
+            options,
+            servers: Vec::new(),
+            sentinels: Vec::new(),
+            ports: Vec::new(),
+            sentinel_ports: Vec::new(),
+            authority,
+            files,
         };
-        let mut servers = vec![start_server(&[])?];
-        let port = servers[0].port();
-        for _ in 0..options.replicas {
-            servers.push(start_server(&["--replicaof", &format!("127.0.0.1 {port}")])?);
+        for _ in 0..=watched.options.replicas {
+            watched.start_server()?;
         }
-        let mut watched = Self { options, servers, sentinels: Vec::new(), files };
         if watched.options.replicas > 0 {
             wait_until("the replicas have their primary's data", || {
                 watched.servers[1..].iter().all(|server| role(server) == "slave connected")
             });
         }
         for n in 0..watched.options.sentinels {
-            let sentinel = watched.start_sentinel(n)?;
-            watched.sentinels.push(sentinel);
+            watched.start_sentinel(n)?;
         }
         watched.introduce();
         Ok(watched)
     }
 
-    /// `redis+sentinel://...`
+    /// `redis+sentinel://...`, or with TLS `rediss+sentinel://...`
     pub fn url(&self) -> String {
-        let hosts: Vec<String> =
-            self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port())).collect();
+        let hosts: Vec<String> = self.sentinel_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let credentials =
             self.options.password.as_ref().map_or_else(String::new, |password| format!(":{password}@"));
-        let query = self
-            .options
-            .sentinel_password
-            .as_ref()
-            .map_or_else(String::new, |password| format!("?sentinel_password={password}"));
-        format!("redis+sentinel://{credentials}{}/{SERVICE}{query}", hosts.join(","))
+        let mut query = Vec::new();
+        query.extend(self.options.sentinel_password.iter().map(|word| format!("sentinel_password={word}")));
+        query.extend(self.authority.iter().map(Authority::url_options));
+        let (s, mark) = (if self.options.tls { "s" } else { "" }, if query.is_empty() { "" } else { "?" });
+        format!("redis{s}+sentinel://{credentials}{}/{SERVICE}{mark}{}", hosts.join(","), query.join("&"))
     }
 
     /// The servers, in the order in which they were started.
@@ -113,7 +124,7 @@ impl Watched {
         let mut named: Vec<Option<u16>> = running().map(named_by).collect();
         named.dedup();
         match named.as_slice() {
-            [Some(port)] => self.servers.iter().position(|server| server.port() == *port),
+            [Some(port)] => self.ports.iter().position(|known| known == port),
             _ => None,
         }
     }
@@ -134,7 +145,7 @@ impl Watched {
     pub fn fail_over(&self) {
         wait_until("the sentinels agree", || self.primary().is_some());
         let before = self.primary();
-        let old = self.servers[before.unwrap_or_default()].port();
+        let old = self.ports[before.unwrap_or_default()];
         let mut asked: Option<Instant> = None;
         wait_until("a sentinel has made a replica the primary", || {
             // One that finds no good replica gives up without a word, so it is asked again.
@@ -172,9 +183,33 @@ impl Watched {
         });
     }
 
-    fn start_sentinel(&self, n: usize) -> Result<TestServer, ServerError> {
+    /// Options for either kind, and the port of TLS if there is one.
+    fn options(&self) -> Result<(ServerOptions, Option<u16>), ServerError> {
+        let Some(authority) = &self.authority else { return Ok((ServerOptions::new(), None)) };
+        let port = free_port()?;
+        let [cert, key] = ["client.pem", "client.key"].map(|what| authority.path(what));
+        let client = ["--tls-client-cert-file", &cert, "--tls-client-key-file", &key];
+        Ok((authority.options(port).args(client).args(["--tls-replication", "yes"]), Some(port)))
+    }
+
+    fn start_server(&mut self) -> Result<(), ServerError> {
+        let (mut options, tls_port) = self.options()?;
+        options = options.args(["--repl-diskless-sync-delay", "0"]);
+        if let Some(port) = self.ports.first() {
+            options = options.args(["--replicaof", &format!("127.0.0.1 {port}")]);
+        }
+        if let Some(password) = &self.options.password {
+            options = options.password(password).args(["--masterauth", password]);
+        }
+        let server = TestServer::start(self.options.program, options)?;
+        self.ports.push(tls_port.unwrap_or(server.port()));
+        self.servers.push(server);
+        Ok(())
+    }
+
+    fn start_sentinel(&mut self, n: usize) -> Result<(), ServerError> {
         let quorum = self.options.sentinels / 2 + 1;
-        let port = self.servers[0].port();
+        let port = self.ports[0];
         let file = self.files.path().join(format!("sentinel-{n}.conf"));
         let mut lines = vec![
             format!("sentinel myid {}", id(n)),
@@ -185,25 +220,25 @@ impl Watched {
         if let Some(password) = &self.options.password {
             lines.push(format!("sentinel auth-pass {SERVICE} {password}"));
         }
-        for replica in &self.servers[1..] {
-            lines.push(format!("sentinel known-replica {SERVICE} 127.0.0.1 {}", replica.port()));
+        for port in &self.ports[1..] {
+            lines.push(format!("sentinel known-replica {SERVICE} 127.0.0.1 {port}"));
         }
-        for (other, sentinel) in self.sentinels.iter().enumerate() {
-            lines.push(format!(
-                "sentinel known-sentinel {SERVICE} 127.0.0.1 {} {}",
-                sentinel.port(),
-                id(other)
-            ));
+        for (other, port) in self.sentinel_ports.iter().enumerate() {
+            lines.push(format!("sentinel known-sentinel {SERVICE} 127.0.0.1 {port} {}", id(other)));
         }
         if let Some(password) = &self.options.sentinel_password {
             lines.push(format!("sentinel sentinel-pass {password}"));
         }
         fs::write(&file, lines.join("\n")).map_err(|error| format!("{}: {error}", file.display()))?;
-        let mut options = ServerOptions::new().config_file(&file);
+        let (mut options, tls_port) = self.options()?;
+        options = options.config_file(&file);
         if let Some(password) = &self.options.sentinel_password {
             options = options.password(password);
         }
-        TestServer::start(self.options.program, options.arg("--sentinel"))
+        let sentinel = TestServer::start(self.options.program, options.arg("--sentinel"))?;
+        self.sentinel_ports.push(tls_port.unwrap_or(sentinel.port()));
+        self.sentinels.push(sentinel);
+        Ok(())
     }
 
     /// Makes the sentinels quick, and waits until each knows all others and the replicas.

@@ -169,6 +169,28 @@ async fn a_refused_write_ends_a_connection_to_what_is_a_replica_now() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_is_followed_over_tls() {
+    let watched = watched(WatchedOptions {
+        tls: true,
+        password: Some("s3rvers".to_owned()),
+        ..WatchedOptions::default()
+    });
+    let link = open(&watched.url());
+    link.connected().await.unwrap();
+    set(&link, "1").await.unwrap();
+    let before = port(&link).await.unwrap();
+    tokio::task::block_in_place(|| watched.fail_over());
+    eventually("it writes to the new primary", async || {
+        port(&link).await.is_ok_and(|port| port != before) && set(&link, "2").await.is_ok()
+    })
+    .await;
+    assert_eq!(value_at(&watched).as_deref(), Some("2"));
+    let without = watched.url().replace("rediss", "redis");
+    let without = &without[..without.find('?').unwrap()];
+    assert!(open(without).connected().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sentinels_have_a_login_of_their_own() {
     let watched = watched(WatchedOptions {
         replicas: 0,

@@ -2,6 +2,7 @@
 //! said about the wrong ones.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mtcache_conformance::certificates::{Authority, For, Life};
@@ -11,8 +12,13 @@ use mtcache_link::{
     Command, Error, ErrorKind, Link, LinkOptions, Listener, TrackOptions, Tracker, TrackingState,
     Verification,
 };
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
 
-/// The build of Valkey that tests have does without TLS; `behind_tls` has it.
+/// The build of Valkey that tests have is without TLS; `valkey_is_spoken_to_through_what_speaks_tls_for_it` has it.
 const SERVERS: [Program; 2] = [Program::Redis, Program::Mtcache];
 
 fn open(url: &str, options: LinkOptions) -> Result<Link, Error> {
@@ -52,6 +58,78 @@ async fn values_come_back_whole() {
         let many = (0..20_000).map(|_| Command::new("INCR").arg("n")).collect();
         let last = link.pipeline(many).await.unwrap().pop().unwrap();
         assert_eq!(last.into_int().unwrap(), 20_000, "{program}");
+    }
+}
+
+/// Ends TLS in front of a server, as a proxy does, and wants a client's certificate.
+async fn in_front_of(port: u16, authority: &Authority) -> u16 {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain =
+        CertificateDer::pem_slice_iter(&authority.read("server.pem")).collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&authority.read("server.key")).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&authority.read("ca.pem")).unwrap()).unwrap();
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own_port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                if let Ok(mut client) = acceptor.accept(client).await {
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                }
+            });
+        }
+    });
+    own_port
+}
+
+#[tokio::test]
+async fn valkey_is_spoken_to_through_what_speaks_tls_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, other) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "other"));
+    let server = TestServer::valkey(ServerOptions::new()).unwrap();
+    let port = in_front_of(server.port(), &ours).await;
+    let link = connected(&ours.url(port)).await;
+    echo(&link, &vec![7; 3_000_000]).await;
+    let tracker = Tracker::start(&link, TrackOptions::default(), Arc::new(Nobody));
+    tracker.add_prefix("r:");
+    while tracker.state() != TrackingState::On {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(refusal(&other.url(port)).await.kind(), ErrorKind::Tls);
+    let uncertified = format!("rediss://localhost:{port}?cacert={}", ours.path("ca.pem"));
+    assert!(refusal(&uncertified).await.to_string().contains("wants a certificate of its clients"));
+}
+
+#[tokio::test]
+async fn a_user_logs_in_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = Authority::new(folder.path(), "ours");
+    for program in SERVERS {
+        let port = free_port().unwrap();
+        let server = TestServer::start(program, ours.options(port)).unwrap();
+        let mut raw = server.client().unwrap();
+        raw.command(&["ACL", "SETUSER", "app", "on", ">p@ss/word", "~*", "&*", "+@all"]).unwrap();
+        let url = |credentials: &str| ours.url(port).replace("://", &format!("://{credentials}@"));
+        let link = connected(&url("app:p%40ss%2Fword")).await;
+        let who = link.command(Command::new("ACL").arg("WHOAMI")).await.unwrap();
+        assert_eq!(who.into_bytes().unwrap().as_deref(), Some(&b"app"[..]), "{program}");
+        let error = refusal(&url("app:hunter2")).await;
+        assert!(
+            error.kind() == ErrorKind::Auth && !error.to_string().contains("hunter2"),
+            "{program}: {error}"
+        );
     }
 }
 
@@ -247,7 +325,7 @@ async fn changes_are_told_over_tls_too() {
         let port = free_port().unwrap();
         let _server = TestServer::start(program, ours.options(port).no_tcp()).unwrap();
         let link = connected(&ours.url(port)).await;
-        let tracker = Tracker::start(&link, TrackOptions::default(), std::sync::Arc::new(Nobody));
+        let tracker = Tracker::start(&link, TrackOptions::default(), Arc::new(Nobody));
         tracker.add_prefix("r:");
         tokio::task::block_in_place(|| wait_until("tracking is on", || tracker.state() == TrackingState::On));
     }
