@@ -156,7 +156,9 @@ impl CacheBuilder {
             let url: LinkUrl = self.url.parse()?;
             let redis = RedisBackend::new(Link::open(&url, self.link)?);
             match redis.first_attempt().await {
-                Err(error) if error.kind() == ErrorKind::Denied => return Err(error),
+                Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Config) => {
+                    return Err(error);
+                }
                 Err(error) => tracing::warn!(%error, "the backend is down; starting without it"),
                 Ok(()) => {}
             }

@@ -207,7 +207,7 @@ impl Inner {
         match pass.mux().send_packed_command(&command.inner).await {
             Ok(value) => {
                 pass.answered();
-                Reply::from_value(value).ok()
+                Reply::from_value(value).ok().inspect_err(|error| self.notice(&pass, error))
             }
             Err(error) => {
                 let error = judge(&mut pass, replies_before, error);

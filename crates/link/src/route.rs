@@ -55,12 +55,13 @@ impl Route {
     /// Whether a new connection leads to a server that takes writes, where that is not certain.
     pub(crate) async fn check(&self, at: &Transport, mux: &mut MultiplexedConnection) -> Result<()> {
         let Self::Sentinel(watch) = self else { return Ok(()) };
-        let said = match mux.send_packed_command(&redis::cmd("ROLE")).await {
-            Ok(role) => Reply::from_value(role).into_array()?.into_iter().next(),
+        let role = match ask(mux, &redis::cmd("ROLE")).await {
+            Ok(role) => role.into_array()?.into_iter().next(),
             // Our user may not ask. INFO has it too; without either, a refused write and the sentinels have to tell.
-            Err(_) => return by_info(watch, at, mux).await,
+            Err(error) if error.delivery() == Delivery::Refused => return by_info(watch, at, mux).await,
+            Err(error) => return Err(error),
         };
-        match said.map(Reply::into_bytes).transpose()?.flatten().as_deref() {
+        match role.map(Reply::into_bytes).transpose()?.flatten().as_deref() {
             Some(b"master") => Ok(()),
             _ => Err(not_primary(watch, at)),
         }
@@ -68,18 +69,27 @@ impl Route {
 }
 
 async fn by_info(watch: &Watch, at: &Transport, mux: &mut MultiplexedConnection) -> Result<()> {
-    match mux.send_packed_command(redis::cmd("INFO").arg("replication")).await {
+    match ask(mux, redis::cmd("INFO").arg("replication")).await {
         Ok(info) => {
-            let info = Reply::from_value(info).into_bytes().ok().flatten().unwrap_or_default();
+            let info = info.into_bytes()?.unwrap_or_default();
             if String::from_utf8_lossy(&info).contains("role:slave") {
                 return Err(not_primary(watch, at));
             }
+            Ok(())
         }
-        Err(error) => {
+        Err(error) if error.delivery() == Delivery::Refused => {
             tracing::warn!(server = %at, %error, "Sentinel: whether this server is a primary cannot be asked; allow ROLE to our user");
+            Ok(())
         }
+        Err(error) => Err(error),
     }
-    Ok(())
+}
+
+async fn ask(mux: &mut MultiplexedConnection, question: &redis::Cmd) -> Result<Reply> {
+    match mux.send_packed_command(question).await {
+        Ok(value) => Reply::from_value(value).ok(),
+        Err(error) => Err(Error::in_flight(error)),
+    }
 }
 
 impl fmt::Display for Route {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mtcache_conformance::watched::{Watched, WatchedOptions};
 use mtcache_conformance::{PATIENCE, Program};
-use mtcache_link::{Command, Delivery, Error, ErrorKind, Link, LinkOptions};
+use mtcache_link::{Command, Delivery, Error, ErrorKind, Link, LinkOptions, Script};
 
 fn options() -> LinkOptions {
     let mut options = LinkOptions::default();
@@ -138,6 +138,30 @@ async fn a_primary_that_was_frozen_and_wakes_is_not_spoken_to_any_more() {
 /// The sentinels sleep, so that only the refused write can tell.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_write_ends_a_connection_to_what_is_a_replica_now() {
+    after_a_demotion(async |link| set(link, "x").await.unwrap_err()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_does_one_in_a_pipeline() {
+    after_a_demotion(async |link| {
+        let commands = vec![Command::new("GET").arg("k"), Command::new("SET").arg("k").arg("x")];
+        link.pipeline(commands).await.unwrap().pop().unwrap().ok().unwrap_err()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_does_one_in_a_transaction_or_a_script() {
+    after_a_demotion(async |link| {
+        let commands = vec![Command::new("GET").arg("k"), Command::new("SET").arg("k").arg("x")];
+        link.transaction(commands).await.unwrap_err()
+    })
+    .await;
+    let script = Script::new("return redis.call('SET', KEYS[1], 'x')");
+    after_a_demotion(async |link| link.script(&script, &["k"], &[""]).await.unwrap_err()).await;
+}
+
+async fn after_a_demotion(write: impl AsyncFnOnce(&Link) -> Error) {
     let mut watched = watched(WatchedOptions::default());
     let link = open(&watched.url());
     set(&link, "before").await.unwrap();
@@ -151,10 +175,7 @@ async fn a_refused_write_ends_a_connection_to_what_is_a_replica_now() {
     to_new.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
     let mut to_old = watched.servers()[old].client().unwrap();
     to_old.command(&["REPLICAOF", "127.0.0.1", &new_port.to_string()]).unwrap();
-    // A script and a pipeline are refused in words of their own.
-    let pipeline =
-        link.pipeline(vec![Command::new("GET").arg("k"), Command::new("SET").arg("k").arg("x")]).await;
-    let refused = pipeline.unwrap().pop().unwrap().ok().unwrap_err();
+    let refused = write(&link).await;
     assert_eq!((refused.kind(), refused.delivery()), (ErrorKind::WritesRefused, Delivery::Refused));
     // From here on nothing is read from the old one: it says of itself that it is a replica.
     for _ in 0..20 {
@@ -216,6 +237,18 @@ async fn the_sentinels_have_a_login_of_their_own() {
     }
     let error = open(&url.replace("/svc", "/nosuch")).connected().await.unwrap_err();
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("no service nosuch"), "{error}");
+}
+
+/// Whoever may not ask for the role is told by INFO, and by nothing at the worst.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_few_rights_is_served() {
+    let watched = watched(WatchedOptions { replicas: 0, sentinels: 1, ..WatchedOptions::default() });
+    let mut raw = tokio::task::block_in_place(|| watched.primary_server().client().unwrap());
+    for rights in ["-role", "-info"] {
+        raw.command(&["ACL", "SETUSER", "app", "on", ">p", "~*", "&*", "+@all", "-role", rights]).unwrap();
+        let link = open(&watched.url().replace("://", "://app:p@"));
+        set(&link, "1").await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

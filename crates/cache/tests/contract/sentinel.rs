@@ -183,6 +183,10 @@ async fn a_service_starts_without_its_sentinels_and_uses_them_once_they_are_ther
     for sentinel in watched.sentinels() {
         sentinel.stop().unwrap();
     }
+    watched.sentinels()[0].start_again().unwrap();
+    let misnamed = Cache::connect(&url.replace("/svc", "/svd")).await.unwrap_err();
+    assert!(misnamed.kind() == ErrorKind::Config && misnamed.to_string().contains("svd"), "{misnamed}");
+    watched.sentinels()[0].stop().unwrap();
     let cache = open(&url).await;
     let region = region(&cache);
     let read = region.get_or_load("k", || async { Ok::<_, io::Error>(1) }).await.unwrap();
