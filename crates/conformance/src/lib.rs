@@ -5,6 +5,7 @@ pub mod allowed;
 pub mod certificates;
 mod chance;
 pub mod client;
+pub mod cluster;
 pub mod datasets;
 pub mod differential;
 pub mod generate;
@@ -21,6 +22,7 @@ mod subscriber;
 pub mod watched;
 
 pub use client::{Address, Client, ok, run};
+pub use cluster::{ClusterOptions, TestCluster};
 pub use patience::{PATIENCE, wait_until};
 pub use programs::Program;
 pub use resp::Value;
