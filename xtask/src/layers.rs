@@ -61,7 +61,10 @@ const ONLY_NAMED_BY: &[(&str, &[&str])] = &[
     ("rustls", &["mtcache-link", "mtcache-server"]),
     ("tokio-rustls", &["mtcache-link", "mtcache-server"]),
     ("clap", &["mtcache-cli"]),
-    ("mtcache-protocol", &["mtcache-engine", "mtcache-persistence", "mtcache-node", "mtcache-server"]),
+    (
+        "mtcache-protocol",
+        &["mtcache-engine", "mtcache-persistence", "mtcache-node", "mtcache-server", "mtcache-link"],
+    ),
     ("mtcache-node", &["mtcache-cache", "mtcache-server", "mtcache-cli"]),
     ("mtcache-link", &["mtcache-cache", "mtcache-workload", "mtcache-cli"]),
     ("mtcache-server", &["mtcache-cli"]),

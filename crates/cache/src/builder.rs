@@ -7,10 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mtcache_link::{Link, LinkOptions, LinkUrl, TlsOptions};
+use mtcache_link::{ClusterLink, Link, LinkOptions, LinkUrl, Target, TlsOptions};
 use mtcache_node::Node;
 
-use crate::backend::{Backend, EmbeddedBackend, RedisBackend};
+use crate::backend::{Backend, ClusterBackend, EmbeddedBackend, RedisBackend};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Observer};
@@ -104,6 +104,13 @@ impl CacheBuilder {
         self
     }
 
+    /// On a cluster: how often it is asked who serves what, beside the times when something calls for it. Default: 10 s.
+    #[must_use]
+    pub fn topology_refresh(mut self, period: Duration) -> Self {
+        self.link.topology_refresh = period;
+        self
+    }
+
     /// The name shown in CLIENT LIST. Default: `mtcache`.
     #[must_use]
     pub fn client_name(mut self, name: impl Into<String>) -> Self {
@@ -154,15 +161,23 @@ impl CacheBuilder {
             EmbeddedBackend::open(&self.url)?.into()
         } else {
             let url: LinkUrl = self.url.parse()?;
-            let redis = RedisBackend::new(Link::open(&url, self.link)?);
-            match redis.first_attempt().await {
+            let (backend, first_attempt) = if let Target::Cluster(_) = url.target() {
+                let cluster = ClusterBackend::new(ClusterLink::open(&url, self.link)?);
+                let first_attempt = cluster.first_attempt().await;
+                (Backend::Cluster(cluster), first_attempt)
+            } else {
+                let redis = RedisBackend::new(Link::open(&url, self.link)?);
+                let first_attempt = redis.first_attempt().await;
+                (Backend::Redis(redis), first_attempt)
+            };
+            match first_attempt {
                 Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Config) => {
                     return Err(error);
                 }
                 Err(error) => tracing::warn!(%error, "the backend is down; starting without it"),
                 Ok(()) => {}
             }
-            Backend::Redis(redis)
+            backend
         };
         Ok(Cache::with(backend, self.prefix, self.observer, self.near))
     }

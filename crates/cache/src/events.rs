@@ -92,7 +92,8 @@ pub enum Event<'a> {
         /// So many keys were there.
         keys: u64,
     },
-    /// A value is no longer near. Values that go because all may have changed are told once, as `NearCleared`.
+    /// A value is no longer near. Values that go because all may have changed are told once, as `NearCleared`;
+    /// on a cluster, where only those of one primary go, each is told.
     #[non_exhaustive]
     NearDropped {
         /// The key in the backend.

@@ -11,7 +11,7 @@ use std::any::Any;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use mtcache_link::{TrackOptions, Tracker, TrackingState};
+use mtcache_link::{ClusterTracker, TrackOptions, Tracker, TrackingState};
 use mtcache_node::Changes;
 use tokio::runtime::Handle;
 
@@ -53,6 +53,7 @@ struct On {
 /// Who tells of changes.
 enum ToldBy {
     Server(Tracker),
+    Cluster(ClusterTracker),
     Engine(Box<Changes>),
 }
 
@@ -72,6 +73,12 @@ impl Near {
                     let tracking = self.options.tracking.clone();
                     ToldBy::Server(Tracker::start(backend.link(), tracking, Arc::<Store>::clone(&store)))
                 }
+                Backend::Cluster(backend) => {
+                    let _runtime = self.runtime.enter();
+                    let tracking = self.options.tracking.clone();
+                    let listener = Arc::<Store>::clone(&store);
+                    ToldBy::Cluster(ClusterTracker::start(backend.link(), tracking, listener))
+                }
                 Backend::Embedded(backend) => ToldBy::Engine(Box::new(Changes::of(
                     Arc::clone(backend.node()),
                     Arc::<Store>::clone(&store),
@@ -81,6 +88,7 @@ impl Near {
         });
         match &on.told_by {
             ToldBy::Server(tracker) => tracker.add_prefix(prefix),
+            ToldBy::Cluster(tracker) => tracker.add_prefix(prefix),
             ToldBy::Engine(changes) => changes.add_prefix(prefix.as_bytes()).map_err(|refusal| {
                 Error::new(ErrorKind::Config, format!("the engine does not tell of {prefix}: {refusal}"))
             })?,
@@ -91,7 +99,7 @@ impl Near {
     /// What is kept of a key, if it can be relied on now.
     pub(crate) fn get(&self, key: &str, now: Instant) -> Option<Kept> {
         let on = self.on.get()?;
-        if !on.can_be_relied_on(now) {
+        if !on.can_be_relied_on(key, now) {
             return None;
         }
         on.store.get(key.as_bytes(), now)
@@ -100,7 +108,7 @@ impl Near {
     /// To be called before a read is sent whose value is to be kept; none if values cannot be kept now.
     pub(crate) fn begin(&self, key: &str) -> Option<Ticket> {
         let on = self.on.get()?;
-        on.can_be_relied_on(Instant::now()).then(|| on.store.begin(key.as_bytes()))
+        on.can_be_relied_on(key, Instant::now()).then(|| on.store.begin(key.as_bytes()))
     }
 
     /// Keeps a value, unless something was heard since its ticket was taken.
@@ -130,6 +138,7 @@ impl Near {
         match self.on.get().map(|on| &on.told_by) {
             None => TrackingState::Idle,
             Some(ToldBy::Server(tracker)) => tracker.state(),
+            Some(ToldBy::Cluster(tracker)) => tracker.state(),
             Some(ToldBy::Engine(_)) => TrackingState::On,
         }
     }
@@ -141,9 +150,10 @@ impl Near {
 }
 
 impl On {
-    fn can_be_relied_on(&self, now: Instant) -> bool {
+    fn can_be_relied_on(&self, key: &str, now: Instant) -> bool {
         match &self.told_by {
             ToldBy::Server(tracker) => tracker.is_coherent(now),
+            ToldBy::Cluster(tracker) => tracker.is_coherent(key.as_bytes(), now),
             ToldBy::Engine(_) => true,
         }
     }

@@ -1,48 +1,13 @@
-//! Cluster slots: CRC16 and the hash-tag rule of the Redis Cluster specification, and bookkeeping keys in the slot of their key.
+//! Bookkeeping keys in the cluster slot of their key.
 //!
 //! Invariants: a bookkeeping key has the slot of the key it keeps book for, whatever braces that contains, and no two keys share
-//! one. Deliberately absent: which node serves a slot.
+//! one. Deliberately absent: how a slot is computed, and which node serves it; that is the link's.
 
-use std::sync::OnceLock;
+pub use mtcache_link::key_slot;
+use mtcache_link::{hash_tag, slot_text};
 
 /// The prefix of every bookkeeping key. Keys of applications must not begin with it.
 pub const BOOKKEEPING_PREFIX: &str = "mtcache:";
-
-const SLOTS: usize = 16_384;
-
-/// CRC-16/XMODEM, polynomial 0x1021, as the cluster specification names it.
-const CRC_TABLE: [u16; 256] = {
-    let mut table = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        let mut crc = (i as u16) << 8;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
-            bit += 1;
-        }
-        table[i] = crc;
-        i += 1;
-    }
-    table
-};
-
-fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| (crc << 8) ^ CRC_TABLE[usize::from((crc >> 8) as u8 ^ byte)])
-}
-
-/// What is between the first `{` and the first `}` after it, if that is anything.
-fn hash_tag(key: &[u8]) -> Option<&[u8]> {
-    let open = key.iter().position(|b| *b == b'{')?;
-    let inside = &key[open + 1..];
-    let length = inside.iter().position(|b| *b == b'}')?;
-    (length > 0).then(|| &inside[..length])
-}
-
-/// The cluster slot of a key, as CLUSTER KEYSLOT gives it.
-pub fn key_slot(key: &[u8]) -> u16 {
-    crc16(hash_tag(key).unwrap_or(key)) % SLOTS as u16
-}
 
 /// The bookkeeping key of a kind (`fill`, `index`) for a key, in the key's slot.
 ///
@@ -61,31 +26,11 @@ pub fn bookkeeping_key(kind: &str, key: &[u8]) -> Vec<u8> {
         name.push(b'}');
         return name;
     } else {
-        name.extend_from_slice(text_for_slot(key_slot(key)).to_string().as_bytes());
+        name.extend_from_slice(slot_text(key_slot(key)).to_string().as_bytes());
     }
     name.extend_from_slice(b"}:");
     name.extend_from_slice(key);
     name
-}
-
-/// The smallest number whose decimal text has this slot.
-fn text_for_slot(slot: u16) -> u32 {
-    static TEXTS: OnceLock<Vec<u32>> = OnceLock::new();
-    TEXTS.get_or_init(|| {
-        let mut texts = vec![None; SLOTS];
-        let mut left = SLOTS;
-        for n in 0_u32.. {
-            let place = &mut texts[usize::from(key_slot(n.to_string().as_bytes()))];
-            if place.is_none() {
-                *place = Some(n);
-                left -= 1;
-                if left == 0 {
-                    break;
-                }
-            }
-        }
-        texts.into_iter().map(Option::unwrap_or_default).collect()
-    })[usize::from(slot)]
 }
 
 #[cfg(test)]
@@ -119,11 +64,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_specifications_example_has_its_crc() {
-        assert_eq!(crc16(b"123456789"), 0x31C3);
     }
 
     #[test]

@@ -240,11 +240,9 @@ impl TestCluster {
                 no_handshakes && info.text().is_some_and(|text| text.contains(&all))
             });
         }
-        for node in PRIMARIES..self.nodes.len() {
-            let id = self.id(node - PRIMARIES);
-            wait_until("a replica is accepted", || {
-                matches!(run(&mut clients[node], &format!("CLUSTER REPLICATE {id}")), Value::Simple(_))
-            });
+        for (primary, client) in clients.iter_mut().skip(PRIMARIES).enumerate() {
+            let replicate = format!("CLUSTER REPLICATE {}", self.id(primary));
+            wait_until("a replica is accepted", || matches!(run(client, &replicate), Value::Simple(_)));
         }
         self.wait_ready();
     }

@@ -8,6 +8,7 @@
 //! only crate that names the client library underneath.
 
 mod breaker;
+mod cluster;
 mod command;
 mod connection;
 mod dial;
@@ -19,20 +20,24 @@ pub mod retry;
 mod route;
 mod script;
 mod sentinel;
+mod slots;
 mod supervise;
 mod tls;
 mod tracking;
 mod url;
 
 pub use crate::breaker::BreakerState;
+pub use crate::cluster::{ClusterLink, ClusterTracker};
 pub use crate::command::Command;
 pub use crate::error::{Delivery, Error, ErrorKind, Result};
 pub use crate::link::Link;
 pub use crate::options::LinkOptions;
 pub use crate::reply::Reply;
 pub use crate::script::Script;
+pub use crate::slots::slot_text;
 pub use crate::tls::{TlsOptions, Verification};
 pub use crate::tracking::{Listener, Refusal, TrackOptions, Tracker, TrackingState};
 pub use crate::url::{
     Endpoint, FORMS, LinkUrl, Login, OPTIONS, OptionOf, Sentinels, Target, Transport, UrlForm, UrlOption,
 };
+pub use mtcache_protocol::{CLUSTER_SLOTS, hash_tag, key_slot};

@@ -118,10 +118,15 @@ impl Link {
 
     /// Sends one command. An error reply is an `Err`.
     pub async fn command(&self, command: Command) -> Result<Reply> {
+        self.command_of(&command).await
+    }
+
+    /// As [`command`](Self::command), of one that its caller keeps.
+    pub(crate) async fn command_of(&self, command: &Command) -> Result<Reply> {
         let _slot = self.0.slot()?;
         let mut tries = 0;
         loop {
-            let error = match self.0.command_once(&command).await {
+            let error = match self.0.command_once(command).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -133,12 +138,22 @@ impl Link {
 
     /// Sends several commands in one go. They are not one atomic step. An error reply stands in its command's place.
     pub async fn pipeline(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
+        self.pipeline_of(&commands.iter().collect::<Vec<_>>()).await
+    }
+
+    /// As [`pipeline`](Self::pipeline), of commands that their caller keeps.
+    pub(crate) async fn pipeline_of(&self, commands: &[&Command]) -> Result<Vec<Reply>> {
         self.several(commands, Grouping::Pipeline).await
     }
 
     /// Sends several commands as one MULTI/EXEC. If a command is refused while queueing, nothing has taken effect. One that
     /// fails while executing has its error in its place; the others have taken effect.
     pub async fn transaction(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
+        self.transaction_of(&commands.iter().collect::<Vec<_>>()).await
+    }
+
+    /// As [`transaction`](Self::transaction), of commands that their caller keeps.
+    pub(crate) async fn transaction_of(&self, commands: &[&Command]) -> Result<Vec<Reply>> {
         self.several(commands, Grouping::Transaction).await
     }
 
@@ -155,7 +170,7 @@ impl Link {
         }
     }
 
-    async fn several(&self, commands: Vec<Command>, grouping: Grouping) -> Result<Vec<Reply>> {
+    async fn several(&self, commands: &[&Command], grouping: Grouping) -> Result<Vec<Reply>> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
@@ -169,7 +184,7 @@ impl Link {
         if grouping == Grouping::Transaction {
             pipeline.atomic();
         }
-        for command in &commands {
+        for command in commands {
             pipeline.add_command(command.inner.clone());
         }
         let mut tries = 0;

@@ -25,6 +25,8 @@ const BREAKER_SILENCES: u32 = 3;
 const BREAKER_PAUSE_MIN: Duration = Duration::from_millis(500);
 /// Default of `LinkOptions::breaker_pause_max`.
 const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Default of `LinkOptions::topology_refresh`.
+const TOPOLOGY_REFRESH: Duration = Duration::from_secs(10);
 
 /// Timeouts and bounds of a link.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ pub struct LinkOptions {
     pub breaker_pause_min: Duration,
     /// Longest time for which calls are refused before one is let through. Default: 10 s.
     pub breaker_pause_max: Duration,
+    /// On a cluster: how often it is asked who serves what, beside the times when something calls for it. Default: 10 s.
+    pub topology_refresh: Duration,
     /// The name this client shows in CLIENT LIST. Default: `mtcache`.
     pub client_name: String,
     /// How TLS is spoken, where the URL says that it is and does not say how. Default: with what the system trusts, and no certificate of
@@ -69,6 +73,7 @@ impl Default for LinkOptions {
             breaker_silences: BREAKER_SILENCES,
             breaker_pause_min: BREAKER_PAUSE_MIN,
             breaker_pause_max: BREAKER_PAUSE_MAX,
+            topology_refresh: TOPOLOGY_REFRESH,
             client_name: "mtcache".to_owned(),
             tls: TlsOptions::default(),
         }

@@ -15,6 +15,7 @@ pub enum Retry {
 
 /// Reads: nothing changes.
 const READS: &[&str] = &[
+    "ASKING",
     "BITCOUNT",
     "BITPOS",
     "CLIENT",

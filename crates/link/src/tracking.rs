@@ -41,6 +41,46 @@ pub trait Listener: Send + Sync + 'static {
 
     /// Any key may have changed.
     fn all_changed(&self);
+
+    /// Any key may have changed of which `may_have` is true. Default: [`all_changed`](Self::all_changed).
+    fn some_changed(&self, may_have: &dyn Fn(&[u8]) -> bool) {
+        let _ = may_have;
+        self.all_changed();
+    }
+}
+
+/// What a tracker has to know of its server's place among others.
+pub(crate) trait Place: Send + Sync + 'static {
+    /// What the probing key's name goes on with, so that it is one of this server's; none if no key is.
+    fn probe_name(&self) -> Option<String>;
+
+    /// The sign of life that is asked for.
+    fn question(&self) -> redis::Cmd;
+
+    /// What the answer says of the server's claim to its keys: an answer with another claim ends the tracking.
+    fn claim(&self, answer: Value) -> Result<u64, Error>;
+
+    /// Is called when the server is lost.
+    fn lost(&self);
+}
+
+/// A server that has all keys.
+struct Alone;
+
+impl Place for Alone {
+    fn probe_name(&self) -> Option<String> {
+        Some(String::new())
+    }
+
+    fn question(&self) -> redis::Cmd {
+        redis::cmd("PING")
+    }
+
+    fn claim(&self, _: Value) -> Result<u64, Error> {
+        Ok(0)
+    }
+
+    fn lost(&self) {}
 }
 
 /// How tracking is done.
@@ -93,6 +133,7 @@ pub struct Tracker {
 
 struct Shared {
     link: Link,
+    place: Arc<dyn Place>,
     listener: Arc<dyn Listener>,
     options: TrackOptions,
     wanted: Mutex<Wanted>,
@@ -115,8 +156,19 @@ struct Wanted {
 impl Tracker {
     /// Starts a tracker beside a link; it connects once there is a prefix. Must be called inside a tokio runtime.
     pub fn start(link: &Link, options: TrackOptions, listener: Arc<dyn Listener>) -> Self {
+        Self::start_at(link, options, listener, Arc::new(Alone))
+    }
+
+    /// As [`start`](Self::start), for a server that has some of the keys.
+    pub(crate) fn start_at(
+        link: &Link,
+        options: TrackOptions,
+        listener: Arc<dyn Listener>,
+        place: Arc<dyn Place>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             link: link.clone(),
+            place,
             listener,
             options,
             wanted: Mutex::default(),
@@ -199,6 +251,7 @@ impl Shared {
                     continue;
                 }
                 End::Lost(error) => {
+                    self.place.lost();
                     if self.tell(TrackingState::Waiting) == TrackingState::On {
                         tracing::warn!(server = %self.link.url(), %error, "near cache: invalidations are lost; not used until they are back");
                     }
@@ -231,7 +284,10 @@ impl Shared {
         let Some((at, generation)) = self.link.place() else {
             return End::Anew;
         };
-        let probe = Probe::new();
+        let Some(name) = self.place.probe_name() else {
+            return End::Lost(closed());
+        };
+        let probe = Probe::new(&name);
         let opened = self.link.dialer().open_side(&at, self.handler(&probe)).await;
         let (mut mux, driver) = match opened {
             Ok(opened) => opened,
@@ -242,6 +298,13 @@ impl Shared {
         if let Err(error) = switch_on(&mut mux, self.link.options(), prefixes).await {
             return refused_or_lost(error);
         }
+        let claim = match mux.send_packed_command(&self.place.question()).await {
+            Ok(answer) => match self.place.claim(answer) {
+                Ok(claim) => claim,
+                Err(error) => return refused_or_lost(error),
+            },
+            Err(error) => return refused_or_lost(Error::in_flight(error)),
+        };
         let key = probe.key.clone();
         let written = Command::new("SET").arg(&key).arg("1").arg("PX").int(PROBE_TTL_MS);
         if let Err(error) = self.link.command(written).await {
@@ -264,7 +327,7 @@ impl Shared {
         if self.tell(TrackingState::On) != TrackingState::On {
             tracing::info!(server = %self.link.url(), "near cache: on");
         }
-        self.listen(mux, driver, version, generation).await
+        self.listen(mux, driver, version, generation, claim).await
     }
 
     async fn listen(
@@ -273,6 +336,7 @@ impl Shared {
         mut driver: AbortOnDrop,
         version: u64,
         generation: u64,
+        claim: u64,
     ) -> End {
         let heartbeat = self.options.heartbeat;
         let mut previous = Instant::now();
@@ -284,10 +348,13 @@ impl Shared {
                 () = tokio::time::sleep(heartbeat / BEATS) => {}
             }
             let sent = Instant::now();
-            let mut ping = redis::Cmd::new();
-            ping.arg("PING");
-            match tokio::time::timeout(heartbeat, mux.send_packed_command(&ping)).await {
-                Ok(Ok(_)) => {}
+            let question = self.place.question();
+            match tokio::time::timeout(heartbeat, mux.send_packed_command(&question)).await {
+                Ok(Ok(answer)) => match self.place.claim(answer) {
+                    Ok(now) if now == claim => {}
+                    Ok(_) => return End::Lost(claimed_anew()),
+                    Err(error) => return End::Lost(error),
+                },
                 Ok(Err(error)) => return End::Lost(Error::in_flight(error)),
                 Err(_) => return End::Lost(silent(heartbeat)),
             }
@@ -380,8 +447,8 @@ struct Probe {
 }
 
 impl Probe {
-    fn new() -> Self {
-        Self { key: format!("{PROBE_PREFIX}{:032x}", rand::random::<u128>()), told: Arc::default() }
+    fn new(name: &str) -> Self {
+        Self { key: format!("{PROBE_PREFIX}{name}{:032x}", rand::random::<u128>()), told: Arc::default() }
     }
 }
 
@@ -426,6 +493,14 @@ fn closed() -> Error {
         ErrorKind::ConnectionLost,
         crate::Delivery::Unknown,
         "the connection for invalidations was closed",
+    )
+}
+
+fn claimed_anew() -> Error {
+    Error::new(
+        ErrorKind::ConnectionLost,
+        crate::Delivery::Unknown,
+        "the server's claim to its keys is another than when tracking was switched on",
     )
 }
 

@@ -19,6 +19,7 @@ pub mod glob;
 mod inline;
 mod limits;
 mod number;
+mod slot;
 
 pub use command::{
     AclCategories, BeginSearch, COMMAND_COUNT, COMMANDS, CommandFlags, CommandId, CommandSpec, Deprecation,
@@ -37,3 +38,4 @@ pub use limits::{
     MAX_UNAUTHENTICATED_BULK_LEN, ReplyLimits,
 };
 pub use number::parse_i64;
+pub use slot::{CLUSTER_SLOTS, hash_tag, key_slot};

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::ttl::{TimeLeft, Ttl};
 
 /// How many keys a step of a walk looks at.
-const SCAN_COUNT: i64 = 1000;
+pub(super) const SCAN_COUNT: i64 = 1000;
 /// How many reads go out at once; more would hold up everybody else's replies.
 const READ_STEP: usize = 1000;
 /// How many runs of a script go out at once, for the same reason: each costs as much as several reads.
@@ -292,7 +292,7 @@ pub(super) trait Speaks {
     }
 }
 
-fn set_command(key: &CachedKey, value: &[u8], ttl: Option<Ttl>) -> Command {
+pub(super) fn set_command(key: &CachedKey, value: &[u8], ttl: Option<Ttl>) -> Command {
     let set = Command::new("SET").arg(&key.key).arg(value);
     match ttl {
         Some(ttl) => set.arg("PX").int(ttl.as_millis() as i64),
@@ -301,7 +301,7 @@ fn set_command(key: &CachedKey, value: &[u8], ttl: Option<Ttl>) -> Command {
 }
 
 /// The glob that matches exactly the keys with this prefix.
-fn prefix_pattern(prefix: &[u8]) -> Bytes {
+pub(super) fn prefix_pattern(prefix: &[u8]) -> Bytes {
     let mut pattern = Vec::with_capacity(prefix.len() + 8);
     for byte in prefix {
         if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\') {
@@ -329,7 +329,7 @@ fn present(reply: Reply) -> Result<Bytes> {
     reply.into_bytes()?.ok_or_else(|| Error::protocol("nil where bytes were due"))
 }
 
-fn exactly<const N: usize>(replies: Vec<Reply>) -> Result<[Reply; N]> {
+pub(super) fn exactly<const N: usize>(replies: Vec<Reply>) -> Result<[Reply; N]> {
     let count = replies.len();
     replies.try_into().map_err(|_| Error::protocol(format!("{count} replies where {N} were due")))
 }

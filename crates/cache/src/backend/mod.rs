@@ -1,8 +1,9 @@
-//! The backends behind a cache, and the one set of typed operations that both have.
+//! The backends behind a cache, and the one set of typed operations that all have.
 //!
 //! Invariant: an operation means the same on every backend; the contract tests run one body over all of them. A write of a
 //! cached value deletes its fill token in the same atomic step. Deliberately absent: codecs, regions, keys' meaning: all is bytes here.
 
+mod cluster;
 mod commands;
 mod embedded;
 mod redis;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use mtcache_link::BreakerState;
 
+pub(crate) use self::cluster::ClusterBackend;
 use self::commands::Speaks;
 pub(crate) use self::embedded::EmbeddedBackend;
 pub(crate) use self::redis::RedisBackend;
@@ -76,6 +78,7 @@ pub enum Order {
 
 pub(crate) enum Backend {
     Redis(RedisBackend),
+    Cluster(ClusterBackend),
     Embedded(EmbeddedBackend),
 }
 
@@ -85,6 +88,7 @@ macro_rules! operations {
             $($(#[$doc])* pub(crate) async fn $name(&self $(, $arg: $type)*) -> Result<$result> {
                 match self {
                     Self::Redis(backend) => backend.$name($($arg),*).await,
+                    Self::Cluster(backend) => backend.$name($($arg),*).await,
                     Self::Embedded(backend) => backend.$name($($arg),*).await,
                 }
             })*
@@ -100,9 +104,9 @@ operations! {
     fn look_many(&self, keys: &[Bytes], with_left: WithLeft) -> Vec<Result<(Option<Bytes>, TimeLeft)>>;
     /// Stores and deletes the token; says whether it stored. Without a TTL the key does not expire.
     fn set(&self, key: &CachedKey, value: &[u8], ttl: Option<Ttl>, when: When) -> bool;
-    /// Stores all and deletes their tokens in one atomic step.
+    /// Stores all and deletes their tokens in one atomic step; on a cluster in one for each slot.
     fn set_many(&self, entries: &[Entry]) -> ();
-    /// Deletes keys and tokens in one atomic step; says how many keys there were.
+    /// Deletes keys and tokens in one atomic step, on a cluster in one for each slot; says how many keys there were.
     fn delete(&self, keys: &[CachedKey]) -> u64;
     fn exists(&self, keys: &[Bytes]) -> u64;
     fn expire(&self, key: &[u8], ttl: Ttl) -> bool;
@@ -145,6 +149,7 @@ impl Backend {
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self {
             Self::Redis(backend) => backend.get(key).await,
+            Self::Cluster(backend) => backend.get(key).await,
             Self::Embedded(backend) => backend.get_directly(key).await,
         }
     }
@@ -153,6 +158,7 @@ impl Backend {
     pub(crate) fn is_up(&self) -> bool {
         match self {
             Self::Redis(backend) => backend.is_up(),
+            Self::Cluster(backend) => backend.is_up(),
             Self::Embedded(_) => true,
         }
     }
@@ -161,6 +167,7 @@ impl Backend {
     pub(crate) fn breaker(&self) -> BreakerState {
         match self {
             Self::Redis(backend) => backend.link().breaker(),
+            Self::Cluster(backend) => backend.link().breaker(),
             Self::Embedded(_) => BreakerState::Closed,
         }
     }
@@ -169,6 +176,7 @@ impl Backend {
     pub(crate) async fn wait_up(&self, patience: Duration) -> bool {
         match self {
             Self::Redis(backend) => backend.wait_up(patience).await,
+            Self::Cluster(backend) => backend.wait_up(patience).await,
             Self::Embedded(_) => true,
         }
     }
@@ -177,6 +185,7 @@ impl Backend {
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Redis(backend) => backend.describe(),
+            Self::Cluster(backend) => backend.describe(),
             Self::Embedded(backend) => backend.describe(),
         }
     }

@@ -179,11 +179,16 @@ impl Store {
     }
 
     pub(crate) fn drop_prefix(&self, prefix: &[u8]) {
+        self.drop_some(&|key| key.starts_with(prefix));
+    }
+
+    /// Drops the entries whose keys are meant, and the reads of any that are under way.
+    pub(crate) fn drop_some(&self, is_meant: &dyn Fn(&[u8]) -> bool) {
         for heard in &self.heard {
             *heard.lock() += 1;
         }
         self.entries.retain(|key, _| {
-            let stays = !key.starts_with(prefix);
+            let stays = !is_meant(key);
             if !stays {
                 tell_dropped(&self.teller, key, RemovalCause::Invalidated);
             }
@@ -213,6 +218,10 @@ impl Listener for Store {
 
     fn all_changed(&self) {
         self.drop_all();
+    }
+
+    fn some_changed(&self, may_have: &dyn Fn(&[u8]) -> bool) {
+        self.drop_some(may_have);
     }
 }
 

@@ -10,6 +10,7 @@ mod ages;
 mod batch_history;
 mod batches;
 mod cancelled;
+mod cluster;
 mod collections;
 mod events;
 mod history;

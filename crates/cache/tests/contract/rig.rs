@@ -1,13 +1,16 @@
 //! One backend under test, empty, with what a test needs around it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use mtcache_cache::{Cache, CacheBuilder, Reply, Script};
-use mtcache_conformance::Program;
 use mtcache_conformance::certificates::Authority;
 use mtcache_conformance::servers::{ServerOptions, TestServer, free_port};
 use mtcache_conformance::watched::{Watched, WatchedOptions};
+use mtcache_conformance::{ClusterOptions, Program, TestCluster};
+use mtcache_link::{ClusterLink, Command, LinkOptions};
 use mtcache_node::{Answer, Local, Node, NodeOptions};
 use tempfile::TempDir;
 
@@ -25,14 +28,20 @@ pub(crate) enum Under {
 
 pub(crate) struct Rig {
     backend: Behind,
-    /// Without a prefix: what a foreign writer does.
-    foreign: Cache,
+    foreign: Foreign,
 }
 
 enum Behind {
     Server { server: Box<TestServer>, url: String, _files: Option<TempDir> },
     Sentinels(Box<Watched>),
     Engine(Arc<Node>),
+    Cluster(Arc<TestCluster>),
+}
+
+/// What a foreign writer does, without a prefix.
+enum Foreign {
+    Anywhere(Cache),
+    OnACluster(ClusterLink),
 }
 
 /// Any command, through whatever backend there is.
@@ -65,8 +74,20 @@ impl Rig {
             Under::Mtcache => over_tcp(started(Program::Mtcache)),
             Under::Embedded => Behind::Engine(Arc::new(Node::open(&NodeOptions::default()).unwrap())),
         };
-        let foreign = builder(&backend).open().await.unwrap();
+        let foreign = Foreign::Anywhere(builder(&backend).open().await.unwrap());
         Self { backend, foreign }
+    }
+
+    /// A rig on a cluster that others have used before.
+    async fn on(cluster: &Arc<TestCluster>) -> Self {
+        let url = cluster.url().parse().unwrap();
+        let foreign = ClusterLink::open(&url, LinkOptions::default()).unwrap();
+        foreign.connected().await.unwrap();
+        let rig =
+            Self { backend: Behind::Cluster(Arc::clone(cluster)), foreign: Foreign::OnACluster(foreign) };
+        rig.raw(&["FLUSHALL"]).await;
+        rig.forget_scripts().await;
+        rig
     }
 
     /// Another client of the same backend: another process, as far as the cache can tell.
@@ -91,13 +112,31 @@ impl Rig {
                 let answer = Local::new(Arc::clone(node), 0).unwrap().command(&[b"SCRIPT", b"FLUSH"]).await;
                 assert_eq!(answer, Answer::Bytes(b"OK".to_vec()));
             }
+            Behind::Cluster(_) => drop(self.raw(&["SCRIPT", "FLUSH"]).await),
         }
     }
 
     /// Does as a foreign writer does.
     pub(crate) async fn raw(&self, words: &[&str]) -> Reply {
-        let args: Vec<Vec<u8>> = words.iter().map(|w| w.as_bytes().to_vec()).collect();
-        self.foreign.script::<&str>(&ANY, &[], &args).await.unwrap()
+        match &self.foreign {
+            Foreign::Anywhere(cache) => {
+                let args: Vec<Vec<u8>> = words.iter().map(|w| w.as_bytes().to_vec()).collect();
+                cache.script::<&str>(&ANY, &[], &args).await.unwrap()
+            }
+            Foreign::OnACluster(link) => {
+                let command = Command::new(words[0]).args(&words[1..]);
+                if !matches!(words[0], "KEYS" | "FLUSHALL" | "FLUSHDB" | "SCRIPT") {
+                    return link.command(command).await.unwrap();
+                }
+                let mut all = Vec::new();
+                for (_, answer) in link.on_every_primary(&command).await.unwrap() {
+                    if let Reply::Array(items) = answer.unwrap() {
+                        all.extend(items);
+                    }
+                }
+                Reply::Array(all)
+            }
+        }
     }
 
     /// The bytes of a key as a foreign reader sees them.
@@ -121,6 +160,7 @@ fn builder(backend: &Behind) -> CacheBuilder {
         Behind::Server { url, .. } => Cache::builder(url),
         Behind::Sentinels(watched) => Cache::builder(watched.url()),
         Behind::Engine(node) => Cache::builder("embedded://").on_node(Arc::clone(node), 0),
+        Behind::Cluster(cluster) => Cache::builder(cluster.url()),
     }
 }
 
@@ -133,7 +173,35 @@ pub(crate) async fn eventually(what: &str, mut claim: impl AsyncFnMut() -> bool)
     }
 }
 
-/// Makes a test of each function for each backend.
+/// One cluster for all tests of a file: one for each would take more time than all that they do.
+pub(crate) struct Column {
+    cluster: Arc<TestCluster>,
+    failed: Vec<&'static str>,
+}
+
+impl Column {
+    pub(crate) fn start(program: Program) -> Self {
+        let cluster = TestCluster::start(program, ClusterOptions::default()).unwrap();
+        Self { cluster: Arc::new(cluster), failed: Vec::new() }
+    }
+
+    /// Runs one test on the emptied cluster. One that fails does not keep the next from running.
+    pub(crate) async fn run(&mut self, name: &'static str, body: impl AsyncFnOnce(Rig)) {
+        let began = Instant::now();
+        let rig = Rig::on(&self.cluster).await;
+        let ended = AssertUnwindSafe(body(rig)).catch_unwind().await;
+        println!("{name}: {}, {:?}", if ended.is_ok() { "passed" } else { "FAILED" }, began.elapsed());
+        if ended.is_err() {
+            self.failed.push(name);
+        }
+    }
+
+    pub(crate) fn end(self) {
+        assert!(self.failed.is_empty(), "failed on a cluster: {}", self.failed.join(", "));
+    }
+}
+
+/// Makes a test of each function for each backend, and one of all of them on a cluster.
 macro_rules! on_every_backend {
     ($($name:ident),* $(,)?) => {
         $(mod $name {
@@ -174,6 +242,26 @@ macro_rules! on_every_backend {
                 super::$name(Rig::start(Under::Embedded).await).await;
             }
         })*
+
+        mod on_a_cluster {
+            use mtcache_conformance::Program;
+
+            use crate::rig::Column;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn of_redis() {
+                let mut column = Column::start(Program::Redis);
+                $(column.run(stringify!($name), super::$name).await;)*
+                column.end();
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn of_valkey() {
+                let mut column = Column::start(Program::Valkey);
+                $(column.run(stringify!($name), super::$name).await;)*
+                column.end();
+            }
+        }
     };
 }
 

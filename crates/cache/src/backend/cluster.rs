@@ -1,0 +1,220 @@
+//! The backend that is a Redis or Valkey cluster.
+//!
+//! Invariant: what one key needs as one step (its value and its fill token) is one step, for both are in one slot; what several keys need
+//! is a step for each slot, all sent at the same time. While a slot is being moved a cluster refuses steps of several keys for as long as
+//! one is at the old node or nowhere; then a value is written in three steps whose order keeps what the one step promises.
+//! Deliberately absent: the operations on one key (commands.rs); routing (the link's).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use mtcache_link::{ClusterLink, Command, Reply, Script, key_slot};
+
+use super::commands::{SCAN_COUNT, Speaks, exactly, prefix_pattern, set_command};
+use super::{Bytes, CachedKey, Entry, When};
+use crate::error::Result;
+use crate::ttl::Ttl;
+
+pub(crate) struct ClusterBackend {
+    link: ClusterLink,
+}
+
+impl ClusterBackend {
+    pub(crate) fn new(link: ClusterLink) -> Self {
+        Self { link }
+    }
+
+    pub(crate) fn link(&self) -> &ClusterLink {
+        &self.link
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.link.is_connected()
+    }
+
+    pub(crate) async fn wait_up(&self, patience: Duration) -> bool {
+        self.link.wait_connected(patience).await
+    }
+
+    /// How the first attempt to find the cluster ended.
+    pub(crate) async fn first_attempt(&self) -> Result<()> {
+        Ok(self.link.connected().await?)
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        self.link.url().to_string()
+    }
+
+    /// What every primary answers; the first error, if one fails.
+    async fn everywhere(&self, command: Command) -> Result<Vec<(String, Reply)>> {
+        let answers = self.link.on_every_primary(&command).await?;
+        answers.into_iter().map(|(node, answer)| Ok((node.to_string(), answer?))).collect()
+    }
+
+    /// Runs the command between two that delete the token.
+    ///
+    /// No load that began before the last of the three stores after it. One that began between the first two found the value of before,
+    /// or none: it stores only if that is still so, and what it stores was loaded after this write began.
+    async fn in_steps(&self, token: &[u8], command: Command) -> Result<Reply> {
+        let delete = || Command::new("DEL").arg(token);
+        self.link.command(delete()).await?;
+        let reply = self.link.command(command).await?;
+        self.link.command(delete()).await?;
+        Ok(reply)
+    }
+
+    async fn settle_set(&self, group: &[&Entry], outcome: Outcome) -> Result<()> {
+        match outcome {
+            Ok(replies) => {
+                for reply in replies {
+                    reply.ok()?;
+                }
+            }
+            Err(error) if is_between_nodes(&error) => {
+                for entry in group {
+                    let set = set_command(&entry.key, &entry.value, entry.ttl);
+                    self.in_steps(&entry.key.token, set).await?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn settle_delete(&self, group: &[&CachedKey], outcome: Outcome) -> Result<u64> {
+        match outcome {
+            Ok(replies) => {
+                let [_, deleted] = exactly(replies)?;
+                Ok(deleted.into_count()?)
+            }
+            Err(error) if is_between_nodes(&error) => {
+                let mut deleted = 0;
+                for key in group {
+                    let unlink = Command::new("UNLINK").arg(&key.key);
+                    deleted += self.in_steps(&key.token, unlink).await?.into_count()?;
+                }
+                Ok(deleted)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What became of one slot's step.
+type Outcome = mtcache_link::Result<Vec<Reply>>;
+
+impl Speaks for ClusterBackend {
+    async fn one(&self, command: Command) -> Result<Reply> {
+        Ok(self.link.command(command).await?)
+    }
+
+    async fn several(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
+        Ok(self.link.pipeline(commands).await?)
+    }
+
+    async fn atomic(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
+        Ok(self.link.transaction(commands).await?)
+    }
+
+    async fn script(&self, script: &Script, keys: &[Bytes], args: &[Bytes]) -> Result<Reply> {
+        Ok(self.link.script(script, keys, args).await?)
+    }
+
+    async fn set(&self, key: &CachedKey, value: &[u8], ttl: Option<Ttl>, when: When) -> Result<bool> {
+        let set = match when {
+            When::Always => set_command(key, value, ttl),
+            When::Absent => set_command(key, value, ttl).arg("NX"),
+            When::Present => set_command(key, value, ttl).arg("XX"),
+        };
+        let commands = vec![Command::new("DEL").arg(&key.token), set.clone()];
+        let stored = match self.link.transaction(commands).await {
+            Ok(replies) => {
+                let [_, stored] = exactly(replies)?;
+                stored
+            }
+            Err(error) if is_between_nodes(&error) => self.in_steps(&key.token, set).await?,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(stored.into_bytes()?.is_some())
+    }
+
+    async fn set_many(&self, entries: &[Entry]) -> Result<()> {
+        let groups = by_slot(entries, |entry| &entry.key);
+        let mut steps = Vec::with_capacity(groups.len());
+        for group in &groups {
+            let mut commands = vec![Command::new("DEL").args(group.iter().map(|entry| &entry.key.token))];
+            commands.extend(group.iter().map(|entry| set_command(&entry.key, &entry.value, entry.ttl)));
+            steps.push(commands);
+        }
+        let outcomes = self.link.transactions(steps).await;
+        let mut settling = Vec::with_capacity(groups.len());
+        for (group, outcome) in groups.iter().zip(outcomes) {
+            settling.push(self.settle_set(group, outcome));
+        }
+        join_all(settling).await.into_iter().collect()
+    }
+
+    async fn delete(&self, keys: &[CachedKey]) -> Result<u64> {
+        let groups = by_slot(keys, |key| key);
+        let mut steps = Vec::with_capacity(groups.len());
+        for group in &groups {
+            steps.push(vec![
+                Command::new("DEL").args(group.iter().map(|key| &key.token)),
+                Command::new("UNLINK").args(group.iter().map(|key| &key.key)),
+            ]);
+        }
+        let outcomes = self.link.transactions(steps).await;
+        let mut settling = Vec::with_capacity(groups.len());
+        for (group, outcome) in groups.iter().zip(outcomes) {
+            settling.push(self.settle_delete(group, outcome));
+        }
+        join_all(settling).await.into_iter().sum()
+    }
+
+    async fn exists(&self, keys: &[Bytes]) -> Result<u64> {
+        let asked = keys.iter().map(|key| Command::new("EXISTS").arg(key)).collect();
+        let mut there = 0;
+        for reply in self.several(asked).await? {
+            there += reply.into_count()?;
+        }
+        Ok(there)
+    }
+
+    /// Every primary has to answer.
+    async fn ping(&self) -> Result<()> {
+        self.everywhere(Command::new("PING")).await.map(drop)
+    }
+
+    /// The reports of all primaries, each under a comment that names it.
+    async fn info(&self, section: &str) -> Result<String> {
+        let mut all = String::new();
+        for (node, report) in self.everywhere(Command::new("INFO").arg(section)).await? {
+            let report = report.into_bytes()?.unwrap_or_default();
+            all.push_str(&format!("# Node {node}\r\n{}\r\n", String::from_utf8_lossy(&report).trim_end()));
+        }
+        Ok(all)
+    }
+
+    async fn flush_database(&self) -> Result<()> {
+        self.everywhere(Command::new("FLUSHDB")).await.map(drop)
+    }
+
+    async fn scan(&self, cursor: u64, prefix: &[u8]) -> Result<(u64, Vec<Bytes>)> {
+        Ok(self.link.scan(cursor, &prefix_pattern(prefix), SCAN_COUNT).await?)
+    }
+}
+
+/// Some of its keys are at the slot's new node and others are not; nothing has taken effect.
+fn is_between_nodes(error: &mtcache_link::Error) -> bool {
+    error.code() == Some("TRYAGAIN")
+}
+
+/// Those of one slot together, in the order given.
+fn by_slot<T>(items: &[T], key: impl Fn(&T) -> &CachedKey) -> Vec<Vec<&T>> {
+    let mut slots: BTreeMap<u16, Vec<&T>> = BTreeMap::new();
+    for item in items {
+        slots.entry(key_slot(&key(item).key)).or_default().push(item);
+    }
+    slots.into_values().collect()
+}
