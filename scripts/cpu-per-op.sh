@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # CPU of the server per operation, by its own accounting, under redis-benchmark: ours beside redis-server, in turn.
-# Usage: scripts/cpu-per-op.sh MTCACHE_BINARY [ROUNDS]   (environment: REQUESTS, APPENDONLY=no|yes, TESTS="set get")
+# Usage: scripts/cpu-per-op.sh MTCACHE_BINARY [ROUNDS]   (environment: REQUESTS, APPENDONLY=no|yes, TESTS="set get", PIPELINES="1 16")
 set -euo pipefail
 binary=$1
 rounds=${2:-5}
@@ -19,30 +19,32 @@ sleep 1
 ticks() { awk '{print $14 + $15}' "/proc/$1/stat"; }
 hz=$(getconf CLK_TCK)
 one() { # name pid port test pipeline
-  local before after ops
+  local before after ops p99
   before=$(ticks "$2")
-  ops=$(redis-benchmark -p "$3" -t "$4" -n "$requests" -c 50 -d 200 -r 100000 -P "$5" --threads 1 --csv | tail -1 | cut -d, -f2 | tr -d '"')
+  IFS=, read -r ops p99 < <(redis-benchmark -p "$3" -t "$4" -n "$requests" -c 50 -d 200 -r 100000 -P "$5" --threads 1 --csv |
+    tail -1 | cut -d, -f2,7 | tr -d '"')
   after=$(ticks "$2")
-  awk -v n="$1" -v t="$4" -v p="$5" -v d=$((after - before)) -v hz="$hz" -v r="$requests" -v o="$ops" \
-    'BEGIN { printf "%s %s P%d %.3f us/op %.0f ops/s\n", n, t, p, d / hz / r * 1e6, o }'
+  awk -v n="$1" -v t="$4" -v p="$5" -v d=$((after - before)) -v hz="$hz" -v r="$requests" -v o="$ops" -v l="$p99" \
+    'BEGIN { printf "%s %s P%d %.3f us/op %.0f ops/s %.3f ms p99\n", n, t, p, d / hz / r * 1e6, o, l }'
 }
 for ((round = 0; round < rounds; round++)); do
   for test in "${tests[@]}"; do
-    for pipeline in 1 16; do
+    for pipeline in ${PIPELINES:-1 16}; do
       one ours "$ours_pid" "$ours" "$test" "$pipeline"
       one redis "$redis_pid" "$redis" "$test" "$pipeline"
     done
   done
 done | tee "$dir/rows"
-echo "--- medians of $rounds (server CPU, microseconds per operation; operations per second)"
+echo "--- medians of $rounds (server CPU, microseconds per operation; operations per second; p99 of the replies, milliseconds)"
 python3 - "$dir/rows" <<'PY'
 import sys, statistics, collections
 rows = collections.defaultdict(list)
 for line in open(sys.argv[1]):
-    name, test, pipeline, cpu, _, ops, _ = line.split()
-    rows[test, pipeline, name].append((float(cpu), float(ops)))
+    name, test, pipeline, cpu, _, ops, _, p99, *_ = line.split()
+    rows[test, pipeline, name].append((float(cpu), float(ops), float(p99)))
 for test, pipeline in sorted({key[:2] for key in rows}):
     ours, redis = (tuple(statistics.median(c) for c in zip(*rows[test, pipeline, n])) for n in ("ours", "redis"))
     print(f"{test:6} {pipeline:4} CPU ours {ours[0]:.3f} redis {redis[0]:.3f} ratio {ours[0] / redis[0]:.2f}"
-          f" | ops/s ours {ours[1]:.0f} redis {redis[1]:.0f} ratio {ours[1] / redis[1]:.2f}")
+          f" | ops/s ours {ours[1]:.0f} redis {redis[1]:.0f} ratio {ours[1] / redis[1]:.2f}"
+          f" | p99 ours {ours[2]:.3f} redis {redis[2]:.3f} ratio {ours[2] / redis[2]:.2f}")
 PY

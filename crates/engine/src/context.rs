@@ -180,10 +180,7 @@ impl<'a, 'e> Ctx<'a, 'e> {
         let place = self.place(key);
         let db = self.db();
         let Some(slot) = self.live(place, db, key) else { return Ok(None) };
-        let access = self.access;
-        let shard = self.locked.shard(place.shard);
-        shard.record_access(db, slot, access);
-        shard.collection_mut(db, slot).map(Some).ok_or(CommandError::WRONG_TYPE)
+        self.collection_at(place, db, slot).map(Some)
     }
 
     /// A collection for change, made empty if it is not there. The caller fills it, or removes it again with
@@ -194,10 +191,27 @@ impl<'a, 'e> Ctx<'a, 'e> {
     ) -> Result<Tracked<'_, T>, CommandError> {
         let place = self.place(key);
         let db = self.db();
-        if self.live(place, db, key).is_none() {
-            self.put(key, T::default().into_value(), None);
-        }
-        self.write_as(key)?.ok_or(CommandError::NO_SUCH_KEY)
+        let slot = match self.live(place, db, key) {
+            Some(slot) => slot,
+            None => {
+                self.put(key, T::default().into_value(), None);
+                self.live(place, db, key).ok_or(CommandError::NO_SUCH_KEY)?
+            }
+        };
+        self.collection_at(place, db, slot)
+    }
+
+    #[inline]
+    fn collection_at<T: Collection>(
+        &mut self,
+        place: Place,
+        db: DbIndex,
+        slot: Slot,
+    ) -> Result<Tracked<'_, T>, CommandError> {
+        let access = self.access;
+        let shard = self.locked.shard(place.shard);
+        shard.record_access(db, slot, access);
+        shard.collection_mut(db, slot).ok_or(CommandError::WRONG_TYPE)
     }
 
     /// The entry for change; records the access, counts neither hit nor miss.

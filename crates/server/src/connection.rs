@@ -1,80 +1,40 @@
-//! One connection: read what has come, run every complete command, answer all of them with one write.
+//! One connection as a task: read what has come, run every complete command, answer all of them with one write.
 //!
 //! Invariants: replies leave in the order of the commands, and messages before the replies to later commands; with `appendfsync always` none leaves before what it saw is
 //! durable; a connection that sends bytes which are no commands gets an error and is closed. Deliberately absent: what a
-//! command is, and which stream this is (TCP, Unix, in memory).
+//! command is, and which stream this is (TCP, Unix, TLS). Connections that do nothing but ask and be answered need no task: see `lane.rs`.
 //! Whatever the task waits for, it ends when its outbox does: `CLIENT KILL` and a limit reach a client that does not read.
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use mtcache_engine::{Engine, Parked, Session};
-use mtcache_protocol::{Args, Limits, Peeked, Progress, Reply, RequestDecoder, peek};
-use smallvec::SmallVec;
+use mtcache_engine::Parked;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::conversation::{Conversation, Pause, READ_BUFFER};
 use crate::fiber;
-use crate::outbox::{Outbox, OutboxHandle};
-use crate::roster::{Present, Roster};
-use crate::worker::Shared;
 
-/// Room that a connection's read buffer starts with and shrinks back to. Default: 16 KB, as Redis reads.
-const READ_BUFFER: usize = 16 * 1024;
-/// Commands of a batch that are looked at together before the first of them runs. Default: 16.
-const AHEAD: usize = 16;
-/// Batches that are not looked at after one of which nothing had to come from memory. Default: 15.
-const LOOKS_SKIPPED: u8 = 15;
-/// Replies are written in the middle of a batch when they have grown to this. Default: 256 KB.
-const FLUSH_AT: usize = 256 * 1024;
-/// A buffer with more room than this is given back once it is empty. Default: 64 KB.
-const KEEP_BUFFER: usize = 64 * 1024;
 /// A waiting connection looks at the clock again no sooner than this. Default: 1 ms.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 /// And no later, however long it waits. Default: an hour.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
+/// Batches in a row that need nothing but to be read, run and answered, after which a connection needs no task any more. Default: 32.
+const CALM_BATCHES: u32 = 32;
 
-/// What a connection is besides its socket; it goes along when that moves to another worker.
-pub(crate) struct Conversation {
-    shared: Arc<Shared>,
-    outbox: Arc<Outbox>,
-    session: Session,
-    decoder: RequestDecoder,
-    /// Bytes received and not yet consumed.
-    input: Vec<u8>,
-    output: Reply,
-}
-
-impl Conversation {
-    /// Makes the client known to the engine.
-    pub(crate) fn begin(shared: &Arc<Shared>, addr: String, laddr: String) -> Self {
-        let outbox = Arc::new(Outbox::new(Arc::clone(&shared.output_limits)));
-        let engine = shared.node.engine();
-        let client = engine.connect(addr, laddr, Box::new(OutboxHandle(Arc::clone(&outbox))));
-        outbox.set_client(client.id);
-        let session = engine.new_session(client);
-        Self {
-            shared: Arc::clone(shared),
-            outbox,
-            input: Vec::with_capacity(READ_BUFFER),
-            decoder: RequestDecoder::new(Limits::default()),
-            output: Reply::new(session.version()),
-            session,
-        }
-    }
-
-    /// Takes its place among the connections of a worker.
-    pub(crate) fn enter(&self, roster: &Roster, is_movable: bool) -> Present {
-        roster.enter(self.session.client(), &self.outbox, is_movable)
-    }
-
-    /// Takes leave of the engine.
-    pub(crate) fn end(mut self) {
-        self.shared.node.engine().disconnect(&mut self.session);
-    }
+/// Where a task takes a conversation up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Nothing has come yet.
+    Reading,
+    /// Something may have been received and not run, or not been sent.
+    Running,
+    /// The session is parked.
+    Waiting,
+    /// It ends once its replies are sent.
+    Closing,
 }
 
 /// Why a connection is served here no longer.
@@ -84,36 +44,35 @@ pub(crate) enum Left {
     Over,
     /// It goes to this worker.
     For(usize),
+    /// It needs no task at present.
+    Calm,
 }
 
-/// Runs a connection until it ends, or is asked to move and has nothing to send.
-pub(crate) async fn serve<S>(stream: S, conversation: Conversation) -> (S, Conversation, Left)
+/// Runs a connection until it ends, or has nothing to send and is asked to move, or may become calm and is.
+pub(crate) async fn serve<S>(
+    stream: S,
+    conversation: Conversation,
+    begin: Begin,
+    may_calm: bool,
+) -> (S, Conversation, Left)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Conversation { shared, outbox, session, decoder, input, output } = conversation;
-    let mut connection =
-        Connection { shared, stream, outbox, session, decoder, input, output, looks_to_skip: 0 };
+    let mut connection = Connection { stream, conversation, may_calm, calm: 0 };
     // A peer that goes away in the middle is the end of its connection and nothing more.
-    let left = connection.run().await.unwrap_or_else(|error| {
-        tracing::debug!(client = connection.session.client().id, %error, "connection lost");
+    let left = connection.run(begin).await.unwrap_or_else(|error| {
+        tracing::debug!(client = connection.conversation.session.client().id, %error, "connection lost");
         Left::Over
     });
-    let Connection { shared, stream, outbox, session, decoder, input, output, .. } = connection;
-    (stream, Conversation { shared, outbox, session, decoder, input, output }, left)
+    (connection.stream, connection.conversation, left)
 }
 
 struct Connection<S> {
-    shared: Arc<Shared>,
     stream: S,
-    outbox: Arc<Outbox>,
-    session: Session,
-    decoder: RequestDecoder,
-    /// Bytes received and not yet consumed.
-    input: Vec<u8>,
-    output: Reply,
-    /// Batches that are not looked at before they run.
-    looks_to_skip: u8,
+    conversation: Conversation,
+    may_calm: bool,
+    /// Batches in a row that needed nothing special.
+    calm: u32,
 }
 
 /// Whether the connection goes on.
@@ -126,60 +85,63 @@ enum Next {
     Close,
 }
 
-/// Why a run of commands stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pause {
-    /// No complete command is left; at least so many more bytes are needed.
-    NeedMore(usize),
-    /// Enough replies have gathered.
-    Flush,
-    /// The next command may run a script, for which the task wants a stack of its own.
-    Script,
-    /// The last command waits, and what follows it.
-    Park,
-    /// The connection ends.
-    Close,
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    async fn run(&mut self) -> std::io::Result<Left> {
-        let outbox = Arc::clone(&self.outbox);
+    async fn run(&mut self, begin: Begin) -> std::io::Result<Left> {
+        let outbox = Arc::clone(&self.conversation.outbox);
         // Registered once and renewed when it has fired: to register anew for each read costs a lock.
         let renew = || outbox.changed();
         let mut changed = pin!(renew());
+        let mut next = match begin {
+            Begin::Reading => Next::GoOn,
+            Begin::Running => self.run_batch().await?,
+            Begin::Waiting => {
+                self.flush().await?;
+                Next::Park
+            }
+            Begin::Closing => {
+                self.flush().await?;
+                Next::Close
+            }
+        };
         loop {
-            if let Some(worker) = self.outbox.asked_to_move() {
+            while next == Next::Park {
+                self.calm = 0;
+                next = match self.wait(changed.as_mut(), renew).await? {
+                    Next::GoOn => self.run_batch().await?,
+                    _ => return Ok(Left::Over),
+                };
+            }
+            if next == Next::Close {
+                self.shut_down().await?;
+                return Ok(Left::Over);
+            }
+            if let Some(worker) = self.conversation.outbox.asked_to_move() {
                 return Ok(Left::For(worker));
             }
-            if self.input.capacity() - self.input.len() < READ_BUFFER / 4 {
-                self.input.reserve(READ_BUFFER);
+            if self.may_calm && self.calm >= CALM_BATCHES {
+                return Ok(Left::Calm);
+            }
+            let input = &mut self.conversation.input;
+            if input.capacity() - input.len() < READ_BUFFER / 4 {
+                input.reserve(READ_BUFFER);
             }
             tokio::select! {
                 biased;
-                read = self.stream.read_buf(&mut self.input) => {
+                read = self.stream.read_buf(&mut self.conversation.input) => {
                     let received = read?;
                     if received == 0 {
                         return Ok(Left::Over);
                     }
-                    self.shared.node.engine().count_network(received as u64, 0);
-                    let mut next = self.run_batch().await?;
-                    while next == Next::Park {
-                        next = match self.wait(changed.as_mut(), renew).await? {
-                            Next::GoOn => self.run_batch().await?,
-                            _ => return Ok(Left::Over),
-                        };
-                    }
-                    if next == Next::Close {
-                        self.shut_down().await?;
-                        return Ok(Left::Over);
-                    }
+                    self.conversation.shared.node.engine().count_network(received as u64, 0);
+                    next = self.run_batch().await?;
                 }
                 () = &mut changed => {
+                    self.calm = 0;
                     changed.set(renew());
-                    if self.outbox.is_closed() {
+                    if self.conversation.outbox.is_closed() {
                         return Ok(Left::Over);
                     }
-                    self.outbox.drain_into(self.output.buffer_mut());
+                    self.conversation.outbox.drain_into(self.conversation.output.buffer_mut());
                     self.flush().await?;
                 }
             }
@@ -194,11 +156,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         renew: impl Fn() -> C,
     ) -> std::io::Result<Next> {
         loop {
-            let engine = self.shared.node.engine();
-            if engine.resume(&mut self.session, engine.now(), &mut self.output) {
+            let Conversation { shared, session, input, output, .. } = &mut self.conversation;
+            let engine = shared.node.engine();
+            if engine.resume(session, engine.now(), output) {
                 return Ok(Next::GoOn);
             }
-            let until = match self.session.parked() {
+            let until = match session.parked() {
                 Parked::No => return Ok(Next::GoOn),
                 Parked::Blocked { until } => until,
                 Parked::Held { until } => Some(until),
@@ -210,24 +173,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     None => pending().await,
                 }
             };
-            if self.input.capacity() - self.input.len() < READ_BUFFER / 4 {
-                self.input.reserve(READ_BUFFER);
+            if input.capacity() - input.len() < READ_BUFFER / 4 {
+                input.reserve(READ_BUFFER);
             }
             tokio::select! {
-                read = self.stream.read_buf(&mut self.input) => {
+                read = self.stream.read_buf(&mut self.conversation.input) => {
                     let received = read?;
                     if received == 0 {
                         return Ok(Next::Close);
                     }
-                    self.shared.node.engine().count_network(received as u64, 0);
-                    self.check_input()?;
+                    self.conversation.shared.node.engine().count_network(received as u64, 0);
+                    self.conversation.check_input()?;
                 }
                 () = &mut changed => {
                     changed.set(renew());
-                    if self.outbox.is_closed() {
+                    if self.conversation.outbox.is_closed() {
                         return Ok(Next::Close);
                     }
-                    self.outbox.drain_into(self.output.buffer_mut());
+                    self.conversation.outbox.drain_into(self.conversation.output.buffer_mut());
                     self.flush().await?;
                 }
                 () = over => {}
@@ -237,25 +200,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Runs every complete command that has been received.
     async fn run_batch(&mut self) -> std::io::Result<Next> {
-        let mut start = 0;
+        self.calm = self.calm.saturating_add(1);
         loop {
-            self.session.begin_batch();
-            let pause = self.run_commands(&mut start);
-            self.session.end_batch();
-            self.outbox.set_subscriber(self.session.client().is_subscribed());
+            let pause = self.conversation.run_received();
             match pause {
-                Pause::NeedMore(hint) => {
-                    self.consume(start, hint);
-                    self.check_input()?;
-                }
-                Pause::Park => self.consume(start, 0),
+                Pause::NeedMore(_) => self.conversation.check_input()?,
                 Pause::Script => {
+                    self.calm = 0;
                     fiber::on_a_fiber().await;
                     continue;
                 }
-                Pause::Flush | Pause::Close => {}
+                Pause::Park | Pause::Flush | Pause::Close => {}
             }
-            if !self.output.is_empty() {
+            if !self.conversation.output.is_empty() {
                 give_way().await;
             }
             self.flush().await?;
@@ -268,147 +225,49 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Runs complete commands from `start` on, until there is a reason to stop.
-    fn run_commands(&mut self, start: &mut usize) -> Pause {
-        let engine: &Engine = self.shared.node.engine();
-        let now = engine.now();
-        let max_bulk_len = usize::try_from(engine.settings().max_bulk_len()).unwrap_or(usize::MAX);
-        self.decoder.set_limits(Limits { max_bulk_len, ..Limits::default() });
-        let mut seen = *start;
-        loop {
-            if *start >= seen {
-                let rest = self.input.get(*start..).unwrap_or_default();
-                let looked = look_ahead(engine, &self.session, rest, &mut self.looks_to_skip);
-                seen = start.saturating_add(looked);
-            }
-            // Asked before each command: AUTH, HELLO and RESET change it in the midst of a pipeline.
-            self.decoder.set_authenticated(engine.is_authenticated(&self.session));
-            let rest = self.input.get(*start..).unwrap_or_default();
-            match self.decoder.next(rest) {
-                Ok(Progress::Command { consumed }) => {
-                    let mut args = Args::new();
-                    self.decoder.args(rest, &mut args);
-                    if self.session.may_run_script(&args) && fiber::is_needed() {
-                        return Pause::Script;
-                    }
-                    // What reached this client before its command leaves before the command's reply: who has seen a reply
-                    // has seen every message and invalidation that is older.
-                    self.outbox.drain_into(self.output.buffer_mut());
-                    engine.dispatch(&mut self.session, &args, now, &mut self.output);
-                    match self.session.parked() {
-                        Parked::No => *start += consumed,
-                        Parked::Blocked { .. } => {
-                            *start += consumed;
-                            return Pause::Park;
-                        }
-                        // It has not run: it stays where it is.
-                        Parked::Held { .. } => return Pause::Park,
-                    }
-                    if self.session.wants_close() || self.outbox.is_closed() {
-                        return Pause::Close;
-                    }
-                    if self.output.len() >= FLUSH_AT {
-                        return Pause::Flush;
-                    }
-                }
-                Ok(Progress::NeedMore { consumed, hint }) => {
-                    *start += consumed;
-                    return Pause::NeedMore(hint);
-                }
-                Err(error) => {
-                    error.write_to(&mut self.output);
-                    return Pause::Close;
-                }
-            }
-        }
-    }
-
-    /// Drops what has been understood, and makes room for what is to come.
-    fn consume(&mut self, consumed: usize, hint: usize) {
-        if consumed >= self.input.len() {
-            self.input.clear();
-            if self.input.capacity() > KEEP_BUFFER {
-                self.input = Vec::with_capacity(READ_BUFFER);
-            }
-        } else if consumed > 0 {
-            self.input.copy_within(consumed.., 0);
-            self.input.truncate(self.input.len() - consumed);
-        }
-        if hint > 0 {
-            // The announced length is taken on trust only up to a step beyond what has really come.
-            const STEP: usize = 1024 * 1024;
-            self.input.reserve(hint.min(self.input.len() + STEP));
-        }
-    }
-
-    /// Looks at what has been received and not yet run: a command that is not complete, or what follows one that waits.
-    fn check_input(&self) -> std::io::Result<()> {
-        let client = self.session.client();
-        client.set_input(self.input.len(), self.input.capacity() - self.input.len());
-        if self.input.is_empty() {
-            return Ok(());
-        }
-        client.note_activity(self.shared.node.engine().now());
-        let limit = self.shared.query_buffer_limit.load(Ordering::Relaxed);
-        if self.input.len() > limit {
-            tracing::warn!(
-                client = client.id,
-                "more bytes wait to be run than client-query-buffer-limit allows: closed at {limit}"
-            );
-            return Err(std::io::Error::other("the query buffer's limit was reached"));
-        }
-        Ok(())
-    }
-
     /// Writes all replies, once what they saw is as durable as the configuration promises.
     async fn flush(&mut self) -> std::io::Result<()> {
-        if self.output.is_empty() {
+        let Self { stream, conversation, calm, .. } = self;
+        if conversation.output.is_empty() {
             return Ok(());
         }
-        if let Some(reached) = self.shared.node.before_reply(&self.session) {
+        let outbox = Arc::clone(&conversation.outbox);
+        if let Some(reached) = conversation.shared.node.before_reply(&conversation.session) {
+            *calm = 0;
             tokio::select! {
                 biased;
                 // A write whose fate is unknown is answered by a closed connection, never by a reply.
                 reached = reached => reached.map_err(|_| std::io::Error::other("the journal failed"))?,
-                () = self.outbox.ended() => return Err(ended()),
+                () = outbox.ended() => return Err(ended()),
             }
         }
-        if !self.outbox.set_in_flight(self.output.len()) {
-            tracing::warn!(
-                client = self.session.client().id,
-                "a client does not read its replies: closed at {} waiting bytes",
-                self.outbox.pending()
-            );
+        if !conversation.begin_to_write() {
             return Err(ended());
         }
         let mut sent = 0;
-        while let Some(rest) = self.output.as_bytes().get(sent..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = conversation.output.as_bytes().get(sent..).filter(|rest| !rest.is_empty()) {
             let written = tokio::select! {
                 biased;
-                written = self.stream.write(rest) => written?,
-                () = self.outbox.ended() => return Err(ended()),
+                written = stream.write(rest) => written?,
+                () = outbox.ended() => return Err(ended()),
             };
             if written == 0 {
                 return Err(std::io::ErrorKind::WriteZero.into());
             }
             sent += written;
-            if sent < self.output.len() {
-                self.outbox.set_in_flight(self.output.len() - sent);
-                self.session.client().note_activity(self.shared.node.engine().now());
+            if sent < conversation.output.len() {
+                *calm = 0;
+                outbox.set_in_flight(conversation.output.len() - sent);
+                conversation.session.client().note_activity(conversation.shared.node.engine().now());
             }
         }
         // Of a TLS stream the last record may still be waiting; for a socket this is nothing.
         tokio::select! {
             biased;
-            flushed = self.stream.flush() => flushed?,
-            () = self.outbox.ended() => return Err(ended()),
+            flushed = stream.flush() => flushed?,
+            () = outbox.ended() => return Err(ended()),
         }
-        self.shared.node.engine().count_network(0, self.output.len() as u64);
-        self.output.clear();
-        self.outbox.set_in_flight(0);
-        if self.output.buffer_mut().capacity() > KEEP_BUFFER {
-            drop(self.output.take());
-        }
+        conversation.replies_written(sent);
         Ok(())
     }
 
@@ -417,7 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         tokio::select! {
             biased;
             result = self.stream.shutdown() => result,
-            () = self.outbox.ended() => Err(ended()),
+            () = self.conversation.outbox.ended() => Err(ended()),
         }
     }
 }
@@ -441,25 +300,4 @@ async fn give_way() {
 
 fn ended() -> std::io::Error {
     std::io::Error::other("the connection was ended from inside")
-}
-
-/// Tells the engine what comes next in `input`, if several commands of the usual form do, and says how far it need not look again.
-#[inline]
-fn look_ahead(engine: &Engine, session: &Session, input: &[u8], looks_to_skip: &mut u8) -> usize {
-    if *looks_to_skip > 0 {
-        *looks_to_skip -= 1;
-        return usize::MAX;
-    }
-    let mut commands = SmallVec::<[Peeked<'_>; AHEAD]>::new();
-    let mut at = 0;
-    while commands.len() < AHEAD
-        && let Some(command) = peek(input.get(at..).unwrap_or_default())
-    {
-        at += command.consumed;
-        commands.push(command);
-    }
-    if commands.len() > 1 && !engine.look_ahead(session, &commands) {
-        *looks_to_skip = LOOKS_SKIPPED;
-    }
-    if commands.len() < AHEAD { usize::MAX } else { at }
 }

@@ -10,10 +10,12 @@
 
 mod balance;
 mod connection;
+mod conversation;
 mod error;
 mod fiber;
 mod host;
 mod idle_cores;
+mod lane;
 mod listener;
 mod outbox;
 mod protected;

@@ -4,11 +4,13 @@
 //! read is disconnected rather than kept in memory. What the task is writing counts with what waits behind it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use mtcache_engine::{BufferLimit, Config, Mailbox, UnixMillis};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::lane::Bell;
 
 /// Bytes that may wait in one outbox where `client-output-buffer-limit` names no hard limit for the client's class, so
 /// that nothing waits without a bound. Default: 256 MB.
@@ -56,6 +58,9 @@ pub(crate) struct Outbox {
     destination: AtomicUsize,
     wake: Notify,
     ended: Notify,
+    /// While the connection is in a worker's lane, where nobody waits for `wake`.
+    bell: Mutex<Option<Arc<Bell>>>,
+    has_bell: AtomicBool,
 }
 
 impl Outbox {
@@ -73,6 +78,8 @@ impl Outbox {
             destination: AtomicUsize::new(0),
             wake: Notify::new(),
             ended: Notify::new(),
+            bell: Mutex::default(),
+            has_bell: AtomicBool::new(false),
         }
     }
 
@@ -111,8 +118,32 @@ impl Outbox {
     /// Ends the connection.
     pub(crate) fn end(&self) {
         self.closed.store(true, Ordering::Release);
-        self.wake.notify_one();
+        self.call();
         self.ended.notify_one();
+    }
+
+    /// Says by what the connection is called for while it is no task.
+    pub(crate) fn set_bell(&self, bell: Option<Arc<Bell>>) {
+        let mut place = self.bell.lock();
+        self.has_bell.store(bell.is_some(), Ordering::SeqCst);
+        *place = bell;
+    }
+
+    /// Whether there is something to send, or the connection is to end.
+    pub(crate) fn has_news(&self) -> bool {
+        self.filled.load(Ordering::SeqCst) || self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Has whoever serves the connection look at it.
+    fn call(&self) {
+        self.wake.notify_one();
+        // With `set_bell` and `has_news`: either this sees the bell, or that sees the news.
+        fence(Ordering::SeqCst);
+        if self.has_bell.load(Ordering::SeqCst)
+            && let Some(bell) = &*self.bell.lock()
+        {
+            bell.ring(self.client.load(Ordering::Relaxed));
+        }
     }
 
     /// Asks the connection to go to another worker, once it has answered what it is at. An idle one may stay.
@@ -214,7 +245,7 @@ impl Mailbox for OutboxHandle {
             outbox.queued.store(waiting.len(), Ordering::Relaxed);
             outbox.filled.store(true, Ordering::Release);
         }
-        outbox.wake.notify_one();
+        outbox.call();
     }
 
     fn drain_into(&self, replies: &mut Vec<u8>) {
@@ -230,6 +261,6 @@ impl Mailbox for OutboxHandle {
     }
 
     fn wake(&self) {
-        self.0.wake.notify_one();
+        self.0.call();
     }
 }

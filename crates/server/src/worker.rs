@@ -3,7 +3,9 @@
 //! The first worker accepts; who serves a connection, and when it moves, is decided in `balance.rs`. A worker that panics
 //! takes its own connections with it and nothing else.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,13 +24,15 @@ use tokio_rustls::server::TlsStream;
 
 use crate::ServerOptions;
 use crate::balance::{Balance, LOOK_PERIOD, Meter};
-use crate::connection::{self, Conversation, Left};
+use crate::connection::{self, Begin, Left};
+use crate::conversation::Conversation;
 use crate::error::ServerError;
 use crate::fiber::Fiber;
+use crate::lane::{Exit, Lane, Member};
 use crate::listener::Listeners;
 use crate::outbox::OutputLimits;
 use crate::protected;
-use crate::roster::Roster;
+use crate::roster::{Present, Roster};
 use crate::tls::Certificates;
 
 /// Time between two looks at all connections of a worker: how exact `timeout` and soft limits are. Default: 1 s.
@@ -91,10 +95,41 @@ pub(crate) enum Accepted {
     Moved(Socket, Box<Conversation>, Place),
 }
 
-/// A socket that no event loop knows.
+/// A socket that the runtime's event loop does not know.
 pub(crate) enum Socket {
     Tcp(std::net::TcpStream),
     Unix(StdUnixStream),
+}
+
+impl Read for Socket {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(into),
+            Self::Unix(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
 }
 
 /// A stream that may leave its event loop for another.
@@ -161,13 +196,14 @@ pub(crate) fn start(
             .enable_all()
             .build()
             .map_err(|error| ServerError::new("cannot start an event loop", error))?;
+        let poll = mio::Poll::new().map_err(|error| ServerError::new("cannot start an event loop", error))?;
         let (shared, stopped, accepting) = (Arc::clone(shared), stopped.clone(), listeners.take());
         let balance = balance.clone();
         let thread = std::thread::Builder::new()
             .name(format!("mtcache-io-{number}"))
             .spawn(move || {
                 let local = LocalSet::new();
-                let seat = Seat { shared, roster: Roster::default(), balance, number };
+                let seat = Seat { shared, roster: Roster::default(), lane: Lane::new(poll), balance, number };
                 local.block_on(&runtime, run(seat, receiver, accepting, stopped));
             })
             .map_err(|error| ServerError::new("cannot start a thread", error))?;
@@ -181,6 +217,7 @@ pub(crate) fn start(
 struct Seat {
     shared: Arc<Shared>,
     roster: Roster,
+    lane: Lane,
     balance: Balance,
     /// Which worker it is.
     number: usize,
@@ -195,6 +232,8 @@ async fn run(
     if let Some(listeners) = accepting {
         accept_all(&seat, listeners);
     }
+    let leaves = seat.clone();
+    tokio::task::spawn_local(seat.lane.clone().run(move |exit| leave_lane(&leaves, exit)));
     let mut sweep = tokio::time::interval(SWEEP_PERIOD);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut look = tokio::time::interval(LOOK_PERIOD);
@@ -321,31 +360,46 @@ impl Drop for Place {
 }
 
 fn spawn(seat: &Seat, accepted: Accepted) {
-    let seat = seat.clone();
     match accepted {
         Accepted::Tcp(stream, place) => {
             let ends = Ends::of(&stream);
-            if let Ok(stream) = prepare(&seat.shared, stream) {
-                tokio::task::spawn_local(Fiber::new(welcome(seat, stream, ends, place)));
+            if prepare(&seat.shared, &stream).is_err() {
+                return;
             }
+            if is_refused(seat, &ends) {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    tokio::task::spawn_local(protected::refuse(stream));
+                }
+                return;
+            }
+            let conversation = Conversation::begin(&seat.shared, ends.peer(), ends.local());
+            join(seat, Socket::Tcp(stream), conversation, place);
         }
         Accepted::Tls(stream, place) => {
             let ends = Ends::of(&stream);
             let Some(acceptor) = seat.shared.certificates.as_ref().map(Certificates::acceptor) else {
                 return;
             };
-            if let Ok(stream) = prepare(&seat.shared, stream) {
-                tokio::task::spawn_local(Fiber::new(async move {
-                    match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => welcome(seat, stream, ends, place).await,
-                        Ok(Err(error)) => {
-                            tracing::info!(peer = ends.peer(), %error, "TLS connection refused");
-                            seat.shared.node.engine().count_rejected_connection();
-                        }
-                        Err(_) => tracing::info!(peer = ends.peer(), "TLS handshake took too long"),
-                    }
-                }));
+            if prepare(&seat.shared, &stream).is_err() {
+                return;
             }
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
+            let seat = seat.clone();
+            tokio::task::spawn_local(Fiber::new(async move {
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) if is_refused(&seat, &ends) => protected::refuse(stream).await,
+                    Ok(Ok(stream)) => {
+                        let conversation = Conversation::begin(&seat.shared, ends.peer(), ends.local());
+                        let present = conversation.enter(&seat.roster, false);
+                        converse(seat, stream, conversation, present, place, Begin::Reading).await;
+                    }
+                    Ok(Err(error)) => {
+                        tracing::info!(peer = ends.peer(), %error, "TLS connection refused");
+                        seat.shared.node.engine().count_rejected_connection();
+                    }
+                    Err(_) => tracing::info!(peer = ends.peer(), "TLS handshake took too long"),
+                }
+            }));
         }
         Accepted::Unix(stream, place) => {
             let path = stream
@@ -353,26 +407,64 @@ fn spawn(seat: &Seat, accepted: Accepted) {
                 .ok()
                 .and_then(|addr| addr.as_pathname().map(|path| format!("{}:0", path.display())))
                 .unwrap_or_else(|| "unixsocket:0".to_owned());
-            if let Ok(stream) = UnixStream::from_std(stream) {
-                let conversation = Conversation::begin(&seat.shared, path.clone(), path);
-                tokio::task::spawn_local(Fiber::new(converse(seat, stream, conversation, place)));
-            }
+            let conversation = Conversation::begin(&seat.shared, path.clone(), path);
+            join(seat, Socket::Unix(stream), conversation, place);
         }
-        Accepted::Moved(socket, conversation, place) => {
-            tokio::task::spawn_local(Fiber::new(async move {
-                match socket {
-                    Socket::Tcp(stream) => match TcpStream::from_std(stream) {
-                        Ok(stream) => converse(seat, stream, *conversation, place).await,
-                        Err(_) => conversation.end(),
-                    },
-                    Socket::Unix(stream) => match UnixStream::from_std(stream) {
-                        Ok(stream) => converse(seat, stream, *conversation, place).await,
-                        Err(_) => conversation.end(),
-                    },
-                }
-            }));
+        Accepted::Moved(socket, conversation, place) => join(seat, socket, *conversation, place),
+    }
+}
+
+/// Whether a connection may not come from where it comes from, as long as there is no password.
+fn is_refused(seat: &Seat, ends: &Ends) -> bool {
+    let engine = seat.shared.node.engine();
+    let is_local = ends.peer.is_some_and(|peer| protected::is_local(peer.ip()));
+    let is_refused =
+        !is_local && seat.shared.protected_mode.load(Ordering::Relaxed) && engine.is_unprotected();
+    if is_refused {
+        engine.count_rejected_connection();
+    }
+    is_refused
+}
+
+/// Takes a connection to the others of this worker.
+fn join(seat: &Seat, socket: Socket, conversation: Conversation, place: Place) {
+    let present = conversation.enter(&seat.roster, true);
+    enter_lane(seat, Member { socket, conversation: Box::new(conversation), place, present });
+}
+
+fn enter_lane(seat: &Seat, member: Member) {
+    if let Err(member) = seat.lane.enter(member) {
+        serve_as_task(seat, member, Begin::Reading);
+    }
+}
+
+fn leave_lane(seat: &Seat, exit: Exit) {
+    match exit {
+        Exit::Over(conversation) => conversation.end(),
+        Exit::Task(member, begin) => serve_as_task(seat, member, begin),
+        Exit::For(member, worker) => {
+            let Member { socket, conversation, place, present } = member;
+            drop(present);
+            seat.balance.hand_over(worker, Accepted::Moved(socket, conversation, place));
         }
     }
+}
+
+fn serve_as_task(seat: &Seat, member: Member, begin: Begin) {
+    let seat = seat.clone();
+    let Member { socket, conversation, place, present } = member;
+    tokio::task::spawn_local(Fiber::new(async move {
+        match socket {
+            Socket::Tcp(stream) => match TcpStream::from_std(stream) {
+                Ok(stream) => converse(seat, stream, *conversation, present, place, begin).await,
+                Err(_) => conversation.end(),
+            },
+            Socket::Unix(stream) => match UnixStream::from_std(stream) {
+                Ok(stream) => converse(seat, stream, *conversation, present, place, begin).await,
+                Err(_) => conversation.end(),
+            },
+        }
+    }));
 }
 
 /// The addresses of a connection.
@@ -389,47 +481,49 @@ impl Ends {
     fn peer(&self) -> String {
         self.peer.map(|addr| addr.to_string()).unwrap_or_default()
     }
+
+    fn local(&self) -> String {
+        self.local.map(|addr| addr.to_string()).unwrap_or_default()
+    }
 }
 
-fn prepare(shared: &Shared, stream: std::net::TcpStream) -> std::io::Result<TcpStream> {
+fn prepare(shared: &Shared, stream: &std::net::TcpStream) -> std::io::Result<()> {
     // Without these two the connection works, only worse.
     let _ = stream.set_nodelay(true);
     let keepalive = shared.tcp_keepalive.load(Ordering::Relaxed);
     if keepalive > 0 {
         let every = Duration::from_secs(u64::from(keepalive));
         let probes = TcpKeepalive::new().with_time(every).with_interval(every / 3).with_retries(3);
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
+        let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
     }
-    TcpStream::from_std(stream)
+    stream.set_nonblocking(true)
 }
 
-/// Serves a connection that came over a network, if it may come.
-async fn welcome<S: Leave>(seat: Seat, stream: S, ends: Ends, place: Place) {
-    let engine = seat.shared.node.engine();
-    let is_local = ends.peer.is_some_and(|peer| protected::is_local(peer.ip()));
-    if !is_local && seat.shared.protected_mode.load(Ordering::Relaxed) && engine.is_unprotected() {
-        engine.count_rejected_connection();
-        protected::refuse(stream).await;
-        return;
-    }
-    let local = ends.local.map(|addr| addr.to_string()).unwrap_or_default();
-    let conversation = Conversation::begin(&seat.shared, ends.peer(), local);
-    converse(seat, stream, conversation, place).await;
-}
-
-/// Serves a connection until it ends, or goes to another worker.
-async fn converse<S: Leave>(seat: Seat, stream: S, conversation: Conversation, place: Place) {
-    let present = conversation.enter(&seat.roster, S::IS_MOVABLE);
-    let (stream, conversation, left) = connection::serve(stream, conversation).await;
-    drop(present);
-    match left {
-        Left::Over => conversation.end(),
-        Left::For(worker) => match stream.leave() {
-            Some(socket) => {
-                let moved = Accepted::Moved(socket, Box::new(conversation), place);
-                seat.balance.hand_over(worker, moved);
-            }
-            None => conversation.end(),
-        },
+/// Serves a connection as a task until it ends, goes to another worker, or goes (back) to the lane.
+async fn converse<S: Leave>(
+    seat: Seat,
+    stream: S,
+    conversation: Conversation,
+    present: Present,
+    place: Place,
+    begin: Begin,
+) {
+    let (stream, conversation, left) = connection::serve(stream, conversation, begin, S::IS_MOVABLE).await;
+    let socket = match left {
+        Left::Over => None,
+        Left::For(_) | Left::Calm => stream.leave(),
+    };
+    match (left, socket) {
+        (Left::For(worker), Some(socket)) => {
+            drop(present);
+            seat.balance.hand_over(worker, Accepted::Moved(socket, Box::new(conversation), place));
+        }
+        (Left::Calm, Some(socket)) => {
+            enter_lane(&seat, Member { socket, conversation: Box::new(conversation), place, present });
+        }
+        _ => {
+            drop(present);
+            conversation.end();
+        }
     }
 }

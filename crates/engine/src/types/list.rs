@@ -15,6 +15,10 @@ use super::{
 /// A chunk that follows a full one starts with room for this many bytes: it is likely to fill up, too.
 const FOLLOWING_CHUNK_BYTES: usize = 2048;
 
+/// From so many chunks on, the next one starts with all the room that it may have: to grow it step by step would copy its
+/// elements several times over, and what may stay unused is small beside the list.
+const CHUNKS_OF_A_LONG_LIST: usize = 16;
+
 /// Neighbouring chunks are merged where removals leave them this small together.
 const MERGE_BYTES: usize = 2048;
 
@@ -82,6 +86,7 @@ impl List {
     /// Adds an element at `end`.
     pub fn push(&mut self, end: ListEnd, element: &[u8], limits: &EncodingLimits) {
         let limit = ChunkLimit::new(limits);
+        let chunks = self.nodes.len();
         let outer = match end {
             ListEnd::Front => self.nodes.front_mut(),
             ListEnd::Back => self.nodes.back_mut(),
@@ -96,14 +101,14 @@ impl List {
             });
             if let (None, Node::Packed(full)) = (joined, &mut *node) {
                 full.shrink_to_fit();
-                capacity = FOLLOWING_CHUNK_BYTES;
+                capacity = if chunks >= CHUNKS_OF_A_LONG_LIST { limit.bytes } else { FOLLOWING_CHUNK_BYTES };
             }
             self.owned = (self.owned + node.heap_bytes()).saturating_sub(before);
             if joined.is_some() {
                 return;
             }
         }
-        let node = Node::new(element, capacity, limit);
+        let node = Node::new(element, capacity, end, limit);
         self.owned += node.heap_bytes();
         if self.nodes.capacity() == 0 {
             self.nodes.reserve_exact(1);
@@ -215,7 +220,7 @@ impl List {
             node.room_for(element.len(), limit).map(|packed| packed.push_back(element)).is_some()
         };
         if at == 0 || !self.edit(at - 1, joins_left) {
-            self.insert_node(at, Node::new(element, 0, limit));
+            self.insert_node(at, Node::new(element, 0, ListEnd::Back, limit));
         }
         true
     }

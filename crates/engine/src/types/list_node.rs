@@ -3,6 +3,7 @@
 use super::{
     allocation::allocation_size,
     limits::EncodingLimits,
+    list::ListEnd,
     packed::{Packed, PackedIter},
 };
 
@@ -39,14 +40,22 @@ pub(super) enum Node {
 }
 
 impl Node {
-    /// Creates a chunk that holds `element`, with room for `capacity` bytes if more are to follow.
-    pub(super) fn new(element: &[u8], capacity: usize, limit: ChunkLimit) -> Self {
+    /// Creates a chunk that holds `element`, with room for `capacity` bytes if more are to follow at `end`.
+    pub(super) fn new(element: &[u8], capacity: usize, end: ListEnd, limit: ChunkLimit) -> Self {
         let size = Packed::stored_size(element.len());
         if size > limit.bytes {
             return Self::Plain(element.into());
         }
-        let mut packed = Packed::with_capacity(size.max(capacity.min(limit.bytes)));
-        packed.push_back(element);
+        let capacity = capacity.min(limit.bytes);
+        let packed = if end == ListEnd::Front && capacity > size {
+            let mut packed = Packed::with_front_gap(capacity);
+            packed.push_front(element);
+            packed
+        } else {
+            let mut packed = Packed::with_capacity(size.max(capacity));
+            packed.push_back(element);
+            packed
+        };
         Self::Packed(packed)
     }
 

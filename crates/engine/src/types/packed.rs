@@ -40,6 +40,12 @@ impl Packed {
         Self { buf: Vec::with_capacity(allocation_size(bytes)), head: 0, count: 0 }
     }
 
+    /// Creates an empty sequence with room for `bytes` bytes ahead of the elements: for one that grows at the front.
+    pub fn with_front_gap(bytes: usize) -> Self {
+        let gap = allocation_size(bytes);
+        Self { buf: vec![0; gap], head: u32::try_from(gap).unwrap_or(u32::MAX), count: 0 }
+    }
+
     /// The bytes an element of `len` bytes takes here.
     pub fn stored_size(len: usize) -> usize {
         len + 2 * varint_size(len)
