@@ -44,6 +44,9 @@ pub(crate) struct Rewriter {
 struct State {
     is_scheduled: bool,
     thread: Option<JoinHandle<()>>,
+    /// First bases of journals that are switched on and have not begun to be written. They count as running: who is told that nothing
+    /// is being rewritten may rely on the journal.
+    first_bases: u32,
     started: Option<Instant>,
     last_seconds: Option<u64>,
     has_failed: bool,
@@ -143,19 +146,25 @@ impl Rewriter {
     /// its cut on, which is not before this returns, writes are journalled.
     pub(crate) fn begin_journal(self: &Arc<Self>) -> Result<(), String> {
         let (rewriter, mine) = (Arc::clone(self), self.cancelled.load(Ordering::Acquire));
+        self.state.lock().first_bases += 1;
         let spawned = std::thread::Builder::new().name("mtcache-rewrite".to_owned()).spawn(move || {
             while rewriter.turns.begin(Work::Rewrite).is_err() {
                 std::thread::sleep(NAP);
                 if rewriter.is_cancelled(mine) {
+                    rewriter.state.lock().first_bases -= 1;
                     return;
                 }
             }
             let mut state = rewriter.state.lock();
+            state.first_bases -= 1;
             state.started = Some(Instant::now());
             state.rewrites += 1;
             drop(state);
             rewriter.run(mine);
         });
+        if spawned.is_err() {
+            self.state.lock().first_bases -= 1;
+        }
         let thread = spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
         self.state.lock().thread = Some(thread);
         Ok(())
@@ -217,7 +226,7 @@ impl Rewriter {
     /// Adds what is known of rewrites.
     pub(crate) fn report(&self, report: &mut JournalReport) {
         let state = self.state.lock();
-        report.is_rewriting = state.started.is_some();
+        report.is_rewriting = state.started.is_some() || state.first_bases > 0;
         report.is_scheduled = state.is_scheduled;
         report.current_rewrite_seconds = state.started.map(|started| started.elapsed().as_secs());
         report.last_rewrite_seconds = state.last_seconds;
