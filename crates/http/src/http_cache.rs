@@ -1,0 +1,132 @@
+//! The cache of responses: its region, and what it was told beyond the responses' own words.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Uri};
+use mtcache_cache::{Cache, Error, Region, RegionPolicy, RegionStats, Undecodable};
+use parking_lot::Mutex;
+
+use crate::entry::Entry;
+use crate::key::{self, QueryKey};
+use crate::layer::HttpCacheLayer;
+use crate::terms::Rules;
+
+/// Largest body that is stored, unless the cache is told another: 1 MiB. Larger ones are passed through.
+pub const MAX_BODY: usize = 1024 * 1024;
+/// How long after a response that may not be stored nobody waits for another's answer to the same request: 10 s.
+pub const PASS_FOR: Duration = Duration::from_secs(10);
+/// Answers that are refreshed at once while their stale ones are served; more are served stale without being refreshed.
+pub(crate) const MAX_REFRESHING: usize = 1024;
+
+/// A shared cache of HTTP responses. Cheap to clone.
+///
+/// What is stored is what the responses' `Cache-Control` allows. The region's policy bounds it: its TTL is the longest time that a response
+/// is kept, to be used or asked about; its `stale_window` is the longest time that `stale-while-revalidate`, `stale-if-error` and the
+/// clients' `max-stale` can have; `near` answers from this process's memory.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// use std::time::Duration;
+/// use axum::{Router, routing::get};
+/// use mtcache_cache::{Cache, RegionPolicy};
+/// use mtcache_http::HttpCache;
+///
+/// let cache = Cache::connect("embedded://").await?;
+/// let policy = RegionPolicy::new("http", Duration::from_secs(3600)).near(true);
+/// let responses = HttpCache::new(&cache, policy)?.negative_life(Duration::from_secs(5));
+/// let prices = get(|| async { ([("cache-control", "max-age=30")], "67000.5") });
+/// let app: Router = Router::new().route("/price/BTC", prices).layer(responses.layer());
+/// # let _ = app; Ok::<_, mtcache_cache::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct HttpCache {
+    pub(crate) region: Region<Entry>,
+    pub(crate) rules: Rules,
+    pub(crate) max_body: usize,
+    query: QueryKey,
+    pub(crate) refreshing: Arc<Mutex<HashSet<Vec<String>>>>,
+}
+
+impl HttpCache {
+    /// A cache in a region with this policy. Entries that cannot be read are misses, whatever the policy says.
+    pub fn new(cache: &Cache, policy: RegionPolicy) -> Result<Self, Error> {
+        let policy = policy.undecodable(Undecodable::Miss);
+        let rules = Rules { stale_window: policy.stale_window, ..Rules::default() };
+        let region = cache.region(policy)?;
+        Ok(Self { region, rules, max_body: MAX_BODY, query: QueryKey::default(), refreshing: Arc::default() })
+    }
+
+    /// Stores bodies up to so many bytes. Default: 1 MiB.
+    #[must_use]
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// Stores 404 and 410 that name no lifetime, for so long. Default: not at all.
+    #[must_use]
+    pub fn negative_life(mut self, life: Duration) -> Self {
+        self.rules.negative_life = Some(life);
+        self
+    }
+
+    /// Stores other responses that name no lifetime, for so long. Default: not at all. Only for services none of whose answers are for
+    /// one user: a response that says nothing is taken to be for all.
+    #[must_use]
+    pub fn default_life(mut self, life: Duration) -> Self {
+        self.rules.default_life = Some(life);
+        self
+    }
+
+    /// Stores responses with `Set-Cookie` too, and hands the cookie to everybody. Default: not at all.
+    #[must_use]
+    pub fn store_set_cookie(mut self) -> Self {
+        self.rules.stores_set_cookie = true;
+        self
+    }
+
+    /// What a URI's query is to the key. Default: [`QueryKey::Exact`].
+    #[must_use]
+    pub fn query(mut self, query: QueryKey) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// The layer that puts this cache before a service. On a nested axum router the path is what is left of it there: give each its own
+    /// region, or put the layer outside.
+    pub fn layer(&self) -> HttpCacheLayer {
+        HttpCacheLayer::new(self.clone())
+    }
+
+    /// Forgets the response to a GET of this URI, with all of its variants. The authority is what clients send as `Host`; without one it is
+    /// the response to clients that send none. True if there was one.
+    pub async fn invalidate(&self, uri: &Uri) -> Result<bool, Error> {
+        self.region.invalidate(self.key(uri, &HeaderMap::new())).await
+    }
+
+    /// Forgets all responses.
+    pub async fn invalidate_all(&self) -> Result<u64, Error> {
+        self.region.invalidate_all().await
+    }
+
+    /// The region's counters.
+    pub fn stats(&self) -> RegionStats {
+        self.region.stats()
+    }
+
+    pub(crate) fn key(&self, uri: &Uri, headers: &HeaderMap) -> Vec<String> {
+        key::primary(uri, headers, self.query)
+    }
+}
+
+impl fmt::Debug for HttpCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpCache")
+            .field("region", &self.region)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
