@@ -1,16 +1,17 @@
 //! Invalidations that could not reach the backend, kept until they can.
 //!
 //! Invariant: after a set or an invalidation failed, nothing is read from the backend before its key has been invalidated there; so
-//! no read after a reconnect sees what the failed write was to replace. The queue is bounded; what does not fit is
+//! no read after a reconnect sees what the failed write was to replace. On a cluster that is so of each key, and other keys are read. The queue is bounded; what does not fit is
 //! kept as whole regions (or everything), which are then invalidated by walking their keys. Deliberately absent: the writes
 //! themselves: they failed, and their callers know.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::backend::{Backend, CachedKey};
+use crate::backend::{Backend, CachedKey, ClusterBackend};
 use crate::error::Result;
 use crate::fill_token;
 
@@ -18,6 +19,8 @@ use crate::fill_token;
 pub(crate) const MAX_KEYS: usize = 10_000;
 /// How many keys one step of the replay invalidates.
 const BATCH: usize = 500;
+/// Pause between two attempts to invalidate in a cluster of which a part is away; meanwhile the rest is read.
+const PART_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 pub(crate) struct Pending {
@@ -25,6 +28,8 @@ pub(crate) struct Pending {
     waiting: AtomicBool,
     queue: Mutex<Queue>,
     replaying: tokio::sync::Mutex<()>,
+    /// When it was last tried on a cluster.
+    tried: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// Each entry with the number of the failure that put it here last: one that failed again while it was being replayed stays.
@@ -34,6 +39,19 @@ struct Queue {
     /// Key prefixes of whole regions.
     regions: BTreeMap<String, u64>,
     failures: u64,
+    /// The failures and the keys that the cluster's bar is of.
+    barred: (u64, usize),
+}
+
+impl Queue {
+    /// Has the cluster refuse to read what waits. Called with the queue locked, so that the bar is never of another time.
+    fn bar(&mut self, cluster: &ClusterBackend) {
+        let now = (self.failures, self.keys.len());
+        if self.barred != now {
+            cluster.bar(self.keys.keys().map(|key| key.key.clone()).collect());
+            self.barred = now;
+        }
+    }
 }
 
 impl Pending {
@@ -107,12 +125,20 @@ impl Pending {
 
     #[cold]
     async fn replay_all(&self, backend: &Backend) -> Result<()> {
+        if let Backend::Cluster(cluster) = backend
+            && self.replay_in_part(cluster).await
+        {
+            return Ok(());
+        }
         // One at a time; the others wait, since none may read before it is done.
         let _turn = self.replaying.lock().await;
         loop {
             let (batch, region) = {
-                let queue = self.queue.lock();
+                let mut queue = self.queue.lock();
                 if queue.keys.is_empty() && queue.regions.is_empty() {
+                    if let Backend::Cluster(cluster) = backend {
+                        queue.bar(cluster);
+                    }
                     self.waiting.store(false, Ordering::Release);
                     return Ok(());
                 }
@@ -138,6 +164,39 @@ impl Pending {
             }
             tracing::info!(keys = batch.len(), "invalidations that had waited were replayed");
         }
+    }
+
+    /// What waits for one primary of a cluster does not keep reads from the others: its keys are barred instead, and it is tried now and
+    /// then. False if whole regions wait, whose keys are everywhere.
+    async fn replay_in_part(&self, cluster: &ClusterBackend) -> bool {
+        {
+            let mut queue = self.queue.lock();
+            queue.bar(cluster);
+            if !queue.regions.is_empty() {
+                return false;
+            }
+        }
+        // Somebody else is at it, or was just now.
+        let Ok(mut tried) = self.tried.try_lock() else { return true };
+        if tried.is_some_and(|tried| tried.elapsed() < PART_PAUSE) {
+            return true;
+        }
+        let waiting: Vec<(CachedKey, u64)> =
+            self.queue.lock().keys.iter().map(|(key, failure)| (key.clone(), *failure)).collect();
+        let keys: Vec<CachedKey> = waiting.iter().map(|(key, _)| key.clone()).collect();
+        let done = cluster.delete_each(&keys).await;
+        *tried = if done.iter().all(|done| *done) { None } else { Some(Instant::now()) };
+        let mut queue = self.queue.lock();
+        for ((key, failure), done) in waiting.iter().zip(done) {
+            if done && queue.keys.get(key) == Some(failure) {
+                queue.keys.remove(key);
+            }
+        }
+        queue.bar(cluster);
+        if queue.keys.is_empty() && queue.regions.is_empty() {
+            self.waiting.store(false, Ordering::Release);
+        }
+        true
     }
 }
 

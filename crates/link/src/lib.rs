@@ -34,7 +34,7 @@ pub use crate::link::Link;
 pub use crate::options::LinkOptions;
 pub use crate::reply::Reply;
 pub use crate::script::Script;
-pub use crate::slots::slot_text;
+pub use crate::slots::{each_key, slot_text};
 pub use crate::tls::{TlsOptions, Verification};
 pub use crate::tracking::{Listener, Refusal, TrackOptions, Tracker, TrackingState};
 pub use crate::url::{

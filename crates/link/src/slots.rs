@@ -31,7 +31,7 @@ pub(crate) fn one_slot<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Result<Optio
 }
 
 /// Calls `with` for each key of a command.
-pub(crate) fn each_key(command: &Command, mut with: impl FnMut(&[u8])) {
+pub fn each_key(command: &Command, mut with: impl FnMut(&[u8])) {
     let words: Vec<&[u8]> = command.words().collect();
     for key in keys(&words).unwrap_or_default() {
         with(key);

@@ -5,24 +5,29 @@
 //! one is at the old node or nowhere; then a value is written in three steps whose order keeps what the one step promises.
 //! Deliberately absent: the operations on one key (commands.rs); routing (the link's).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use mtcache_link::{ClusterLink, Command, Reply, Script, key_slot};
+use mtcache_link::{ClusterLink, Command, Reply, Script, each_key, key_slot};
+use parking_lot::Mutex;
 
 use super::commands::{SCAN_COUNT, Speaks, exactly, prefix_pattern, set_command};
 use super::{Bytes, CachedKey, Entry, When};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ttl::Ttl;
 
 pub(crate) struct ClusterBackend {
     link: ClusterLink,
+    /// Keys that wait to be invalidated: nobody may read or set them.
+    barred: Mutex<HashSet<Bytes>>,
+    any_barred: AtomicBool,
 }
 
 impl ClusterBackend {
     pub(crate) fn new(link: ClusterLink) -> Self {
-        Self { link }
+        Self { link, barred: Mutex::default(), any_barred: AtomicBool::new(false) }
     }
 
     pub(crate) fn link(&self) -> &ClusterLink {
@@ -44,6 +49,61 @@ impl ClusterBackend {
 
     pub(crate) fn describe(&self) -> String {
         self.link.url().to_string()
+    }
+
+    /// From here on nobody reads or sets these keys, and all others may be.
+    pub(crate) fn bar(&self, keys: HashSet<Bytes>) {
+        let mut barred = self.barred.lock();
+        self.any_barred.store(!keys.is_empty(), Ordering::Release);
+        *barred = keys;
+    }
+
+    /// Deletes keys and tokens, and says of each whether that is done: some of their primaries may be away.
+    pub(crate) async fn delete_each(&self, keys: &[CachedKey]) -> Vec<bool> {
+        let groups = by_slot(keys, |key| key);
+        let mut done = HashSet::new();
+        for (group, outcome) in groups.iter().zip(self.delete_groups(&groups).await) {
+            if outcome.is_ok() {
+                done.extend(group.iter().map(|key| &key.key));
+            }
+        }
+        keys.iter().map(|key| done.contains(&key.key)).collect()
+    }
+
+    async fn delete_groups(&self, groups: &[Vec<&CachedKey>]) -> Vec<Result<u64>> {
+        let mut steps = Vec::with_capacity(groups.len());
+        for group in groups {
+            steps.push(vec![
+                Command::new("DEL").args(group.iter().map(|key| &key.token)),
+                Command::new("UNLINK").args(group.iter().map(|key| &key.key)),
+            ]);
+        }
+        let outcomes = self.link.transactions(steps).await;
+        let mut settling = Vec::with_capacity(groups.len());
+        for (group, outcome) in groups.iter().zip(outcomes) {
+            settling.push(self.settle_delete(group, outcome));
+        }
+        join_all(settling).await
+    }
+
+    fn refuse_barred(&self, mut is_barred: impl FnMut(&HashSet<Bytes>) -> bool) -> Result<()> {
+        if self.any_barred.load(Ordering::Acquire) && is_barred(&self.barred.lock()) {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "a write of this key has failed, and what it was to replace is not invalidated yet, as the key's primary is away",
+            ));
+        }
+        Ok(())
+    }
+
+    fn refuse_barred_in(&self, commands: &[Command]) -> Result<()> {
+        self.refuse_barred(|barred| {
+            let mut any = false;
+            for command in commands {
+                each_key(command, |key| any |= barred.contains(key));
+            }
+            any
+        })
     }
 
     /// What every primary answers; the first error, if one fails.
@@ -106,22 +166,28 @@ type Outcome = mtcache_link::Result<Vec<Reply>>;
 
 impl Speaks for ClusterBackend {
     async fn one(&self, command: Command) -> Result<Reply> {
+        self.refuse_barred_in(std::slice::from_ref(&command))?;
         Ok(self.link.command(command).await?)
     }
 
     async fn several(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
+        self.refuse_barred_in(&commands)?;
         Ok(self.link.pipeline(commands).await?)
     }
 
     async fn atomic(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
+        self.refuse_barred_in(&commands)?;
         Ok(self.link.transaction(commands).await?)
     }
 
     async fn script(&self, script: &Script, keys: &[Bytes], args: &[Bytes]) -> Result<Reply> {
+        self.refuse_barred(|barred| keys.iter().any(|key| barred.contains(key)))?;
         Ok(self.link.script(script, keys, args).await?)
     }
 
     async fn set(&self, key: &CachedKey, value: &[u8], ttl: Option<Ttl>, when: When) -> Result<bool> {
+        // What waits would take the new value away again.
+        self.refuse_barred(|barred| barred.contains(&key.key))?;
         let set = match when {
             When::Always => set_command(key, value, ttl),
             When::Absent => set_command(key, value, ttl).arg("NX"),
@@ -140,6 +206,7 @@ impl Speaks for ClusterBackend {
     }
 
     async fn set_many(&self, entries: &[Entry]) -> Result<()> {
+        self.refuse_barred(|barred| entries.iter().any(|entry| barred.contains(&entry.key.key)))?;
         let groups = by_slot(entries, |entry| &entry.key);
         let mut steps = Vec::with_capacity(groups.len());
         for group in &groups {
@@ -156,20 +223,7 @@ impl Speaks for ClusterBackend {
     }
 
     async fn delete(&self, keys: &[CachedKey]) -> Result<u64> {
-        let groups = by_slot(keys, |key| key);
-        let mut steps = Vec::with_capacity(groups.len());
-        for group in &groups {
-            steps.push(vec![
-                Command::new("DEL").args(group.iter().map(|key| &key.token)),
-                Command::new("UNLINK").args(group.iter().map(|key| &key.key)),
-            ]);
-        }
-        let outcomes = self.link.transactions(steps).await;
-        let mut settling = Vec::with_capacity(groups.len());
-        for (group, outcome) in groups.iter().zip(outcomes) {
-            settling.push(self.settle_delete(group, outcome));
-        }
-        join_all(settling).await.into_iter().sum()
+        self.delete_groups(&by_slot(keys, |key| key)).await.into_iter().sum()
     }
 
     async fn exists(&self, keys: &[Bytes]) -> Result<u64> {
