@@ -10,8 +10,8 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-STAGES=(tools format lints build tests differential-fixed differential-fresh redis-py doctests documentation release readme)
-LONG_STAGES=(long-redis-py long-differential long-crashes long-damage long-floats fuzz)
+STAGES=(tools format lints build tests differential-fixed differential-fresh redis-py python doctests documentation release readme)
+LONG_STAGES=(long-redis-py long-python long-differential long-crashes long-damage long-floats fuzz)
 
 usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
 
@@ -114,11 +114,13 @@ count() {
     /^ *Summary \[/ && / tests? run:/ { for (i = 2; i <= NF; i++) add($i, $(i - 1)) }
     # cargo test: test result: ok. 12 passed; 0 failed; 1 ignored; ...
     /^test result:/ { for (i = 2; i <= NF; i++) add($i, $(i - 1)) }
+    # pytest: 1 failed, 155 passed, 6 skipped in 18.66s
+    /^(=+ )?[0-9]+ (passed|failed|skipped|errors?)/ && / in [0-9.]+s/ { for (i = 2; i <= NF; i++) add($i, $(i - 1)) }
     function add(word, number) {
       gsub(/[^a-z]/, "", word)
       if (number !~ /^[0-9]+$/) return
       if (word == "passed") { p += number; seen = 1 }
-      if (word == "failed" || word == "timed" || word == "exec") { f += number; seen = 1 }
+      if (word == "failed" || word == "timed" || word == "exec" || word ~ /^errors?$/) { f += number; seen = 1 }
       if (word == "skipped" || word == "ignored") s += number
     }
     END {
@@ -181,6 +183,11 @@ redis_py() {
   python3 scripts/redis-py-suite.py --mtcache "$target/debug/mtcache" --keep "$logs/redis-py" "$@"
 }
 
+# The wheel is built with cargo's dev profile: what is tested is behaviour, and its debug assertions are on.
+python_package() {
+  scripts/python-package.sh test "$@"
+}
+
 documentation() {
   RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 }
@@ -226,6 +233,7 @@ if stage build 'everything, with debug assertions' build_tests; then
   stage differential-fixed '200,000 random commands beside redis-server, seed 1' differential 1 200000
   stage differential-fresh '200,000 more, a seed of their own' differential '' 200000
   stage redis-py "redis-py's own tests, RESP2, beside redis-server" redis_py --protocol 2
+  stage python 'the wheel, in a fresh environment, on our server, redis-server and in process' python_package
   stage doctests 'examples in the API documentation and in README.md' cargo test --workspace --doc --locked
 fi
 stage documentation 'cargo doc, warnings denied' documentation
@@ -234,6 +242,7 @@ if stage release 'cargo build --release' cargo build --release --locked; then
 fi
 if [ "$with_long" = yes ] || [ ${#only[@]} -gt 0 ]; then
   stage long-redis-py "redis-py's own tests, RESP2 and RESP3, beside redis-server" redis_py
+  stage long-python 'the Python package, a million calls' python_package --long
   stage long-differential '5,000,000 random commands' differential '' 5000000
   stage long-crashes 'power loss at every step of 2,000 histories' long_crashes
   stage long-damage '10,000 damages of a snapshot, 100 datasets to every server and back' long_damage

@@ -24,6 +24,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("mtcache-http", 6),
     ("mtcache", 7),
     ("mtcache-demo", 8),
+    ("mtcache-python", 8),
     ("mtcache-cli", 9),
 ];
 
@@ -50,6 +51,7 @@ const NEVER_KNOWS: &[(&str, &[&str])] = &[
     ("mtcache-http", &["mtcache-server", "axum", "sqlx", "openssl", "native-tls"]),
     ("mtcache", &["mtcache-server", "sqlx", "clap"]),
     ("mtcache-demo", &["mtcache-server", "clap", "openssl", "native-tls"]),
+    ("mtcache-python", &["mtcache-server", "sqlx", "clap", "openssl", "native-tls"]),
     ("mtcache-cli", &["openssl", "native-tls"]),
 ];
 
@@ -63,6 +65,7 @@ const ONLY_NAMED_BY: &[(&str, &[&str])] = &[
     ("rustls", &["mtcache-link", "mtcache-server"]),
     ("tokio-rustls", &["mtcache-link", "mtcache-server"]),
     ("clap", &["mtcache-cli"]),
+    ("pyo3", &["mtcache-python"]),
     (
         "mtcache-protocol",
         &["mtcache-engine", "mtcache-persistence", "mtcache-node", "mtcache-server", "mtcache-link"],

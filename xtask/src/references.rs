@@ -24,6 +24,7 @@ const DOCUMENTS: &[&str] = &[
     "docs/limits.md",
     "docs/near-cache.md",
     "docs/operating-the-cache.md",
+    "docs/python.md",
     "fuzz/README.md",
 ];
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mtcache_link::{BreakerState, Reply, Script, TrackingState};
+use mtcache_link::{BreakerState, Command, Reply, Script, TrackingState};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +35,43 @@ use crate::writing::{Clearing, Keyed, Ledger, Writing};
 
 /// How many keys one atomic step of a bulk write touches; more would keep the backend from others for too long.
 const BULK_STEP: usize = 1000;
+/// Commands that change the state of the connection or wait on it: with one connection for all callers they would hit everybody.
+const OF_A_CONNECTION: &[&str] = &[
+    "AUTH",
+    "BLMOVE",
+    "BLMPOP",
+    "BLPOP",
+    "BRPOP",
+    "BRPOPLPUSH",
+    "BZMPOP",
+    "BZPOPMAX",
+    "BZPOPMIN",
+    "CLIENT",
+    "DISCARD",
+    "EXEC",
+    "HELLO",
+    "MONITOR",
+    "MULTI",
+    "PSUBSCRIBE",
+    "PSYNC",
+    "PUNSUBSCRIBE",
+    "QUIT",
+    "READONLY",
+    "READWRITE",
+    "REPLCONF",
+    "RESET",
+    "SELECT",
+    "SSUBSCRIBE",
+    "SUBSCRIBE",
+    "SUNSUBSCRIBE",
+    "SYNC",
+    "UNSUBSCRIBE",
+    "UNWATCH",
+    "WAIT",
+    "WATCH",
+    "XREAD",
+    "XREADGROUP",
+];
 /// The name under which what is not of a region is counted.
 const NO_REGION: &str = "keys";
 
@@ -270,6 +307,25 @@ impl Cache {
         let keys = self.full_keys(keys)?;
         let _stale = self.drops_near(keys.iter().map(Vec::as_slice));
         self.backend().await?.script(script, &keys, args).await
+    }
+
+    /// Sends any command as its words are, without the prefix, for what has no method here. It may be sent again only if the retry table
+    /// knows it to be safe. What it changes is not fenced against loads; what is kept near of it goes when the backend tells of the change.
+    pub async fn command<W: AsRef<[u8]>>(&self, words: &[W]) -> Result<Reply> {
+        let Some((name, args)) = words.split_first() else {
+            return Err(Error::new(crate::ErrorKind::Refused, "a command has a name; there are no words"));
+        };
+        let name = String::from_utf8_lossy(name.as_ref()).to_ascii_uppercase();
+        if OF_A_CONNECTION.contains(&name.as_str()) {
+            return Err(Error::new(
+                crate::ErrorKind::Refused,
+                format!(
+                    "{name} changes or holds up the connection, which all callers share; use a client of your own for it"
+                ),
+            ));
+        }
+        let command = Command::new(&name).args(args);
+        self.backend().await?.command(command).await
     }
 
     /// Asks the backend for a sign of life.

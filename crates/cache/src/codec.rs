@@ -9,11 +9,13 @@
 //! untyped reader (`"12"` as the number 12), and a text in JSON quotes loses them. Deliberately absent: other codecs, the framed form.
 
 mod finite;
+mod stored;
 mod text;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::stored::Stored;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The stored form of "there is none".
@@ -30,6 +32,9 @@ pub enum Codec {
 
 /// The stored form of a value.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    if let Some(bytes) = stored::bytes_of(value) {
+        return Ok(bytes);
+    }
     let json = serde_json::to_vec(value).map_err(unencodable)?;
     if json.first() == Some(&b'"') {
         let text: String = serde_json::from_slice(&json).map_err(unencodable)?;
@@ -49,6 +54,9 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
 
 /// The value of a stored form.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    if let Some(value) = stored::value_of(bytes) {
+        return Ok(value);
+    }
     let not_json = match serde_json::from_slice(bytes) {
         Ok(value) => return Ok(value),
         Err(error) => error,
@@ -76,7 +84,7 @@ pub(crate) fn is_null(bytes: &[u8]) -> bool {
 
 /// Whether a type has a place for "there is none". A text has not: to it [`NULL`] would be a word.
 pub(crate) fn has_none<T: DeserializeOwned>() -> bool {
-    serde_json::from_slice::<T>(NULL).is_ok()
+    stored::value_of::<T>(NULL).is_some() || serde_json::from_slice::<T>(NULL).is_ok()
 }
 
 /// Whether a reader of this type has a value in these bytes.
@@ -155,6 +163,12 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Unencodable);
             assert!(error.to_string().contains("finite"), "{error}");
         }
+    }
+
+    #[test]
+    fn bytes_as_they_are_have_a_place_for_none_and_a_text_has_not() {
+        assert!(has_none::<Stored>() && has_none::<Option<u8>>());
+        assert!(!has_none::<String>() && !has_none::<u8>());
     }
 
     #[test]

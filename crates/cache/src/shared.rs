@@ -60,6 +60,20 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         }
     }
 
+    /// Reads an entry from this process's memory alone: at once, without a word to the backend. `None` says that it is not there, or that it
+    /// cannot be relied on now; whether the backend has it is for [`get_shared`](Self::get_shared) to find out, and counted there.
+    pub fn get_near(&self, id: impl KeyParts, options: ReadOptions) -> Result<Option<Read<Arc<T>>>> {
+        if self.is_killed() {
+            return Ok(None);
+        }
+        let started = self.cache.observed_from();
+        let read = self.near_look(&id, options)?;
+        if let Some(read) = &read {
+            self.count_near_hit(&id, read, started);
+        }
+        Ok(read)
+    }
+
     pub(crate) fn near_look(&self, id: &impl KeyParts, options: ReadOptions) -> Result<Option<Read<Arc<T>>>> {
         if !self.state.policy.near {
             return Ok(None);

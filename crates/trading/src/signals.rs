@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use mtcache_cache::codec::{self, Stored};
 use mtcache_cache::collections::{Bound, ScoreRange};
-use mtcache_cache::{Cache, Order, Script, codec};
+use mtcache_cache::{Cache, Order, Script};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -89,9 +90,15 @@ pub struct BufferedSignal {
     pub at: Timestamp,
     /// How old it was when it was read.
     pub age: Duration,
+    stored: Vec<u8>,
 }
 
 impl BufferedSignal {
+    /// Its bytes in the buffer, identity included: for readers to whom every digit counts, which [`Value`] has only up to 64 bits.
+    pub fn stored(&self) -> &[u8] {
+        &self.stored
+    }
+
     /// The signal as a type of the caller's, such as [`crate::Signal`].
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
         T::deserialize(&self.signal).map_err(|error| {
@@ -188,10 +195,19 @@ impl SignalBuffer {
         let range = ScoreRange::new(Bound::Including(low), high)?;
         // What the scores cannot decide is decided here, so the limit can only be left to the backend without it.
         let limit = if filter.looks_inside() { MAX_SCANNED } else { count as u64 };
-        let entries: Vec<(Value, f64)> =
+        let entries: Vec<(Stored, f64)> =
             self.set()?.range_by_score(range, Order::Descending, 0, Some(limit)).await?;
-        let found = entries.into_iter().filter(|(signal, _)| filter.lets_through(signal)).take(count);
-        found.map(|(signal, score)| buffered(signal, score, &now)).collect()
+        let mut found = Vec::with_capacity(entries.len().min(count));
+        for (Stored(stored), score) in entries {
+            if found.len() == count {
+                break;
+            }
+            let signal = codec::decode(&stored)?;
+            if filter.lets_through(&signal) {
+                found.push(buffered(stored, signal, score, &now)?);
+            }
+        }
+        Ok(found)
     }
 
     /// How many signals are younger than the TTL.
@@ -259,14 +275,19 @@ struct Entry {
     member: Vec<u8>,
 }
 
-fn buffered(mut signal: Value, score: f64, now: &Timestamp) -> Result<BufferedSignal, Error> {
+fn buffered(
+    stored: Vec<u8>,
+    mut signal: Value,
+    score: f64,
+    now: &Timestamp,
+) -> Result<BufferedSignal, Error> {
     let id = match signal.as_object_mut().and_then(|fields| fields.shift_remove(ID_FIELD)) {
         Some(Value::String(id)) => Some(id),
         _ => None,
     };
     let at = Timestamp::from_epoch_seconds(score)?;
     let age = at.age(now);
-    Ok(BufferedSignal { signal, id, at, age })
+    Ok(BufferedSignal { signal, id, at, age, stored })
 }
 
 fn too_old(why: &str) -> Error {

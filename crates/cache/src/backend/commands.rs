@@ -242,6 +242,10 @@ pub(super) trait Speaks {
         Ok(self.one(Command::new("ZSCORE").arg(key).arg(member)).await?.into_float()?)
     }
 
+    async fn command(&self, command: Command) -> Result<Reply> {
+        self.one(command).await
+    }
+
     async fn ping(&self) -> Result<()> {
         self.one(Command::new("PING")).await?;
         Ok(())

@@ -138,6 +138,7 @@ operations! {
     fn script(&self, script: &mtcache_link::Script, keys: &[Bytes], args: &[Bytes]) -> mtcache_link::Reply;
     /// One script run for each call, in one go but not as one step. Errors stand in their call's place.
     fn scripts(&self, script: &mtcache_link::Script, calls: &[ScriptCall]) -> Vec<mtcache_link::Reply>;
+    fn command(&self, command: mtcache_link::Command) -> mtcache_link::Reply;
     fn ping(&self) -> ();
     fn info(&self, section: &str) -> String;
     fn flush_database(&self) -> ();

@@ -1,0 +1,198 @@
+"""The cache: what a service opens once and shares."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+from typing import Any, Final
+
+from . import _mtcache
+from ._mtcache import _Core, _open
+from .errors import ForkedError
+from .region import Region, _region_of
+from .trading import Sessions, Signals
+
+DEFAULT_TTL: Final = 3600
+
+
+class _Missing:
+    """Stands for "nothing is there" where None could be a value."""
+
+    def __repr__(self) -> str:
+        return "mtcache.MISSING"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+MISSING: Final = _Missing()
+
+_caches: weakref.WeakSet[Cache] = weakref.WeakSet()
+
+
+class Cache(_Core):
+    """A cache over one backend. Made by :func:`mtcache.connect`."""
+
+    def __init__(self, opened: Any) -> None:
+        self._trading_regions: dict[str, Region[Any]] = {}
+        _caches.add(self)
+
+    @staticmethod
+    def connect(url: str = "redis://localhost:6379", **options: Any) -> Connecting:
+        """As :func:`mtcache.connect`."""
+        return connect(url, **options)
+
+    async def __aenter__(self) -> Cache:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def set(self, key, value, ttl=DEFAULT_TTL, *, nx=False, xx=False, newer_by=None):
+        return _set(self, key, value, ttl, nx, xx, newer_by)
+
+    def set_many(self, entries, ttl=DEFAULT_TTL):
+        return _set_many(self, dict(entries), ttl)
+
+    def hset(self, key, mapping, ttl=DEFAULT_TTL):
+        return _hset(self, key, dict(mapping), ttl)
+
+    def get_many(self, keys):
+        return _get_many(self, list(keys))
+
+    def delete_many(self, keys):
+        return self.delete(*keys)
+
+    def info(self, section="default"):
+        return _info(self, section)
+
+    def wait_connected(self, patience=5.0):
+        return _wait_connected(self, patience)
+
+    def region(self, name, *, ttl=None, **options):
+        return _region_of(self, name, ttl, options)
+
+    def trading_region(self, name, **options):
+        if name not in self._trading_regions or options:
+            for known, base, ttl, stale in _mtcache._trading_table():
+                if known == name:
+                    policy = {"ttl": ttl, "key_base": base, "stale": stale, **options}
+                    region = self.region(name, **policy)
+                    if options:
+                        return region
+                    self._trading_regions[name] = region
+                    break
+            else:
+                raise KeyError(f"the table has no region {name!r}")
+        return self._trading_regions[name]
+
+    def signals(self):
+        return Signals(self._signals())
+
+    def sessions(self, *, absolute_life=None):
+        return Sessions(self._sessions(absolute_life))
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        stream = self._events()
+        while True:
+            event = await stream.next()
+            if event is None:
+                return
+            yield event
+
+
+_set = _Core.set
+_set_many = _Core.set_many
+_hset = _Core.hset
+_get_many = _Core.get_many
+_info = _Core.info
+_wait_connected = _Core.wait_connected
+
+
+class Connecting:
+    """A cache that is being opened: to be awaited, or entered with ``async with``."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        self._url = url
+        self._options = options
+        self._cache: Cache | None = None
+
+    def _operation(self) -> Any:
+        return _open(Cache, self._url, **self._options)
+
+    def __await__(self) -> Generator[Any, None, Cache]:
+        return self._operation().__await__()
+
+    def wait(self) -> Cache:
+        """Opens it from synchronous code."""
+        return self._operation().wait()
+
+    async def __aenter__(self) -> Cache:
+        self._cache = await self
+        return self._cache
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._cache is not None:
+            self._cache.close()
+
+
+def connect(
+    url: str = "redis://localhost:6379",
+    *,
+    prefix: str = "",
+    connect_timeout: float = 2.0,
+    response_timeout: float = 2.0,
+    max_in_flight: int = 65_536,
+    client_name: str = "mtcache",
+    near_max_bytes: int = 64 * 1024 * 1024,
+    near_heartbeat: float = 1.0,
+) -> Connecting:
+    """Opens a cache. A backend that is down is no error: the cache starts without it and uses it once it is there.
+
+    :param url: ``embedded://`` (in this process), ``embedded:///directory`` (kept on disk), ``redis://``, ``unix://`` and the
+        other forms of the Rust library.
+    :param prefix: What every key begins with, such as ``staging:``.
+    :param connect_timeout: Longest wait for a connection, in seconds.
+    :param response_timeout: Longest wait for the backend's answer, in seconds.
+    :param max_in_flight: Calls under way at once before more are shed.
+    :param near_max_bytes: Most bytes kept in this process, for the regions with ``near=True`` together.
+    :param near_heartbeat: How long a change may go unheard before what is kept here is not used, in seconds.
+
+    >>> import asyncio, mtcache
+    >>> async def main():
+    ...     cache = await mtcache.connect("embedded://")
+    ...     await cache.set("a", 1)
+    ...     print(await cache.get("a"), await cache.get("b"), await cache.get("b", mtcache.MISSING))
+    ...     cache.close()
+    >>> asyncio.run(main())
+    1 None mtcache.MISSING
+    """
+    return Connecting(
+        url,
+        {
+            "prefix": prefix,
+            "connect_timeout": connect_timeout,
+            "response_timeout": response_timeout,
+            "max_in_flight": max_in_flight,
+            "client_name": client_name,
+            "near_max_bytes": near_max_bytes,
+            "near_heartbeat": near_heartbeat,
+        },
+    )
+
+
+@atexit.register
+def _close_all() -> None:
+    # What an engine in this process has not written yet is written when it is closed.
+    for cache in list(_caches):
+        try:
+            cache.close()
+        except ForkedError:
+            pass

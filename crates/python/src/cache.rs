@@ -1,0 +1,334 @@
+//! The cache as Python holds it: keys, counters, scripts' absence, and the way to regions and views.
+//!
+//! Invariant: every call is an [`Operation`]; nothing here waits. Deliberately absent: defaults and names that only Python needs
+//! (`mtcache/cache.py`).
+
+use std::sync::Arc;
+
+use mtcache::cache::codec::Stored;
+use mtcache::cache::{Reply, TimeLeft};
+use mtcache::{Cache, CacheBuilder};
+use parking_lot::{Mutex, RwLock};
+use pyo3::IntoPyObjectExt;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use crate::arguments::{self, ttl};
+use crate::decode::decode;
+use crate::encode::encode;
+use crate::errors;
+use crate::operation::Operation;
+use crate::runtime::Owned;
+use crate::stats;
+
+/// What is closed with its cache.
+pub(crate) struct Closing<T>(Owned<Arc<RwLock<Option<T>>>>);
+
+impl<T: Clone + Send + Sync + 'static> Closing<T> {
+    pub(crate) fn get(&self, py: Python<'_>) -> PyResult<T> {
+        self.0.get()?.read().clone().ok_or_else(|| errors::closed(py))
+    }
+
+    /// Without a clone, for what ends at once.
+    pub(crate) fn with<R>(&self, py: Python<'_>, call: impl FnOnce(&T) -> PyResult<R>) -> PyResult<R> {
+        match &*self.0.get()?.read() {
+            Some(inside) => call(inside),
+            None => Err(errors::closed(py)),
+        }
+    }
+}
+
+trait Close: Send + Sync {
+    fn close(&self);
+}
+
+impl<T: Send + Sync> Close for RwLock<Option<T>> {
+    fn close(&self) {
+        let closed = self.write().take();
+        drop(closed);
+    }
+}
+
+/// A cache. Python's `mtcache.Cache` is made of it.
+#[pyclass(frozen, subclass, module = "mtcache", name = "_Core")]
+pub(crate) struct Core {
+    cache: Closing<Cache>,
+    parts: Mutex<Vec<std::sync::Weak<dyn Close>>>,
+}
+
+impl Core {
+    pub(crate) fn cache(&self, py: Python<'_>) -> PyResult<Cache> {
+        self.cache.get(py)
+    }
+
+    /// Something made of the cache that ends with it.
+    pub(crate) fn part<T: Send + Sync + 'static>(&self, part: T) -> Closing<T> {
+        let part = Arc::new(RwLock::new(Some(part)));
+        let weak: std::sync::Weak<dyn Close> = Arc::<RwLock<Option<T>>>::downgrade(&part);
+        let mut parts = self.parts.lock();
+        parts.retain(|part| part.strong_count() > 0);
+        parts.push(weak);
+        Closing(Owned::new(part))
+    }
+}
+
+/// Opens a cache.
+#[pyfunction]
+#[pyo3(name = "_open", signature = (kind, url, *, prefix, connect_timeout, response_timeout, max_in_flight, client_name, near_max_bytes,
+    near_heartbeat))]
+#[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
+pub(crate) fn open(
+    kind: Py<PyAny>,
+    url: String,
+    prefix: String,
+    connect_timeout: &Bound<'_, PyAny>,
+    response_timeout: &Bound<'_, PyAny>,
+    max_in_flight: usize,
+    client_name: String,
+    near_max_bytes: u64,
+    near_heartbeat: &Bound<'_, PyAny>,
+) -> PyResult<Operation> {
+    let builder: CacheBuilder = Cache::builder(url)
+        .prefix(prefix)
+        .connect_timeout(arguments::ttl(connect_timeout)?)
+        .response_timeout(arguments::ttl(response_timeout)?)
+        .max_in_flight(max_in_flight)
+        .client_name(client_name)
+        .near_max_bytes(near_max_bytes)
+        .near_heartbeat(arguments::ttl(near_heartbeat)?);
+    Ok(Operation::new(builder.open(), move |py, cache| {
+        let cache = Closing(Owned::new(Arc::new(RwLock::new(Some(cache)))));
+        let core = Core { cache, parts: Mutex::default() };
+        kind.bind(py).call1((Opened { inside: Mutex::new(Some(core)) },)).map(Bound::unbind)
+    }))
+}
+
+/// What has been opened, on its way into the object of Python's class.
+#[pyclass(frozen, module = "mtcache", name = "_Opened")]
+pub(crate) struct Opened {
+    inside: Mutex<Option<Core>>,
+}
+
+pub(crate) fn time_left(py: Python<'_>, left: TimeLeft) -> PyResult<Py<PyAny>> {
+    match left {
+        TimeLeft::Absent => Ok(py.None()),
+        TimeLeft::Forever => f64::INFINITY.into_py_any(py),
+        TimeLeft::For(left) => left.as_secs_f64().into_py_any(py),
+    }
+}
+
+pub(crate) fn members(py: Python<'_>, members: Vec<(Stored, f64)>, with_scores: bool) -> PyResult<Py<PyAny>> {
+    let list = PyList::empty(py);
+    for (member, score) in members {
+        let member = decode(py, &member.0)?;
+        if with_scores {
+            list.append((member, score))?;
+        } else {
+            list.append(member)?;
+        }
+    }
+    list.into_py_any(py)
+}
+
+fn reply(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
+    match reply {
+        Reply::Nil => Ok(py.None()),
+        Reply::Int(int) => int.into_py_any(py),
+        Reply::Double(float) => float.into_py_any(py),
+        Reply::Bytes(bytes) => PyBytes::new(py, &bytes).into_py_any(py),
+        Reply::Array(items) => {
+            let list = PyList::empty(py);
+            for item in items {
+                list.append(self::reply(py, item)?)?;
+            }
+            list.into_py_any(py)
+        }
+        Reply::Error(error) => Ok(errors::raise(py, &error.into()).into_value(py).into_any()),
+    }
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    fn new(opened: &Bound<'_, Opened>) -> PyResult<Self> {
+        opened.get().inside.lock().take().ok_or_else(|| errors::internal("a cache is made by Cache.connect"))
+    }
+
+    /// Lets go of the backend. What is under way goes on to its end; everything else is refused.
+    fn close(&self) -> PyResult<()> {
+        for part in self.parts.lock().drain(..) {
+            if let Some(part) = part.upgrade() {
+                part.close();
+            }
+        }
+        self.cache.0.get()?.close();
+        Ok(())
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.cache.0.get().is_ok_and(|cache| cache.read().is_none())
+    }
+
+    #[getter]
+    fn prefix(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.cache(py)?.prefix().to_owned())
+    }
+
+    #[getter]
+    fn is_connected(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.cache(py)?.is_connected())
+    }
+
+    /// Whether changes elsewhere are heard of, as a short word.
+    #[getter]
+    fn near_state(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("{:?}", self.cache(py)?.near_state()).to_ascii_lowercase())
+    }
+
+    fn near_size(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        Ok(self.cache(py)?.near_size())
+    }
+
+    fn pending_invalidations(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
+        Ok(self.cache(py)?.pending_invalidations())
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let all = PyDict::new(py);
+        for (name, counters) in self.cache(py)?.stats() {
+            all.set_item(name, stats::dict(py, &counters)?)?;
+        }
+        Ok(all)
+    }
+
+    fn wait_connected(&self, py: Python<'_>, patience: &Bound<'_, PyAny>) -> PyResult<Operation> {
+        let (cache, patience) = (self.cache(py)?, arguments::span(patience)?);
+        let future = async move { Ok::<_, mtcache::Error>(cache.wait_connected(patience).await) };
+        Ok(Operation::new(future, |py, up| up.into_py_any(py)))
+    }
+
+    fn ping(&self, py: Python<'_>) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        Ok(Operation::new(async move { cache.ping().await }, |py, ()| true.into_py_any(py)))
+    }
+
+    fn info(&self, py: Python<'_>, section: String) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        Ok(Operation::new(async move { cache.info(&section).await }, |py, text| text.into_py_any(py)))
+    }
+
+    fn flush_database(&self, py: Python<'_>) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        Ok(Operation::new(async move { cache.flush_database().await }, |py, ()| Ok(py.None())))
+    }
+
+    /// Sends a command as its words are.
+    #[pyo3(signature = (*words))]
+    fn command(&self, py: Python<'_>, words: Vec<Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        let words = words.iter().map(encode).collect::<PyResult<Vec<_>>>()?;
+        Ok(Operation::new(async move { cache.command(&words).await }, reply))
+    }
+
+    #[pyo3(signature = (key, default=None))]
+    fn get(&self, py: Python<'_>, key: String, default: Option<Py<PyAny>>) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        Ok(Operation::new(async move { cache.get_bytes(&key).await }, move |py, bytes| match bytes {
+            Some(bytes) => decode(py, &bytes),
+            None => Ok(default.unwrap_or_else(|| py.None())),
+        }))
+    }
+
+    /// The stored bytes themselves.
+    fn get_bytes(&self, py: Python<'_>, key: String) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        Ok(Operation::new(async move { cache.get_bytes(&key).await }, |py, bytes| {
+            bytes.map(|bytes| PyBytes::new(py, &bytes).unbind()).into_py_any(py)
+        }))
+    }
+
+    #[pyo3(signature = (keys))]
+    fn get_many(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        let future = async move { cache.get_many_bytes(&keys).await.map(|values| (keys, values)) };
+        Ok(Operation::new(future, |py, (keys, values)| {
+            let found = PyDict::new(py);
+            for (key, bytes) in keys.into_iter().zip(values) {
+                if let Some(bytes) = bytes {
+                    found.set_item(key, decode(py, &bytes)?)?;
+                }
+            }
+            found.into_py_any(py)
+        }))
+    }
+
+    #[pyo3(signature = (key, value, ttl, nx=false, xx=false, newer_by=None))]
+    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
+    fn set(
+        &self,
+        py: Python<'_>,
+        key: String,
+        value: &Bound<'_, PyAny>,
+        ttl: Option<&Bound<'_, PyAny>>,
+        nx: bool,
+        xx: bool,
+        newer_by: Option<String>,
+    ) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        let options = arguments::set_options(py, ttl, nx, xx, newer_by)?;
+        let bytes = encode(value)?;
+        let future = async move { cache.set_bytes(&key, &bytes, options).await };
+        Ok(Operation::new(future, |py, stored| stored.into_py_any(py)))
+    }
+
+    fn set_many(
+        &self,
+        py: Python<'_>,
+        entries: &Bound<'_, PyDict>,
+        ttl: &Bound<'_, PyAny>,
+    ) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        let ttl = self::ttl(ttl)?;
+        let entries = entries
+            .iter()
+            .map(|(key, value)| Ok((key.extract()?, Stored(encode(&value)?))))
+            .collect::<PyResult<Vec<(String, Stored)>>>()?;
+        Ok(Operation::new(async move { cache.set_many(&entries, ttl).await }, |py, ()| Ok(py.None())))
+    }
+
+    #[pyo3(signature = (*keys))]
+    fn delete(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        Ok(Operation::new(async move { cache.delete(&keys).await }, |py, count| count.into_py_any(py)))
+    }
+
+    #[pyo3(signature = (*keys))]
+    fn exists(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        Ok(Operation::new(async move { cache.exists(&keys).await }, |py, count| count.into_py_any(py)))
+    }
+
+    fn expire(&self, py: Python<'_>, key: String, ttl: &Bound<'_, PyAny>) -> PyResult<Operation> {
+        let (cache, ttl) = (self.cache(py)?, self::ttl(ttl)?);
+        Ok(Operation::new(async move { cache.expire(&key, ttl).await }, |py, there| there.into_py_any(py)))
+    }
+
+    /// Seconds left; infinite without an expiry, None if the key is absent.
+    fn ttl(&self, py: Python<'_>, key: String) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        Ok(Operation::new(async move { cache.ttl(&key).await }, time_left))
+    }
+
+    #[pyo3(signature = (key, by=1))]
+    fn increment(&self, py: Python<'_>, key: String, by: i64) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        Ok(Operation::new(async move { cache.increment(&key, by).await }, |py, sum| sum.into_py_any(py)))
+    }
+
+    #[pyo3(signature = (key, by=1))]
+    fn decrement(&self, py: Python<'_>, key: String, by: i64) -> PyResult<Operation> {
+        let cache = self.cache(py)?;
+        Ok(Operation::new(async move { cache.decrement(&key, by).await }, |py, sum| sum.into_py_any(py)))
+    }
+}

@@ -1,0 +1,202 @@
+//! Hashes and sorted sets by their keys.
+
+use mtcache::cache::Order;
+use mtcache::cache::codec::Stored;
+use mtcache::cache::collections::ZaddOptions;
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::arguments;
+use crate::cache::{Core, members};
+use crate::decode::decode;
+use crate::encode::encode;
+use crate::errors;
+use crate::operation::Operation;
+
+fn order(descending: bool) -> Order {
+    if descending { Order::Descending } else { Order::Ascending }
+}
+
+fn raised(py: Python<'_>) -> impl Fn(mtcache::Error) -> PyErr + '_ {
+    move |error| errors::raise(py, &error)
+}
+
+#[pymethods]
+impl Core {
+    fn hset(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        mapping: &Bound<'_, PyDict>,
+        ttl: &Bound<'_, PyAny>,
+    ) -> PyResult<Operation> {
+        let ttl = arguments::ttl(ttl)?;
+        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
+        let fields = arguments::fields(mapping)?;
+        let fields: Vec<_> = fields.into_iter().map(|(field, value)| (field, Stored(value))).collect();
+        Ok(Operation::new(async move { hash.set_many(&fields, ttl).await }, |py, new| new.into_py_any(py)))
+    }
+
+    #[pyo3(signature = (key, field, default=None))]
+    fn hget(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        field: String,
+        default: Option<Py<PyAny>>,
+    ) -> PyResult<Operation> {
+        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
+        let future = async move { hash.get::<Stored>(&field).await };
+        Ok(Operation::new(future, move |py, value| match value {
+            Some(value) => decode(py, &value.0),
+            None => Ok(default.unwrap_or_else(|| py.None())),
+        }))
+    }
+
+    fn hgetall(&self, py: Python<'_>, key: &str) -> PyResult<Operation> {
+        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
+        Ok(Operation::new(async move { hash.all::<Stored>().await }, |py, all| {
+            let dict = PyDict::new(py);
+            for (field, value) in all {
+                dict.set_item(field, decode(py, &value.0)?)?;
+            }
+            dict.into_py_any(py)
+        }))
+    }
+
+    #[pyo3(signature = (key, *fields))]
+    fn hdel(&self, py: Python<'_>, key: &str, fields: Vec<String>) -> PyResult<Operation> {
+        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
+        Ok(Operation::new(async move { hash.delete(&fields).await }, |py, count| count.into_py_any(py)))
+    }
+
+    fn hlen(&self, py: Python<'_>, key: &str) -> PyResult<Operation> {
+        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
+        Ok(Operation::new(async move { hash.len().await }, |py, count| count.into_py_any(py)))
+    }
+
+    #[pyo3(signature = (key, field, by=1))]
+    fn hincrby(&self, py: Python<'_>, key: &str, field: String, by: i64) -> PyResult<Operation> {
+        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
+        Ok(Operation::new(async move { hash.increment(&field, by).await }, |py, sum| sum.into_py_any(py)))
+    }
+
+    #[pyo3(signature = (key, mapping, nx=false, xx=false))]
+    fn zadd(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        mapping: &Bound<'_, PyDict>,
+        nx: bool,
+        xx: bool,
+    ) -> PyResult<Operation> {
+        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let options = match (nx, xx) {
+            (false, false) => ZaddOptions::default(),
+            (true, false) => ZaddOptions::default().only_new(),
+            (false, true) => ZaddOptions::default().only_present(),
+            (true, true) => return Err(PyValueError::new_err("nx and xx exclude each other")),
+        };
+        let members = arguments::members(mapping)?;
+        let members: Vec<_> = members.into_iter().map(|(member, score)| (Stored(member), score)).collect();
+        Ok(Operation::new(async move { set.add(&members, options).await }, |py, new| new.into_py_any(py)))
+    }
+
+    #[pyo3(signature = (key, start=0, end=-1, withscores=false, descending=false))]
+    fn zrange(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        start: i64,
+        end: i64,
+        withscores: bool,
+        descending: bool,
+    ) -> PyResult<Operation> {
+        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let future = async move { set.range::<Stored>(start, end, order(descending)).await };
+        Ok(Operation::new(future, move |py, found| members(py, found, withscores)))
+    }
+
+    #[pyo3(signature = (key, min, max, start=0, num=None, withscores=false, descending=false))]
+    #[allow(clippy::too_many_arguments, reason = "redis-py's")]
+    fn zrange_by_score(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        min: &Bound<'_, PyAny>,
+        max: &Bound<'_, PyAny>,
+        start: u64,
+        num: Option<u64>,
+        withscores: bool,
+        descending: bool,
+    ) -> PyResult<Operation> {
+        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let range = arguments::score_range(min, max)?;
+        let future = async move { set.range_by_score::<Stored>(range, order(descending), start, num).await };
+        Ok(Operation::new(future, move |py, found| members(py, found, withscores)))
+    }
+
+    #[pyo3(signature = (key, *removed))]
+    fn zrem(&self, py: Python<'_>, key: &str, removed: Vec<Bound<'_, PyAny>>) -> PyResult<Operation> {
+        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let removed =
+            removed.iter().map(|member| encode(member).map(Stored)).collect::<PyResult<Vec<_>>>()?;
+        Ok(Operation::new(async move { set.remove(&removed).await }, |py, count| count.into_py_any(py)))
+    }
+
+    fn zremrangebyrank(&self, py: Python<'_>, key: &str, start: i64, end: i64) -> PyResult<Operation> {
+        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        Ok(Operation::new(async move { set.remove_by_rank(start, end).await }, |py, count| {
+            count.into_py_any(py)
+        }))
+    }
+
+    fn zremrangebyscore(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        min: &Bound<'_, PyAny>,
+        max: &Bound<'_, PyAny>,
+    ) -> PyResult<Operation> {
+        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let range = arguments::score_range(min, max)?;
+        Ok(Operation::new(async move { set.remove_by_score(range).await }, |py, count| count.into_py_any(py)))
+    }
+
+    fn zcard(&self, py: Python<'_>, key: &str) -> PyResult<Operation> {
+        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        Ok(Operation::new(async move { set.len().await }, |py, count| count.into_py_any(py)))
+    }
+
+    fn zcount(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        min: &Bound<'_, PyAny>,
+        max: &Bound<'_, PyAny>,
+    ) -> PyResult<Operation> {
+        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let range = arguments::score_range(min, max)?;
+        Ok(Operation::new(async move { set.count(range).await }, |py, count| count.into_py_any(py)))
+    }
+
+    fn zscore(&self, py: Python<'_>, key: &str, member: &Bound<'_, PyAny>) -> PyResult<Operation> {
+        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let member = Stored(encode(member)?);
+        Ok(Operation::new(async move { set.score(&member).await }, |py, score| score.into_py_any(py)))
+    }
+
+    fn zincrby(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        amount: f64,
+        member: &Bound<'_, PyAny>,
+    ) -> PyResult<Operation> {
+        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let member = Stored(encode(member)?);
+        Ok(Operation::new(async move { set.increment(&member, amount).await }, |py, sum| sum.into_py_any(py)))
+    }
+}
