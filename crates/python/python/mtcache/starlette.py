@@ -1,0 +1,264 @@
+"""For FastAPI and Starlette, as plain ASGI middleware: whole responses from the cache, and sessions of users.
+
+.. code-block:: python
+
+    app.add_middleware(ResponseCache, cache=cache, ttl=30)
+    app.add_middleware(SessionBackend, cache=cache)
+
+``cache`` is an open :class:`mtcache.Cache`, or what gives one for the application's state: ``lambda scope: scope["app"].state.cache``.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http.cookies import SimpleCookie
+from typing import Any, Union
+from urllib.parse import parse_qsl, urlencode
+
+from .arguments import digest
+from .cache import Cache
+from .errors import CacheError, LoaderError
+from .region import Region
+from .trading import Session, Sessions
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+GivesCache = Union[Cache, Callable[[Scope], Cache]]
+
+#: Requests that carry one of these are about somebody, and their responses are never shared.
+PERSONAL = ("authorization", "cookie")
+
+
+class _NotKept(Exception):
+    """A response that is not to be shared; it has been made all the same."""
+
+    def __init__(self, messages: list[Message]) -> None:
+        self.messages = messages
+
+
+def _cache_of(cache: GivesCache, scope: Scope) -> Cache:
+    return cache if isinstance(cache, Cache) else cache(scope)
+
+
+class ResponseCache:
+    """Answers GET requests from the cache. Requests for one response that miss together make it once.
+
+    Kept are responses with status 200 that set no cookie, forbid nothing in ``Cache-Control``, and are no larger than ``max_bytes``;
+    requests with ``Authorization`` or a cookie go past, unless ``vary_on`` names what tells them apart. Each response says in
+    ``X-Cache`` whether it was a hit.
+
+    :param ttl: Seconds that a response lives.
+    :param vary_on: Headers whose values are part of the key, in lower case.
+    :param only: Prefixes of the paths that are kept; all, by default.
+    :param max_bytes: Largest body that is kept.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        cache: GivesCache,
+        ttl: float = 30,
+        name: str = "http_response",
+        vary_on: Iterable[str] = ("accept", "accept-encoding"),
+        only: Iterable[str] = ("/",),
+        max_bytes: int = 1024 * 1024,
+    ) -> None:
+        self.app = app
+        self._cache = cache
+        self._ttl = ttl
+        self._name = name
+        self._vary_on = tuple(header.lower() for header in vary_on)
+        self._only = tuple(only)
+        self._max_bytes = max_bytes
+        self._regions: dict[int, Region[Any]] = {}
+
+    def _region(self, scope: Scope) -> Region[Any]:
+        cache = _cache_of(self._cache, scope)
+        region = self._regions.get(id(cache))
+        if region is None or self._regions.get(-id(cache)) is not cache:
+            region = cache.region(self._name, ttl=self._ttl, none_ttl=None, undecodable="miss")
+            self._regions = {id(cache): region, -id(cache): cache}  # type: ignore[dict-item]
+        return region
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._may_be_kept(scope):
+            await self.app(scope, receive, send)
+            return
+
+        async def load() -> dict[str, Any]:
+            return self._kept(await self._made(scope, receive))
+
+        try:
+            read = await self._region(scope).read_or_load(self._id(scope), load)
+        except LoaderError as error:
+            if not isinstance(error.__cause__, _NotKept):
+                raise error.__cause__ or error
+            for message in error.__cause__.messages:
+                await send(message)
+            return
+        except CacheError:
+            await self.app(scope, receive, send)
+            return
+        stored = read.value
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in stored["headers"]]
+        headers.append((b"x-cache", b"miss" if read.source == "loader" else b"hit"))
+        await send({"type": "http.response.start", "status": stored["status"], "headers": headers})
+        await send({"type": "http.response.body", "body": base64.b64decode(stored["body"])})
+
+    def _may_be_kept(self, scope: Scope) -> bool:
+        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(self._only):
+            return False
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if any(header in headers and header not in self._vary_on for header in PERSONAL):
+            return False
+        asked = headers.get("cache-control", "")
+        return "no-store" not in asked and "no-cache" not in asked and "range" not in headers
+
+    def _id(self, scope: Scope) -> str:
+        query = urlencode(sorted(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)))
+        headers = [
+            [name.decode("latin-1").lower(), value.decode("latin-1")]
+            for name, value in scope["headers"]
+            if name.decode("latin-1").lower() in self._vary_on
+        ]
+        host = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
+        return digest(scope.get("root_path", ""), scope["path"], query, sorted(headers), host, scope.get("scheme"))
+
+    async def _made(self, scope: Scope, receive: Receive) -> list[Message]:
+        messages: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            messages.append(message)
+
+        # A copy: what the application writes into it belongs to this request.
+        await self.app(dict(scope), receive, keep)
+        return messages
+
+    def _kept(self, messages: list[Message]) -> dict[str, Any]:
+        start = next((message for message in messages if message["type"] == "http.response.start"), None)
+        bodies = [message.get("body", b"") for message in messages if message["type"] == "http.response.body"]
+        body = b"".join(bytes(part) for part in bodies)
+        if start is None or start["status"] != 200 or len(body) > self._max_bytes:
+            raise _NotKept(messages)
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start.get("headers", [])]
+        for name, value in headers:
+            words = value.lower()
+            if name.lower() == "set-cookie" or (name.lower() == "vary" and self._varies_otherwise(words)):
+                raise _NotKept(messages)
+            if name.lower() == "cache-control" and any(word in words for word in ("no-store", "private", "no-cache")):
+                raise _NotKept(messages)
+        return {"status": 200, "headers": headers, "body": base64.b64encode(body).decode()}
+
+    def _varies_otherwise(self, vary: str) -> bool:
+        return any(name.strip() not in self._vary_on for name in vary.split(",") if name.strip())
+
+
+class UserSession:
+    """The session of a request, as ``scope["mtcache_session"]``. A Starlette or FastAPI handler finds it with :func:`session_of`."""
+
+    def __init__(self, sessions: Sessions, token: str | None, session: Session | None) -> None:
+        self._sessions = sessions
+        self._token = token
+        self.session = session
+        self._cookie: str | None = None
+
+    @property
+    def user_id(self) -> str | None:
+        """Whose it is; None without a session."""
+        return self.session.user_id if self.session else None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What is kept in it."""
+        return self.session.data if self.session else {}
+
+    async def log_in(self, user_id: str, data: dict[str, Any] | None = None) -> Session:
+        """Opens a session; its token goes into the response's cookie, and the one of before is ended."""
+        if self._token is not None:
+            await self._sessions.revoke(self._token)
+        self._token, self.session = await self._sessions.create(user_id, data)
+        self._cookie = self._token
+        return self.session
+
+    async def update(self, data: dict[str, Any]) -> bool:
+        """Replaces what is kept in it; False if there is none any more."""
+        return self._token is not None and await self._sessions.update(self._token, data)
+
+    async def log_out(self, everywhere: bool = False) -> None:
+        """Ends it, or all of its user's."""
+        if everywhere and self.session is not None:
+            await self._sessions.revoke_all(self.session.user_id)
+        elif self._token is not None:
+            await self._sessions.revoke(self._token)
+        self._token, self.session, self._cookie = None, None, ""
+
+
+def session_of(request: Any) -> UserSession:
+    """The session of a request of Starlette or FastAPI: ``Depends(session_of)`` works too, with ``request: Request``."""
+    found: UserSession = request.scope["mtcache_session"]
+    return found
+
+
+class SessionBackend:
+    """Finds each request's session by its cookie. The token is in the cookie alone; the cache has only its hash.
+
+    With the cache out of reach a request has no session: that fails closed.
+
+    :param cookie: The cookie's name.
+    :param secure: Whether browsers send it over HTTPS alone.
+    :param same_site: ``lax``, ``strict`` or ``none``.
+    :param absolute_life: Seconds that a session lives at the most; 30 days by default.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        cache: GivesCache,
+        cookie: str = "session",
+        secure: bool = True,
+        same_site: str = "lax",
+        absolute_life: float | None = None,
+    ) -> None:
+        self.app = app
+        self._cache = cache
+        self._cookie = cookie
+        self._attributes = f"; Path=/; HttpOnly; SameSite={same_site}{'; Secure' if secure else ''}"
+        self._absolute_life = absolute_life
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        sessions = _cache_of(self._cache, scope).sessions(absolute_life=self._absolute_life)
+        token = self._token(scope)
+        session = None
+        if token is not None:
+            try:
+                session = await sessions.get(token)
+            except CacheError:
+                token = None
+        user = UserSession(sessions, token if session else None, session)
+        scope["mtcache_session"] = user
+
+        async def with_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start" and user._cookie is not None:
+                age = "; Max-Age=0" if user._cookie == "" else ""
+                value = f"{self._cookie}={user._cookie}{self._attributes}{age}"
+                message = {**message, "headers": [*message.get("headers", []), (b"set-cookie", value.encode("latin-1"))]}
+            await send(message)
+
+        await self.app(scope, receive, with_cookie)
+
+    def _token(self, scope: Scope) -> str | None:
+        cookies: SimpleCookie = SimpleCookie()
+        for name, value in scope["headers"]:
+            if name.lower() == b"cookie":
+                cookies.load(value.decode("latin-1"))
+        found = cookies.get(self._cookie)
+        return found.value if found else None

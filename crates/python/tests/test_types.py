@@ -1,0 +1,57 @@
+"""What type checkers see."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+SAMPLE = '''
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+import mtcache
+from mtcache.compat.redis_client import RedisCacheManager, buffer_signal, get_recent_signals
+
+
+@dataclass
+class Price:
+    symbol: str
+    price: float
+
+
+async def load() -> Price:
+    return Price("BTC", 1.0)
+
+
+async def main() -> None:
+    async with mtcache.connect("embedded://", prefix="a:") as cache:
+        stored: bool = await cache.set("key", {"a": 1}, ttl=timedelta(seconds=5), nx=True)
+        count: int = await cache.delete("key")
+        prices = cache.region(Price, ttl=30)
+        price: Price | None = await prices.get("BTC")
+        loaded: Price = await prices.get_or_load("BTC", load)
+        read = await prices.read_or_load("BTC", load, max_age=5)
+        age: float | None = read.age
+        recent: list[mtcache.Signal] = await cache.signals().recent(5, symbol="BTC")
+        tasks = [asyncio.create_task(prices.get(name)) for name in ("a", "b")]
+        print(stored, count, price, loaded, age, recent, await asyncio.gather(*tasks))
+    with mtcache.connect_sync("embedded://") as sync:
+        sync.set("key", 1)
+    manager = RedisCacheManager(redis_url="embedded://")
+    print(await manager.connect(), await buffer_signal(manager, {}), await get_recent_signals(manager))
+
+
+asyncio.run(main())
+'''
+
+
+def test_a_strict_type_checker_accepts_a_program_and_finds_its_fault(tmp_path):
+    program = tmp_path / "program.py"
+    for code, status in [(SAMPLE, 0), (SAMPLE.replace("count: int =", "count: str ="), 1)]:
+        program.write_text(code)
+        checked = subprocess.run(
+            [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(program)],
+            capture_output=True, text=True, timeout=300,
+        )
+        assert checked.returncode == status, checked.stdout + checked.stderr
