@@ -40,6 +40,16 @@ pub struct ServerOptions {
     environment: Vec<(String, String)>,
     no_tcp: bool,
     config_file: Option<PathBuf>,
+    open_files: Option<OpenFiles>,
+}
+
+/// How many files a server may have open: `ulimit -S -n` and `ulimit -H -n`. Even root may not go beyond.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenFiles {
+    /// The limit that the server starts with.
+    pub soft: u32,
+    /// As far as it may raise that.
+    pub hard: u32,
 }
 
 /// The options of [`TestServer::redis`].
@@ -83,6 +93,13 @@ impl ServerOptions {
     #[must_use]
     pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.config_file = Some(path.into());
+        self
+    }
+
+    /// Limits the files that the server may have open.
+    #[must_use]
+    pub fn open_files(mut self, limit: OpenFiles) -> Self {
+        self.open_files = Some(limit);
         self
     }
 
@@ -352,7 +369,7 @@ impl TestServer {
     fn spawn(&self) -> io::Result<Child> {
         let port = if self.options.no_tcp { 0 } else { self.port };
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = spawner::dies_with_us(&self.executable);
+        let mut command = spawner::dies_with_us(&self.executable, self.options.open_files);
         if self.program == Program::Mtcache {
             command.arg("serve");
         }

@@ -1,23 +1,38 @@
 //! Starts child processes so that they do not outlive the test process, even one that is killed. Linux sends the parent-death
 //! signal when the starting *thread* ends, so all children are started by one thread that lives as long as the process.
 
-use std::ffi::OsStr;
-use std::io;
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::{Mutex, OnceLock, mpsc};
-use std::thread;
+use std::{fs, io, thread};
+
+use crate::servers::OpenFiles;
 
 type Request = (Command, mpsc::Sender<io::Result<Child>>);
 
-/// A command for `executable` that the kernel kills when we die, where `setpriv` (util-linux) is installed.
-pub(crate) fn dies_with_us(executable: &Path) -> Command {
+/// A command for `executable` that the kernel kills when we die, where `setpriv` (util-linux) is installed; with a limit of open
+/// files, if one is given.
+pub(crate) fn dies_with_us(executable: &Path, files: Option<OpenFiles>) -> Command {
     let setpriv = Path::new("/usr/bin/setpriv");
-    if !setpriv.exists() {
-        return Command::new(executable);
+    let mut words: Vec<OsString> = Vec::new();
+    if setpriv.exists() {
+        words.extend([setpriv.into(), "--pdeathsig".into(), "KILL".into()]);
+        // Root could raise every limit.
+        if files.is_some() && fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
+            words.extend(["--bounding-set".into(), "-sys_resource".into()]);
+        }
+        words.push("--".into());
     }
-    let mut command = Command::new(setpriv);
-    command.args([OsStr::new("--pdeathsig"), OsStr::new("KILL"), OsStr::new("--"), executable.as_os_str()]);
+    if let Some(OpenFiles { soft, hard }) = files {
+        let limited = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" \"$@\"");
+        words.extend(["/bin/sh".into(), "-c".into(), limited.into()]);
+    }
+    words.push(executable.into());
+    let (program, args) = words.split_first().unwrap_or_else(|| unreachable!("it has at least one word"));
+    let mut command = Command::new(program);
+    command.args(args);
     command
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use mtcache_engine::{Config, ConfigListener, Host, HostReport, HostRequest};
 use tokio::sync::watch;
 
+use crate::descriptors;
 use crate::tls::TlsFiles;
 use crate::worker::Shared;
 
@@ -14,6 +15,7 @@ pub(crate) struct ServerHost {
     pub(crate) shared: Arc<Shared>,
     pub(crate) port: Option<u16>,
     pub(crate) tls_port: Option<u16>,
+    pub(crate) workers: usize,
     /// Set when a client has asked for `SHUTDOWN`.
     pub(crate) stop_requested: watch::Sender<bool>,
 }
@@ -68,6 +70,12 @@ impl ConfigListener for ServerHost {
         }
         if names.contains(&"maxclients") {
             let maxclients = usize::try_from(config.int("maxclients")).unwrap_or(usize::MAX);
+            let possible = descriptors::make_room(maxclients, self.workers);
+            if possible < maxclients {
+                return Err(format!(
+                    "The operating system is not able to handle the specified number of clients, try with {possible}"
+                ));
+            }
             self.shared.maxclients.store(maxclients, Ordering::Relaxed);
         }
         self.shared.configure(config);

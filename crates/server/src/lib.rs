@@ -11,6 +11,7 @@
 mod balance;
 mod connection;
 mod conversation;
+mod descriptors;
 mod error;
 mod fiber;
 mod host;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 
 use self::balance::Balance;
 pub use self::balance::{IDLE, SATURATED};
+pub use self::descriptors::{DESCRIPTORS_PER_WORKER, RESERVED_DESCRIPTORS};
 pub use self::error::ServerError;
 use self::host::ServerHost;
 use self::listener::Listeners;
@@ -66,7 +68,8 @@ pub struct ServerOptions {
     pub unixsocket: Option<PathBuf>,
     /// Its permissions. Default: whatever the umask gives.
     pub unixsocketperm: Option<u32>,
-    /// Connections at a time; one more is told so and closed. Default: 10,000.
+    /// Connections at a time; one more is told so and closed. Fewer where the process may not have so many files open.
+    /// Default: 10,000.
     pub maxclients: usize,
     /// Worker threads. Default: one per core.
     pub workers: usize,
@@ -118,11 +121,13 @@ pub struct BoundServer {
 }
 
 impl BoundServer {
-    /// Reads the certificates and opens the sockets.
+    /// Makes room for the clients, reads the certificates and opens the sockets.
     pub fn bind(options: &ServerOptions) -> Result<Self, ServerError> {
+        let maxclients = descriptors::make_room_at_start(options.maxclients, options.workers)?;
         let certificates = options.tls.as_ref().map(|tls| Certificates::load(&tls.files)).transpose();
         let certificates = certificates.map_err(ServerError::told)?;
-        Ok(Self { listeners: Listeners::open(options)?, certificates, options: options.clone() })
+        let listeners = Listeners::open(options)?;
+        Ok(Self { listeners, certificates, options: ServerOptions { maxclients, ..options.clone() } })
     }
 
     /// Starts to serve `node`.
@@ -136,8 +141,20 @@ impl BoundServer {
         let (stop_requested, requested) = watch::channel(false);
         let port = options.port.and_then(|_| addresses.first().map(SocketAddr::port));
         let tls_port = options.tls.as_ref().map(|tls| tls.port);
-        let host = Arc::new(ServerHost { shared: Arc::clone(&shared), port, tls_port, stop_requested });
+        let host = Arc::new(ServerHost {
+            shared: Arc::clone(&shared),
+            port,
+            tls_port,
+            workers: options.workers,
+            stop_requested,
+        });
         let engine = Arc::clone(shared.node.engine());
+        if engine.config().int("maxclients") > options.maxclients as i64 {
+            // What is shown is what there is room for.
+            let maxclients = options.maxclients.to_string();
+            let changed = engine.set_config(&[b"maxclients", maxclients.as_bytes()]);
+            changed.map_err(|error| ServerError::told(error.to_string()))?;
+        }
         // Before the first client: one that comes at once may ask for `SHUTDOWN` or change the configuration.
         engine.add_host(Arc::clone(&host) as _);
         engine.on_config_change(host);

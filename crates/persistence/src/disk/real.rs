@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Disk, DiskLock, ReadFile, SyncFile, WriteFile};
 
@@ -36,18 +37,18 @@ impl Disk for RealDisk {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
-        Ok(Box::new(RealFile(File::open(path)?)))
+        Ok(RealFile::boxed(File::open(path)?))
     }
 
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        Ok(Box::new(RealFile(OpenOptions::new().append(true).open(path)?)))
+        Ok(RealFile::boxed(OpenOptions::new().append(true).open(path)?))
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
         let file = OpenOptions::new().append(true).create(true).open(path)?;
         // `append` and `truncate` cannot be asked for in one call.
         file.set_len(0)?;
-        Ok(Box::new(RealFile(file)))
+        Ok(RealFile::boxed(file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -72,8 +73,15 @@ impl Disk for RealDisk {
     }
 }
 
+/// An open file. A handle to sync it by is the same one: no descriptor is taken that could be missing in the midst of work.
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile(Arc<File>);
+
+impl RealFile {
+    fn boxed(file: File) -> Box<Self> {
+        Box::new(Self(Arc::new(file)))
+    }
+}
 
 impl ReadFile for RealFile {
     fn len(&self) -> io::Result<u64> {
@@ -87,7 +95,7 @@ impl ReadFile for RealFile {
 
 impl WriteFile for RealFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        (&*self.0).write(bytes)
     }
 
     fn sync_all(&mut self) -> io::Result<()> {
@@ -99,7 +107,7 @@ impl WriteFile for RealFile {
     }
 
     fn sync_handle(&self) -> io::Result<Box<dyn SyncFile>> {
-        Ok(Box::new(Self(self.0.try_clone()?)))
+        Ok(Box::new(Self(Arc::clone(&self.0))))
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
