@@ -175,3 +175,65 @@ fn a_rewritten_configuration_begins_as_it_was_switched() {
     assert!(text.contains("appendonly yes"), "{text}");
     server.stop().unwrap();
 }
+
+#[test]
+fn rewritten_while_it_is_off_it_holds_what_was_there() {
+    let mut server = TestServer::mtcache(options("no")).unwrap();
+    let mut client = server.client().unwrap();
+    for seed in [7, 8] {
+        // The second time there is a base to be replaced.
+        ok(&mut client, "FLUSHALL");
+        fill(&mut client, seed, 300, Scores::Any).unwrap();
+        let begun = run(&mut client, "BGREWRITEAOF");
+        assert_eq!(begun.text().unwrap(), "Background append only file rewriting started");
+        wait_for(&mut client, "aof_rewrite_in_progress:0");
+        wait_for(&mut client, "aof_last_bgrewrite_status:ok");
+        wait_for(&mut client, "aof_enabled:0");
+    }
+    wait_for(&mut client, "aof_rewrites:2");
+    let held = look(&mut client).unwrap();
+    ok(&mut client, "SET later lost");
+    drop(client);
+    server.kill().unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(server.directory().join("appendonlydir"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains(".base."))
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 1, "{names:?}");
+    for program in [Program::Mtcache, Program::Redis] {
+        let other = start_on(program, &server);
+        let mut differences = look(&mut other.client().unwrap()).unwrap().differences(&held);
+        differences.retain(|line| !line.contains(": encoding: "));
+        assert!(differences.is_empty(), "{program}: {differences:#?}");
+    }
+}
+
+#[test]
+fn it_is_rewritten_and_switched_on_and_off_in_any_order() {
+    let server = TestServer::mtcache(options("no")).unwrap();
+    let mut client = server.client().unwrap();
+    fill(&mut client, 9, 2000, Scores::Any).unwrap();
+    for round in 0..20 {
+        // What is asked for twice is in progress.
+        let _ = run(&mut client, "BGREWRITEAOF");
+        ok(&mut client, "CONFIG SET appendonly yes");
+        ok(&mut client, &format!("SET round {round}"));
+        if round % 2 == 0 {
+            wait_for(&mut client, "aof_rewrite_in_progress:0");
+        }
+        let _ = run(&mut client, "BGREWRITEAOF");
+        ok(&mut client, "CONFIG SET appendonly no");
+    }
+    switch_on(&mut client);
+    ok(&mut client, "SET last 1");
+    let held = look(&mut client).unwrap();
+    drop(client);
+    let mut server = server;
+    server.kill().unwrap();
+    let other = start_on(Program::Mtcache, &server);
+    let mut differences = look(&mut other.client().unwrap()).unwrap().differences(&held);
+    differences.retain(|line| !line.contains(": encoding: "));
+    assert!(differences.is_empty(), "{differences:#?}");
+}

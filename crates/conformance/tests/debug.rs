@@ -99,6 +99,32 @@ fn what_both_know_is_answered_alike() {
                 "DEBUG QUICKLIST-PACKED-THRESHOLD 5gb",
                 "DEBUG QUICKLIST-PACKED-THRESHOLD x",
                 "DEBUG QUICKLIST-PACKED-THRESHOLD 0",
+                "DEBUG LOG",
+                "DEBUG LOG hello",
+                "DEBUG LEAK",
+                "DEBUG LEAK x",
+                "DEBUG REPLICATE x",
+                "DEBUG DROP-CLUSTER-PACKET-FILTER 1",
+                "DEBUG CHANGE-REPL-ID",
+                "DEBUG CHANGE-REPL-ID x",
+                "DEBUG REPLYBUFFER PEAK-RESET-TIME never",
+                "DEBUG REPLYBUFFER PEAK-RESET-TIME RESET",
+                "DEBUG REPLYBUFFER peak-reset-time 100",
+                "DEBUG REPLYBUFFER PEAK-RESET-TIME x",
+                "DEBUG REPLYBUFFER RESIZING 1",
+                "DEBUG REPLYBUFFER x",
+                "DEBUG REPLYBUFFER x y",
+                "DEBUG STRINGMATCH-TEST",
+                "DEBUG STRINGMATCH-TEST x",
+                "DEBUG POPULATE",
+                "DEBUG POPULATE x",
+                "DEBUG POPULATE -1",
+                "DEBUG POPULATE 9223372036854775808",
+                "DEBUG POPULATE 1 p -1",
+                "DEBUG POPULATE 1 p x",
+                "DEBUG POPULATE 1 p 2 3",
+                "DEBUG POPULATE 0",
+                "DEBUG OBJECT nosuch fast",
             ]
             .map(str::to_owned),
         );
@@ -123,6 +149,7 @@ fn an_object_is_described_in_the_words_of_redis() {
             ("set", "SADD set 1 2 3"),
             ("hash", "HSET hash field value"),
             ("zset", "ZADD zset 1.5 a 2 b"),
+            ("list", "RPUSH list a b 100 70000"),
         ] {
             let args: Vec<&str> = command.split(' ').collect();
             client.command(&args).unwrap();
@@ -155,4 +182,64 @@ fn without_active_expiry_keys_wait_for_who_asks() {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+#[test]
+fn a_list_shows_the_listpacks_that_redis_keeps_it_in() {
+    let servers = both();
+    let [mut ours, mut theirs] = [&servers[0], &servers[1]].map(|server| server.client().unwrap());
+    let mut shown = [Vec::new(), Vec::new()];
+    for (client, shown) in [&mut ours, &mut theirs].into_iter().zip(&mut shown) {
+        for size in ["-1", "-2", "-5", "1", "7", "1000"] {
+            client.command(&["CONFIG", "SET", "list-max-listpack-size", size]).unwrap();
+            for length in [1_usize, 10, 60, 64, 100, 1000, 4000, 9000] {
+                client.command(&["DEL", "l"]).unwrap();
+                for number in 0..40 {
+                    let element = format!("{number}{}", "x".repeat(length));
+                    client.command(&["RPUSH", "l", &element]).unwrap();
+                }
+                let line = client.command(&["DEBUG", "OBJECT", "l"]).unwrap().text().unwrap();
+                let words = line.split(' ').filter(|word| word.starts_with("ql_"));
+                shown.push(format!("{size} {length}: {}", words.collect::<Vec<_>>().join(" ")));
+            }
+        }
+    }
+    assert_eq!(shown[0], shown[1]);
+    assert!(shown[0].iter().any(|line| line.contains("ql_nodes:40")), "{shown:#?}");
+}
+
+#[test]
+fn strings_are_made_as_redis_makes_them() {
+    let servers = both();
+    let mut seen = Vec::new();
+    for server in &servers {
+        let mut client = server.client().unwrap();
+        for line in
+            ["SET key:1 there", "DEBUG POPULATE 3", "DEBUG POPULATE 12 some 4", "DEBUG POPULATE 2 long 40"]
+        {
+            let args: Vec<&str> = line.split(' ').collect();
+            assert!(client.command(&args).unwrap().error().is_none(), "{line}");
+        }
+        let name = "n".repeat(200);
+        client.command(&["DEBUG", "POPULATE", "2", &name]).unwrap();
+        client.command(&["SELECT", "2"]).unwrap();
+        client.command(&["DEBUG", "POPULATE", "1"]).unwrap();
+        let size = client.command(&["DBSIZE"]).unwrap();
+        client.command(&["SELECT", "0"]).unwrap();
+        let values = client.command(&["MGET", "key:0", "key:1", "key:2", "some:11", "long:1"]).unwrap();
+        let digest = client.command(&["DEBUG", "DIGEST"]).unwrap();
+        seen.push((size, values, digest, client.command(&["DBSIZE"]).unwrap()));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(seen[0].3, Value::Integer(3 + 12 + 2 + 1));
+}
+
+#[test]
+fn what_was_made_is_there_after_a_restart() {
+    let mut server =
+        TestServer::mtcache(options().args(["--appendonly", "yes", "--appendfsync", "always"])).unwrap();
+    server.client().unwrap().command(&["DEBUG", "POPULATE", "1000"]).unwrap();
+    server.kill().unwrap();
+    server.restart().unwrap();
+    assert_eq!(server.client().unwrap().command(&["DBSIZE"]).unwrap(), Value::Integer(1000));
 }

@@ -84,3 +84,50 @@ fn a_random_history_makes_the_events_that_it_makes_in_redis() {
     }
     assert!(events > 1000, "{events} events are too few to show anything");
 }
+
+#[test]
+fn misses_are_told_of_and_counted_as_in_redis() {
+    const LINES: [&str; 16] = [
+        "SET k v",
+        "GET nosuch",
+        "OBJECT ENCODING nosuch",
+        "OBJECT IDLETIME nosuch",
+        "OBJECT REFCOUNT nosuch",
+        "OBJECT FREQ nosuch",
+        "RESTORE new 0 x",
+        "TTL nosuch",
+        "TYPE nosuch",
+        "EXISTS nosuch",
+        "TOUCH nosuch",
+        "DUMP nosuch",
+        "COPY nosuch there",
+        "MEMORY USAGE nosuch",
+        "RENAME nosuch there",
+        "DEL nosuch",
+    ];
+    let options = ["--maxmemory", "0"];
+    let mut ours = Side::start(TestServer::mtcache(ServerOptions::from(options)).unwrap());
+    let mut theirs = Side::start(TestServer::redis(options).unwrap());
+    // Both ways of making a key of a payload: over what is there already, and anew.
+    let mut steps: Vec<Vec<Vec<u8>>> =
+        LINES.iter().map(|line| line.split(' ').map(|word| word.as_bytes().to_vec()).collect()).collect();
+    theirs.run(&steps[0]);
+    let payload = theirs.run(&[b"DUMP".to_vec(), b"k".to_vec()]).0.bytes().unwrap().to_vec();
+    theirs.run(&[b"DEL".to_vec(), b"k".to_vec()]);
+    for key in ["new", "k"] {
+        steps.push(vec![b"RESTORE".to_vec(), key.into(), b"0".to_vec(), payload.clone()]);
+    }
+    for side in [&mut ours, &mut theirs] {
+        side.writer.command(&["CONFIG", "RESETSTAT"]).unwrap();
+    }
+    let counted = |side: &mut Side| {
+        let info = side.writer.command(&["INFO", "stats"]).unwrap().text().unwrap();
+        let lines = info.lines().filter(|line| line.starts_with("keyspace_"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for step in &steps {
+        let shown = || step.iter().map(|word| word.escape_ascii().to_string()).collect::<Vec<_>>().join(" ");
+        assert_eq!(ours.run(step), theirs.run(step), "ours (left), Redis' (right): {}", shown());
+        assert_eq!(counted(&mut ours), counted(&mut theirs), "after {}", shown());
+    }
+}

@@ -412,3 +412,13 @@ const ADMINISTRATION: &str = "
     config resetstat x
     config rewrite x
 ";
+
+#[test]
+fn the_operating_system_is_named_as_in_redis() {
+    let mut pair = Pair::start();
+    let lines = pair.run("INFO server").map(|info| {
+        let info = info.text().unwrap();
+        info.lines().find(|line| line.starts_with("os:")).unwrap().to_owned()
+    });
+    assert_eq!(lines[0], lines[1]);
+}

@@ -125,6 +125,14 @@ impl<'a, 'e> Ctx<'a, 'e> {
         self.locked.shard(place.shard).entry(db, slot)
     }
 
+    /// As [`look`](Self::look), and nobody is notified of a miss: for what looks at how a value is kept.
+    pub(crate) fn inspect(&mut self, key: &[u8]) -> Option<&Entry> {
+        let place = self.place(key);
+        let db = self.db();
+        let slot = self.live_silently(place, db, key)?;
+        self.locked.shard(place.shard).entry(db, slot)
+    }
+
     /// The entry, without any trace of the look-up but the removal of an expired one.
     pub(crate) fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
         self.peek_in(self.db(), key)
@@ -412,13 +420,19 @@ impl<'a, 'e> Ctx<'a, 'e> {
     /// As [`modified`](Self::modified), in another database.
     #[inline]
     pub(crate) fn modified_in(&mut self, db: DbIndex, key: &[u8], class: Class, event: &'static str) {
+        self.changed(db, key);
+        self.engine.notify(db, class, event, key);
+    }
+
+    /// As [`modified_in`](Self::modified_in), and nobody is notified of an event.
+    #[inline]
+    pub(crate) fn changed(&mut self, db: DbIndex, key: &[u8]) {
         self.dirty += 1;
         let place = self.place(key);
         let shard = self.locked.shard(place.shard);
         shard.changes += 1;
         shard.signal(db, key);
         self.engine.tracking.changed(&self.engine.registry, key, self.session.client.id);
-        self.engine.notify(db, class, event, key);
     }
 
     /// Says that a key has been deleted by name.
@@ -524,9 +538,19 @@ impl<'a, 'e> Ctx<'a, 'e> {
         }
     }
 
-    /// As [`live`](Self::live), counting a hit or a miss.
+    /// As [`live`](Self::live), counting a hit or a miss, and telling who wants to know of misses.
     #[inline]
     fn live_counted(&mut self, place: Place, db: DbIndex, key: &[u8]) -> Option<Slot> {
+        let slot = self.live_silently(place, db, key);
+        if slot.is_none() {
+            self.engine.notify(db, Class::Miss, "keymiss", key);
+        }
+        slot
+    }
+
+    /// As [`live`](Self::live), counting a hit or a miss.
+    #[inline]
+    fn live_silently(&mut self, place: Place, db: DbIndex, key: &[u8]) -> Option<Slot> {
         let now = self.expiry_now();
         let shard = self.locked.shard(place.shard);
         let found = shard.find_live(db, place.hash, key, now);
@@ -538,7 +562,6 @@ impl<'a, 'e> Ctx<'a, 'e> {
         if let Found::Expired(slot) = found {
             self.remove_expired(place.shard, db, slot);
         }
-        self.engine.notify(db, Class::Miss, "keymiss", key);
         None
     }
 

@@ -123,22 +123,23 @@ impl Engine {
             Err(error) => return Err(self.refuse(session, args, error)),
         };
         session.client.touch(spec.id, now);
-        if let Err(error) = self.admit(session, spec, args, now) {
+        let flags = self.flags_of(spec, args);
+        if let Err(error) = self.admit(session, spec, flags, args, now) {
             return Err(self.refuse(session, args, error));
         }
-        if self.pause.is_on() && self.is_held(session, spec) {
+        if self.pause.is_on() && self.is_held(session, spec, flags) {
             return Ok(());
         }
         if let Some(transaction) = &mut session.transaction
             && !ends_or_escapes_transaction(spec)
         {
             let is_void = session.watch_flag.load(Ordering::Acquire);
-            let queued = queue(transaction, spec, args, is_void, out);
+            let queued = queue(transaction, spec, flags, args, is_void, out);
             session.show_queue();
             return queued;
         }
         let Some(handler) = handler(spec) else { return Err(not_yet(spec)) };
-        let (was_in_transaction, db) = (session.transaction.is_some(), session.db);
+        let was_in_transaction = session.transaction.is_some();
         let started = session.start_timing(&*self.clock);
         let result = if handler.locks == Locks::Exec {
             self.exec(session, now, out)
@@ -159,7 +160,7 @@ impl Engine {
             self.stats.ran(spec.id, nanos, result.is_err());
         }
         if self.is_observed(nanos) {
-            self.observe(session, &Observed { spec, args, nanos, now, db, origin: Origin::Client });
+            self.observe(session, &Observed { spec, args, nanos, now, origin: Origin::Client });
         }
         if was_in_transaction || session.transaction.is_some() {
             session.show_queue();
@@ -236,7 +237,7 @@ impl Engine {
         let nanos = ctx.session.end_timing(&*engine.clock, started, Nesting::Inner);
         engine.stats.ran(spec.id, nanos, result.is_err());
         if engine.is_observed(nanos) {
-            let observed = Observed { spec, args, nanos, now: ctx.now, db, origin: ctx.origin };
+            let observed = Observed { spec, args, nanos, now: ctx.now, origin: ctx.origin };
             engine.observe(ctx.session, &observed);
         }
         if result.is_err() {
@@ -249,12 +250,23 @@ impl Engine {
         result
     }
 
+    /// The flags by which a command is admitted: its own, or those that the script in it declares.
+    #[inline]
+    fn flags_of(&self, spec: &CommandSpec, args: &[&[u8]]) -> CommandFlags {
+        // Few commands have it: those that run scripts are among them.
+        if spec.flags.contains(CommandFlags::SKIP_MONITOR) {
+            return self.scripts.flags_of(spec, args);
+        }
+        spec.flags
+    }
+
     /// What has to hold before a command may run or be queued.
     #[inline]
     fn admit(
         &self,
         session: &mut Session,
         spec: &CommandSpec,
+        mut flags: CommandFlags,
         args: &[&[u8]],
         now: UnixMillis,
     ) -> Result<(), CommandError> {
@@ -278,9 +290,8 @@ impl Engine {
             self.check_permission(session, spec, args, place, now).map_err(|denied| denied.refusal(spec))?;
         }
         if session.restriction != Restriction::None {
-            check_restriction(session.restriction, spec)?;
+            check_restriction(session.restriction, spec, flags)?;
         }
-        let mut flags = spec.flags;
         if let Some(transaction) = &session.transaction {
             if spec.id == EXEC {
                 flags = flags.union(transaction.flags);
@@ -289,8 +300,11 @@ impl Engine {
                 flags = flags.union(CommandFlags::DENYOOM);
             }
         }
-        if flags.contains(CommandFlags::DENYOOM) && !self.make_room(now) {
-            return Err(if self.keyspace.is_busy() { CommandError::BUSY } else { CommandError::OOM });
+        if flags.contains(CommandFlags::DENYOOM) {
+            if !self.make_room(now) {
+                return Err(if self.keyspace.is_busy() { CommandError::BUSY } else { CommandError::OOM });
+            }
+            session.out_of_memory = false;
         }
         // A script cannot make room once it runs, for it holds every lock.
         if flags.contains(CommandFlags::MAY_REPLICATE) {
@@ -451,10 +465,10 @@ impl Engine {
 
     /// Whether a pause holds the command back.
     #[cold]
-    fn is_held(&self, session: &mut Session, spec: &CommandSpec) -> bool {
+    fn is_held(&self, session: &mut Session, spec: &CommandSpec, flags: CommandFlags) -> bool {
         let queued = session.transaction.as_ref().filter(|_| spec.id == EXEC);
-        let flags = queued.map(|transaction| transaction.flags).unwrap_or_default();
-        !session.replay && self.hold(session, spec, flags)
+        let queued = queued.map(|transaction| transaction.flags).unwrap_or_default();
+        !session.replay && self.hold(session, flags.union(queued))
     }
 
     fn lock_for_transaction(
@@ -579,6 +593,7 @@ pub const MAX_TRANSACTION_BYTES: usize = 1 << 30;
 fn queue(
     transaction: &mut Transaction,
     spec: &'static CommandSpec,
+    flags: CommandFlags,
     args: &[&[u8]],
     is_void: bool,
     out: &mut Reply,
@@ -593,7 +608,7 @@ fn queue(
         transaction.aborted = true;
         return Err(CommandError::new("ERR transaction too large: more than 1 GB of queued arguments"));
     }
-    transaction.flags = transaction.flags.union(spec.flags);
+    transaction.flags = transaction.flags.union(flags);
     transaction.queue.push(Queued { spec, args: args.iter().map(|arg| Box::from(*arg)).collect() });
     Ok(())
 }

@@ -434,9 +434,10 @@ impl Engine {
             shard.signal(db, key);
             self.tracking.changed(&self.registry, key, 0);
             self.journal_removal(db, key);
+            // Under the lock, as all events of a key, so that they come in the order in which they happened.
+            self.notify(db, Class::Evicted, "evicted", key);
             entry
         };
-        self.notify(db, Class::Evicted, "evicted", key);
         entry.is_some()
     }
 

@@ -42,6 +42,22 @@ pub trait Host: Send + Sync {
     fn replace_file(&self, _path: &str, _bytes: &[u8]) -> Option<Result<(), String>> {
         None
     }
+
+    /// Writes a line to the log, for a client: `redis.log`, `DEBUG LOG`. Every owner is told.
+    fn log(&self, _level: LogLevel, _text: &str) {}
+}
+
+/// How much a line of the log matters, least first; redis.conf's `loglevel` has the same names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// For who looks for a fault.
+    Debug,
+    /// Rarely useful.
+    Verbose,
+    /// What one wants to know.
+    Notice,
+    /// What must not be missed.
+    Warning,
 }
 
 /// What a client may ask of the engine's owners.
@@ -81,6 +97,8 @@ pub struct ShutdownMode {
 pub struct HostReport {
     /// Path of the binary.
     pub executable: String,
+    /// Release of the operating system's kernel.
+    pub kernel_release: String,
     /// Path of the configuration file; empty without one.
     pub config_file: String,
     /// Port that is listened on, when it is not the configured one.
@@ -105,7 +123,7 @@ pub struct HostReport {
     pub cpu_user: f64,
     /// Whether data is being loaded.
     pub is_loading: bool,
-    /// The append-only file, when it is on.
+    /// The append-only file, where one can be.
     pub journal: Option<JournalReport>,
     /// Snapshots.
     pub snapshot: SnapshotReport,
@@ -114,6 +132,8 @@ pub struct HostReport {
 /// The state of the append-only file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalReport {
+    /// It is on.
+    pub is_on: bool,
     /// Bytes of all files.
     pub current_bytes: u64,
     /// Bytes of all files after the last rewrite, or of the base at the start.
@@ -149,6 +169,7 @@ impl Default for JournalReport {
             base_bytes: 0,
             buffered_bytes: 0,
             last_write_ok: true,
+            is_on: true,
             is_rewriting: false,
             is_scheduled: false,
             current_rewrite_seconds: None,
@@ -220,6 +241,12 @@ impl Hosts {
 
     pub(crate) fn replace_file(&self, path: &str, bytes: &[u8]) -> Option<Result<(), String>> {
         self.all().iter().find_map(|host| host.replace_file(path, bytes))
+    }
+
+    pub(crate) fn log(&self, level: LogLevel, text: &str) {
+        for host in self.all() {
+            host.log(level, text);
+        }
     }
 
     /// A copy, so that a host may register another one meanwhile.

@@ -57,7 +57,7 @@ pub use self::config::{
 pub use self::dispatch::{MAX_TRANSACTION_BYTES, nanos_alone};
 pub use self::engine::{AllocatedMemory, Engine, EngineOptions, MAX_FRAGMENTATION};
 pub use self::error::{CommandError, CommandResult};
-pub use self::host::{Host, HostReport, HostRequest, JournalReport, ShutdownMode, SnapshotReport};
+pub use self::host::{Host, HostReport, HostRequest, JournalReport, LogLevel, ShutdownMode, SnapshotReport};
 pub use self::journal::{Commands, Journal, Lsn};
 pub use self::keyspace::{DEFAULT_DATABASES, DbIndex, EvictionPolicy, MAX_KEY_LEN};
 pub use self::load::NotLoaded;

@@ -10,7 +10,6 @@ use mtcache_protocol::{CommandFlags, CommandId, CommandSpec, Reply, lookup, look
 use crate::context::Origin;
 use crate::engine::Engine;
 use crate::error::CommandError;
-use crate::keyspace::DbIndex;
 use crate::monitor::Source;
 use crate::session::{ReplyMode, Restriction, Session};
 use crate::slowlog;
@@ -22,8 +21,6 @@ pub(crate) struct Observed<'a> {
     pub(crate) args: &'a [&'a [u8]],
     pub(crate) nanos: u64,
     pub(crate) now: UnixMillis,
-    /// The database that it ran in.
-    pub(crate) db: DbIndex,
     pub(crate) origin: Origin,
 }
 
@@ -47,7 +44,7 @@ impl Engine {
     /// Tells the slow log, the latency monitor and `MONITOR`.
     #[cold]
     pub(crate) fn observe(&self, session: &Session, observed: &Observed<'_>) {
-        let &Observed { spec, args, nanos, now, db, origin } = observed;
+        let &Observed { spec, args, nanos, now, origin } = observed;
         if origin == Origin::Replay || session.replay {
             return;
         }
@@ -69,9 +66,23 @@ impl Engine {
             let event = if spec.flags.contains(CommandFlags::FAST) { "fast-command" } else { "command" };
             self.record_latency(event, Duration::from_nanos(nanos));
         }
+        if !spec.flags.intersects(CommandFlags::SKIP_MONITOR | CommandFlags::ADMIN) {
+            self.show_to_monitors(session, spec, args, from_script);
+        }
+    }
+
+    /// Shows a command to who asked for it with `MONITOR`. The database is the one that is selected now: after the command has
+    /// run that is, for `SELECT`, the new one, as in Redis.
+    pub(crate) fn show_to_monitors(
+        &self,
+        session: &Session,
+        spec: &CommandSpec,
+        args: &[&[u8]],
+        from_script: bool,
+    ) {
         if self.monitors.any() {
-            let source = Source { db, client: &session.client, from_script };
-            self.monitors.show(spec, args, &source, now);
+            let source = Source { db: session.db, client: &session.client, from_script };
+            self.monitors.show(spec, args, &source, self.clock.now_micros());
         }
     }
 
@@ -109,7 +120,11 @@ pub(crate) fn newer_subcommand(
 
 /// What a session that listens may still run.
 #[cold]
-pub(crate) fn check_restriction(restriction: Restriction, spec: &CommandSpec) -> Result<(), CommandError> {
+pub(crate) fn check_restriction(
+    restriction: Restriction,
+    spec: &CommandSpec,
+    flags: CommandFlags,
+) -> Result<(), CommandError> {
     const TOUCHES_KEYS: CommandFlags =
         CommandFlags::of(&[CommandFlags::WRITE, CommandFlags::READONLY, CommandFlags::MAY_REPLICATE]);
     match restriction {
@@ -118,7 +133,7 @@ pub(crate) fn check_restriction(restriction: Restriction, spec: &CommandSpec) ->
              context",
             spec.full_name()
         ))),
-        Restriction::Monitor if spec.flags.intersects(TOUCHES_KEYS) => {
+        Restriction::Monitor if flags.intersects(TOUCHES_KEYS) => {
             Err(CommandError::new("ERR Replica can't interact with the keyspace"))
         }
         _ => Ok(()),

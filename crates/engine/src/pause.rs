@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use mtcache_protocol::{CommandFlags, CommandSpec};
+use mtcache_protocol::CommandFlags;
 
 use crate::engine::Engine;
 use crate::session::Session;
@@ -79,13 +79,13 @@ impl Engine {
         self.pause.is_on() && self.pause.what(now) != Paused::Nothing
     }
 
-    /// Whether the command has to wait for the end of a pause; notes it in the session.
+    /// Whether a command with these flags has to wait for the end of a pause; notes it in the session.
     #[cold]
-    pub(crate) fn hold(&self, session: &mut Session, spec: &CommandSpec, flags: CommandFlags) -> bool {
+    pub(crate) fn hold(&self, session: &mut Session, flags: CommandFlags) -> bool {
         let may_write = CommandFlags::WRITE.union(CommandFlags::MAY_REPLICATE);
         let held = match self.pause.what(self.now()) {
             Paused::Nothing => false,
-            Paused::Writes => flags.intersects(may_write) || spec.flags.intersects(may_write),
+            Paused::Writes => flags.intersects(may_write),
             Paused::All => true,
         };
         if held && !session.never_waits {

@@ -34,6 +34,11 @@ pub trait Clock: Send + Sync {
     /// The wall clock, which may jump.
     fn now(&self) -> UnixMillis;
 
+    /// The wall clock in microseconds, for what is shown to people. Default: that of [`now`](Self::now), in whole milliseconds.
+    fn now_micros(&self) -> u64 {
+        self.now().0.saturating_mul(1000)
+    }
+
     /// Nanoseconds of a clock that never goes back; only differences mean anything.
     fn monotonic_nanos(&self) -> u64;
 }

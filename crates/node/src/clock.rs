@@ -1,6 +1,6 @@
 //! The real clocks.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mtcache_engine::{Clock, UnixMillis};
 
@@ -30,12 +30,19 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> UnixMillis {
-        // A clock set before 1970 reads as the epoch: everything with an expiry then lives until it is put right.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        UnixMillis(u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn now_micros(&self) -> u64 {
+        u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn monotonic_nanos(&self) -> u64 {
         self.clock.delta_as_nanos(self.start, self.clock.raw())
     }
+}
+
+/// A clock set before 1970 reads as the epoch: everything with an expiry then lives until it is put right.
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

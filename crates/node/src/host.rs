@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mtcache_engine::{
-    AllocatedMemory, Config, ConfigListener, Engine, Host, HostReport, HostRequest, JournalReport,
+    AllocatedMemory, Config, ConfigListener, Engine, Host, HostReport, HostRequest, JournalReport, LogLevel,
     NotReloaded, ReloadFrom, SnapshotReport, StandingData, UnixMillis,
 };
 
@@ -59,6 +59,8 @@ impl NodeHost {
                 .to_owned());
         };
         if on {
+            // One that was asked for while the journal was off is not needed beside the first of its own.
+            rewriter.give_up();
             let begun = thread.start_anew().map_err(|error| error.to_string());
             return begun.and_then(|()| rewriter.begin_journal()).map_err(|error| {
                 tracing::error!("the append-only file cannot be switched on: {error}");
@@ -108,6 +110,9 @@ impl Host for NodeHost {
     fn report(&self, report: &mut HostReport) {
         report.executable =
             std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default();
+        report.kernel_release = std::fs::read_to_string("/proc/sys/kernel/osrelease")
+            .map(|release| release.trim().to_owned())
+            .unwrap_or_default();
         report.startup_bytes = self.startup;
         if let Some(figures) = self.allocator.map(|allocator| allocator()) {
             report.allocated_bytes = figures.allocated;
@@ -122,9 +127,10 @@ impl Host for NodeHost {
             Some(keeper) => keeper.report(),
             None => SnapshotReport { last_save: Some(self.opened), ..SnapshotReport::default() },
         };
-        report.journal = self.running().map(|journal| {
-            let status = journal.status();
+        report.journal = self.journal.as_ref().map(|thread| {
+            let status = thread.journal().status();
             let mut report = JournalReport {
+                is_on: thread.running().is_some(),
                 current_bytes: status.current_size,
                 base_bytes: status.base_size,
                 buffered_bytes: status.buffer_length,
@@ -229,6 +235,15 @@ impl Host for NodeFiles {
 
     fn replace_file(&self, path: &str, bytes: &[u8]) -> Option<Result<(), String>> {
         Some(replace(Path::new(path), bytes).map_err(|error| error.to_string()))
+    }
+
+    fn log(&self, level: LogLevel, text: &str) {
+        match level {
+            LogLevel::Debug => tracing::trace!("{text}"),
+            LogLevel::Verbose => tracing::debug!("{text}"),
+            LogLevel::Notice => tracing::info!("{text}"),
+            LogLevel::Warning => tracing::warn!("{text}"),
+        }
     }
 }
 

@@ -106,6 +106,8 @@ pub struct JournalStatus {
 pub(crate) struct JournalThread {
     journal: Arc<NodeJournal>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Held by whoever opens the files: they are locked against other processes only.
+    opening: Mutex<()>,
     disk: Arc<dyn Disk>,
     options: AppendOnly,
 }
@@ -132,7 +134,7 @@ impl JournalThread {
             is_on: AtomicBool::new(false),
             is_detached: AtomicBool::new(false),
         });
-        Self { journal, thread: Mutex::default(), disk, options: options.clone() }
+        Self { journal, thread: Mutex::default(), opening: Mutex::default(), disk, options: options.clone() }
     }
 
     /// Goes on as this writer.
@@ -156,10 +158,45 @@ impl JournalThread {
     /// Begins a journal for data that is in memory already. What is journalled before the first rewrite's cut belongs to
     /// nothing; that rewrite has to follow.
     pub(crate) fn start_anew(&self) -> Result<(), NodeError> {
+        let _opening = self.opening.lock();
         let begin = self.journal.buffer.reopen();
         let aof = Aof::open(Arc::clone(&self.disk), &self.options.dir, self.options.files.clone());
         let writer = aof.and_then(|aof| aof.begin_anew(begin)).map_err(NodeError::files)?;
         self.start(writer)
+    }
+
+    /// Makes the directory of the files, for a base to be written in.
+    pub(crate) fn make_directory(&self) -> Result<(), Error> {
+        let AppendOnly { dir, files, .. } = &self.options;
+        let _opening = self.opening.lock();
+        Aof::open(Arc::clone(&self.disk), dir, files.clone()).map(drop)
+    }
+
+    /// Puts a base in the place of all that the files hold, while the journal is off. `go_on` is asked once it cannot be
+    /// switched on any more before this is done.
+    pub(crate) fn replace_while_off(
+        &self,
+        base: &NewBase,
+        go_on: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let AppendOnly { dir, files, .. } = &self.options;
+        let _opening = self.opening.lock();
+        go_on()?;
+        if self.journal.is_on() {
+            return Err(Error::abandoned("the append-only file has been switched on"));
+        }
+        let mut writer = Aof::open(Arc::clone(&self.disk), dir, files.clone())?.begin_anew(Lsn::default())?;
+        let replaced = writer.begin_rewrite().and_then(|rewrite| writer.finish_rewrite(&rewrite, base));
+        match replaced {
+            Ok(replaced) => {
+                let removed = self.journal.base_place().remove_history(replaced);
+                writer.forget_history(&removed)
+            }
+            Err(error) => {
+                writer.remove_if_detached();
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn journal(&self) -> &Arc<NodeJournal> {

@@ -142,9 +142,8 @@ impl Node {
         let keeper = options.snapshots.as_ref().map(|snapshots| {
             Arc::new(SnapshotKeeper::new(&engine, disk, snapshots.dir.clone(), Arc::clone(&turns)))
         });
-        let rewriter = journal
-            .as_ref()
-            .map(|thread| Arc::new(Rewriter::new(&engine, Arc::clone(thread.journal()), turns)));
+        let rewriter =
+            journal.as_ref().map(|thread| Arc::new(Rewriter::new(&engine, Arc::clone(thread), turns)));
         let host = Arc::new(NodeHost {
             keeper: keeper.clone(),
             rewriter: rewriter.clone(),

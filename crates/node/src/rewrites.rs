@@ -11,10 +11,10 @@ use std::time::Instant;
 
 use mtcache_engine::rdb::RecordShape;
 use mtcache_engine::{Engine, JournalReport, UnixMillis};
-use mtcache_persistence::{BaseForm, Error, NewBase, RdbOptions};
+use mtcache_persistence::{BaseForm, BaseWriter, Error, NewBase, RdbOptions};
 use parking_lot::Mutex;
 
-use crate::journal::NodeJournal;
+use crate::journal::{JournalThread, NodeJournal};
 use crate::snapshots::pour;
 use crate::turns::{Turns, Work};
 
@@ -33,6 +33,7 @@ const IN_PROGRESS: &str = "ERR Background append only file rewriting already in 
 /// The rewrites of a node's journal.
 pub(crate) struct Rewriter {
     engine: Weak<Engine>,
+    thread: Arc<JournalThread>,
     journal: Arc<NodeJournal>,
     turns: Arc<Turns>,
     /// Goes up when the rewrite that is running, or waits for its turn, is to be given up.
@@ -78,16 +79,14 @@ impl State {
 }
 
 impl Rewriter {
-    pub(crate) fn new(engine: &Arc<Engine>, journal: Arc<NodeJournal>, turns: Arc<Turns>) -> Self {
-        let engine = Arc::downgrade(engine);
-        Self { engine, journal, turns, cancelled: AtomicU64::new(0), state: Mutex::default() }
+    pub(crate) fn new(engine: &Arc<Engine>, thread: Arc<JournalThread>, turns: Arc<Turns>) -> Self {
+        let (engine, journal) = (Arc::downgrade(engine), Arc::clone(thread.journal()));
+        Self { engine, thread, journal, turns, cancelled: AtomicU64::new(0), state: Mutex::default() }
     }
 
-    /// What a client asks for: a rewrite now, or after the snapshot that is being written.
+    /// What a client asks for: a rewrite now, or after the snapshot that is being written. While the journal is off, its files
+    /// become a base of what is there.
     pub(crate) fn request(self: &Arc<Self>) -> Result<String, String> {
-        if !self.journal.is_on() {
-            return Err("ERR the append-only file is off: there is nothing to rewrite".to_owned());
-        }
         self.state.lock().failures = 0;
         self.start()
     }
@@ -126,10 +125,14 @@ impl Rewriter {
     /// Looks whether a rewrite is due. To be called a few times a second.
     pub(crate) fn tick(self: &Arc<Self>) {
         let Some(engine) = self.engine.upgrade() else { return };
-        if self.turns.running().is_some() || !self.journal.is_on() {
+        if self.turns.running().is_some() {
             return;
         }
-        let is_due = self.state.lock().is_scheduled || self.journal.is_detached() || {
+        let is_scheduled = self.state.lock().is_scheduled;
+        if !self.journal.is_on() && !is_scheduled {
+            return;
+        }
+        let is_due = is_scheduled || self.journal.is_detached() || {
             let config = engine.config();
             let status = self.journal.status();
             let least = config.int("auto-aof-rewrite-min-size").max(0) as u64;
@@ -192,7 +195,9 @@ impl Rewriter {
 
     /// Rewrites, in the turn that has been taken.
     fn run(&self, mine: u64) {
-        let result = Turns::caught(|| self.rewrite(mine));
+        let result = Turns::caught(|| {
+            if self.journal.is_on() { self.rewrite(mine) } else { self.rewrite_while_off(mine) }
+        });
         match &result {
             Ok(bytes) => tracing::info!(bytes, "rewrote the append-only file"),
             Err(error) => tracing::error!("the append-only file was not rewritten: {error}"),
@@ -246,15 +251,7 @@ impl Rewriter {
 
     fn rewrite(&self, mine: u64) -> Result<u64, Error> {
         let Some(engine) = self.engine.upgrade() else { return Err(Error::abandoned("the engine is gone")) };
-        let config = engine.config();
-        let (form, shape) = if config.flag("aof-use-rdb-preamble") {
-            (BaseForm::Rdb, RecordShape::Rdb)
-        } else {
-            (BaseForm::Aof, RecordShape::Commands)
-        };
-        let mut options = RdbOptions::new(engine.now(), engine.used_memory() as u64);
-        options.checksum = config.flag("rdbchecksum");
-        let mut base = self.journal.base_place().create_base(form, &options)?;
+        let (mut base, shape) = self.begin_base(&engine)?;
         let (answer, cut) = mpsc::channel();
         let begun = engine.begin_snapshot_as(shape, || {
             // Under the lock that giving up takes: whoever switches the journal off does so after this, or is seen here. The
@@ -289,6 +286,34 @@ impl Rewriter {
         let removed = self.journal.base_place().remove_history(replaced);
         self.journal.forget_history(removed);
         Ok(len)
+    }
+
+    /// As [`rewrite`](Self::rewrite), of a journal that is off: nothing is journalled meanwhile, and nothing after it.
+    fn rewrite_while_off(&self, mine: u64) -> Result<u64, Error> {
+        let Some(engine) = self.engine.upgrade() else { return Err(Error::abandoned("the engine is gone")) };
+        self.thread.make_directory()?;
+        let (mut base, shape) = self.begin_base(&engine)?;
+        let mut snapshot = engine.begin_snapshot_as(shape, || ()).ok_or_else(Error::busy)?;
+        let go_on = || {
+            if self.is_cancelled(mine) { Err(Error::abandoned("it is needed no more")) } else { Ok(()) }
+        };
+        pour(&mut snapshot, go_on, |bytes| base.append(bytes))?;
+        let base = base.finish()?;
+        let len = base.len();
+        self.thread.replace_while_off(&base, go_on)?;
+        Ok(len)
+    }
+
+    fn begin_base(&self, engine: &Engine) -> Result<(BaseWriter, RecordShape), Error> {
+        let config = engine.config();
+        let (form, shape) = if config.flag("aof-use-rdb-preamble") {
+            (BaseForm::Rdb, RecordShape::Rdb)
+        } else {
+            (BaseForm::Aof, RecordShape::Commands)
+        };
+        let mut options = RdbOptions::new(engine.now(), engine.used_memory() as u64);
+        options.checksum = config.flag("rdbchecksum");
+        Ok((self.journal.base_place().create_base(form, &options)?, shape))
     }
 }
 

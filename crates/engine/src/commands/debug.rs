@@ -1,6 +1,7 @@
 //! DEBUG, for those who test the server: everything is locked while a subcommand runs.
 //!
-//! Off unless `enable-debug-command` says otherwise. Deliberately absent: what ends the process, and what shows the insides of Redis' structures, which are not ours.
+//! Off unless `enable-debug-command` says otherwise. Deliberately absent: what ends the process, and what shows the insides of
+//! Redis' structures, which are not ours.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,16 +11,20 @@ use sha1::{Digest, Sha1};
 
 use super::{Row, parse, write_help};
 use crate::client::ClientFlag;
-use crate::context::Ctx;
+use crate::context::{Ctx, Expiry};
 use crate::error::{CommandError, CommandResult};
-use crate::keyspace::{DbIndex, Entry, ValueRef, idle_millis};
+use crate::host::LogLevel;
+use crate::keyspace::{DbIndex, Entry, ValueRef, idle_millis, random_below};
 use crate::rdb;
 use crate::reload::{Present, ReloadFrom, reload};
+use crate::types::{EncodingLimits, List};
 
 pub(super) const TABLE: &[Row] = &[("debug", super::Locks::All, debug)];
 
 /// The longest that `DEBUG SLEEP` may stop everything. Default: 10 minutes.
 const MAX_SLEEP_SECONDS: f64 = 600.0;
+/// The longest string that `DEBUG POPULATE` makes. Default: 512 MB, as long as one can be.
+const MAX_BULK: usize = 512 << 20;
 /// The largest `QUICKLIST-PACKED-THRESHOLD`. Default: 4 GB, as in Redis.
 const MAX_PACKED_THRESHOLD: u64 = 4 << 30;
 
@@ -30,10 +35,17 @@ const HELP: &[&str] = &[
     "    Signatures of the values of these keys.",
     "ERROR <string>",
     "    Fails with this message.",
+    "LEAK <string>",
+    "    Accepted without effect: nothing is leaked on purpose.",
     "LOADAOF",
     "    Reads all data again from the append-only file; what is there stays if that fails.",
+    "LOG <message>",
+    "    Writes a message to the server's log.",
     "OBJECT <key>",
-    "    How a value is kept, its length in a snapshot, and how long it has been idle.",
+    "    How a value is kept, its length in a snapshot, and how long it has been idle; of a list also its listpacks.",
+    "POPULATE <count> [<prefix>] [<size>]",
+    "    Makes strings named key:0, key:1, ... or <prefix>:0, ...; keys that are there stay as they are. Of <size> bytes,",
+    "    or as long as the value is: value:0, value:1, ...",
     "PROTOCOL <type>",
     "    Replies with a value of this type: string, integer, double, bignum, null, array, set, map, attrib, push,",
     "    verbatim, true, false.",
@@ -48,6 +60,10 @@ const HELP: &[&str] = &[
     "    Stops everything for so long; decimals allowed, 600 at most.",
     "STRINGMATCH-LEN <pattern> <string>",
     "    Whether a pattern fits a string, as KEYS and SCAN see it: 1 or 0.",
+    "STRINGMATCH-TEST",
+    "    Matches random strings with random patterns, to see that it ends.",
+    "CHANGE-REPL-ID, DROP-CLUSTER-PACKET-FILTER <type>, REPLICATE <string>, REPLYBUFFER <what> <value>",
+    "    Accepted without effect: there are no replicas and no cluster, and buffers of replies are others here.",
 ];
 
 fn debug(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
@@ -95,16 +111,89 @@ fn debug(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
             ctx.engine.expires_actively.store(parse::integer(on).unwrap_or(0) != 0, Ordering::Relaxed);
             out.ok();
         }
+        (b"log", [text]) => {
+            let text = format!("DEBUG LOG: {}", String::from_utf8_lossy(text));
+            ctx.engine.hosts.log(LogLevel::Warning, &text);
+            out.ok();
+        }
+        (b"populate", [count, options @ ..]) if options.len() <= 2 => {
+            populate(ctx, count, options)?;
+            out.ok();
+        }
+        // There is nothing here that these could change.
+        (b"leak" | b"replicate" | b"drop-cluster-packet-filter", [_]) | (b"change-repl-id", []) => out.ok(),
+        (b"replybuffer", [what, value]) => {
+            let words: &[&str] = match what.to_ascii_lowercase().as_slice() {
+                b"peak-reset-time" => &["never", "reset"],
+                b"resizing" => &[],
+                _ => return Err(unknown_subcommand(args)),
+            };
+            if !words.iter().any(|word| parse::is(value, word)) {
+                parse::integer(value)?;
+            }
+            out.ok();
+        }
+        (b"stringmatch-test", []) => {
+            try_matching();
+            out.simple("Apparently Redis did not crash: test passed");
+        }
         (b"stringmatch-len", [pattern, string]) => out.integer(glob::matches(pattern, string, false).into()),
         (b"help", []) => write_help("DEBUG", HELP, out),
-        _ => {
-            return Err(CommandError::new(format!(
-                "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
-                String::from_utf8_lossy(args[1])
-            )));
-        }
+        _ => return Err(unknown_subcommand(args)),
     }
     Ok(())
+}
+
+fn unknown_subcommand(args: &[&[u8]]) -> CommandError {
+    CommandError::new(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+        String::from_utf8_lossy(args[1])
+    ))
+}
+
+/// Makes many strings. Unlike Redis, where they are lost at the next start, they are journalled: as what they have become.
+fn populate(ctx: &mut Ctx<'_, '_>, count: &[u8], options: &[&[u8]]) -> CommandResult {
+    /// Redis cuts names off at this length.
+    const LONGEST_KEY: usize = 127;
+    let count = parse::non_negative(count)?;
+    let prefix = options.first().copied().unwrap_or(b"key");
+    let size = options.get(1).map_or(Ok(0), |size| parse::non_negative(size))? as usize;
+    if size > MAX_BULK {
+        return Err(CommandError::STRING_TOO_LONG);
+    }
+    let mut digits = itoa::Buffer::new();
+    let db = ctx.db();
+    ctx.journal_nothing();
+    for number in 0..count {
+        let digits = digits.format(number).as_bytes();
+        let mut key = [prefix, b":", digits].concat();
+        key.truncate(LONGEST_KEY);
+        if ctx.exists(&key) {
+            continue;
+        }
+        let mut value = [b"value:", digits].concat();
+        if size > 0 {
+            value.resize(size, 0);
+        }
+        ctx.set_string(&key, &value, Expiry::Clear);
+        ctx.journal_as(&[b"SET", &key, &value]);
+        ctx.changed(db, &key);
+    }
+    Ok(())
+}
+
+/// Matches patterns and strings made of the characters that mean something in patterns.
+fn try_matching() {
+    const TRIES: usize = 100_000;
+    const LENGTH: usize = 32;
+    const LETTERS: &[u8] = b"*?[]^-\\abc\0";
+    let text = |length: usize| -> Vec<u8> {
+        (0..length).filter_map(|_| LETTERS.get(random_below(LETTERS.len())).copied()).collect()
+    };
+    for _ in 0..TRIES {
+        let (pattern, string) = (text(random_below(LENGTH)), text(random_below(LENGTH)));
+        std::hint::black_box(glob::matches(&pattern, &string, false));
+    }
 }
 
 fn check_allowed(ctx: &Ctx<'_, '_>) -> CommandResult {
@@ -160,13 +249,31 @@ fn object(ctx: &mut Ctx<'_, '_>, key: &[u8], out: &mut Reply) -> CommandResult {
     let entry = ctx.peek(key).ok_or(CommandError::NO_SUCH_KEY)?;
     let serialized = rdb::dump(entry.value(), &limits, compression).len().saturating_sub(AROUND);
     let idle = idle_millis(entry.access(), now) / 1000;
+    let listpacks = match entry.value() {
+        ValueRef::List(list) => listpacks_of(list, &limits),
+        _ => String::new(),
+    };
     out.simple(&format!(
-        "Value at:{:p} refcount:1 encoding:{} serializedlength:{serialized} lru:{} lru_seconds_idle:{idle}",
+        "Value at:{:p} refcount:1 encoding:{} serializedlength:{serialized} lru:{} lru_seconds_idle:{idle}{listpacks}",
         std::ptr::from_ref(entry),
         super::object::encoding_name(entry),
         now.as_seconds().saturating_sub(idle) & 0x00ff_ffff,
     ));
     Ok(())
+}
+
+/// What Redis says of a list that was appended to. Ours are never compressed in memory.
+fn listpacks_of(list: &List, limits: &EncodingLimits) -> String {
+    let (mut count, mut bytes) = (0_usize, 0);
+    rdb::each_listpack(list, limits, |listpack| {
+        count += 1;
+        bytes += listpack.len();
+    });
+    format!(
+        " ql_nodes:{count} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:0 ql_uncompressed_size:{bytes}",
+        list.len() as f64 / count.max(1) as f64,
+        limits.list_max_listpack_size,
+    )
 }
 
 fn protocol(kind: &[u8], out: &mut Reply) -> CommandResult {

@@ -79,7 +79,7 @@ impl Options {
 fn restore(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     let (key, payload) = (args[1], args[3]);
     let options = Options::parse(&args[4..])?;
-    if !options.replace && ctx.look(key).is_some() {
+    if !options.replace && ctx.exists(key) {
         return Err(CommandError::BUSY_KEY);
     }
     let expires_at = options.expires_at(args[2], ctx.now)?;

@@ -110,12 +110,14 @@ fn copy(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
     if source == target && from == to {
         return Err(CommandError::SAME_OBJECT);
     }
+    // The copy is new: what is known of the uses of the original is not its own.
+    let made = ctx.engine.settings.access_clock(ctx.now).initial();
     let Some(original) = ctx.read(from) else {
         out.integer(0);
         return Ok(());
     };
     let expires_at = original.expires_at();
-    let mut copied = original.copy_as(to);
+    let mut copied = original.copy_as(to, made);
     copied.set_expires_at(expires_at);
     let taken = ctx.peek_in(target, to).is_some();
     let done = !taken || replace;

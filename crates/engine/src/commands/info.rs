@@ -132,15 +132,17 @@ fn server(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
     let port = view.report.tcp_port.unwrap_or(config.port());
     let hz = config.int("hz");
     let os = if cfg!(target_os = "linux") { "Linux" } else { std::env::consts::OS };
+    let os = [os, &view.report.kernel_release, std::env::consts::ARCH];
+    let os = os.map(|part| [part, if part.is_empty() { "" } else { " " }].concat()).concat();
+    let os = os.trim_end();
     write!(
         out,
         "redis_version:{REDIS_VERSION}\r\nredis_git_sha1:00000000\r\nredis_git_dirty:0\r\nredis_build_id:0\r\n\
-         redis_mode:standalone\r\nos:{os} {}\r\narch_bits:{}\r\nmonotonic_clock:POSIX clock_gettime\r\n\
+         redis_mode:standalone\r\nos:{os}\r\narch_bits:{}\r\nmonotonic_clock:POSIX clock_gettime\r\n\
          multiplexing_api:epoll\r\natomicvar_api:c11-builtin\r\ngcc_version:0.0.0\r\nprocess_id:{}\r\n\
          process_supervised:no\r\nrun_id:{}\r\ntcp_port:{port}\r\nserver_time_usec:{}\r\nuptime_in_seconds:{uptime}\r\n\
          uptime_in_days:{}\r\nhz:{hz}\r\nconfigured_hz:{hz}\r\nlru_clock:{}\r\nexecutable:{}\r\nconfig_file:{}\r\n\
          io_threads_active:0\r\nmtcache_version:{}\r\n",
-        std::env::consts::ARCH,
         usize::BITS,
         std::process::id(),
         engine.run_id(),
@@ -238,7 +240,7 @@ fn or_minus_one(seconds: Option<u64>) -> i64 {
 
 fn persistence(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
     let snapshot = &view.report.snapshot;
-    let idle = JournalReport::default();
+    let idle = JournalReport { is_on: false, ..JournalReport::default() };
     let journal = view.report.journal.as_ref().unwrap_or(&idle);
     write!(
         out,
@@ -258,7 +260,7 @@ fn persistence(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
         status(snapshot.last_ok),
         or_minus_one(snapshot.last_seconds),
         snapshot.saves,
-        u8::from(view.report.journal.is_some()),
+        u8::from(journal.is_on),
         u8::from(journal.is_rewriting),
         u8::from(journal.is_scheduled),
         or_minus_one(journal.last_rewrite_seconds),
@@ -268,7 +270,7 @@ fn persistence(view: &View<'_, '_, '_>, out: &mut String) -> fmt::Result {
         journal.failed_rewrites,
         status(journal.last_write_ok),
     )?;
-    if view.report.journal.is_some() {
+    if journal.is_on {
         write!(
             out,
             "aof_current_size:{}\r\naof_base_size:{}\r\naof_pending_rewrite:0\r\naof_buffer_length:{}\r\n\

@@ -24,7 +24,7 @@ const SHARED_INTEGERS: usize = 10_000;
 const SHARED_REFCOUNT: i64 = i32::MAX as i64;
 
 fn encoding(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
-    match ctx.look(args[2]) {
+    match ctx.inspect(args[2]) {
         Some(entry) => out.bulk(encoding_name(entry).as_bytes()),
         None => out.null(),
     }
@@ -46,7 +46,7 @@ pub(crate) fn encoding_name(entry: &Entry) -> &'static str {
 
 fn freq(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     let (settings, now) = (&ctx.engine.settings, ctx.now);
-    let Some(entry) = ctx.look(args[2]) else {
+    let Some(entry) = ctx.inspect(args[2]) else {
         out.null();
         return Ok(());
     };
@@ -59,7 +59,7 @@ fn freq(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
 
 fn idletime(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     let (policy, now) = (ctx.engine.policy(), ctx.now);
-    let Some(entry) = ctx.look(args[2]) else {
+    let Some(entry) = ctx.inspect(args[2]) else {
         out.null();
         return Ok(());
     };
@@ -74,7 +74,7 @@ fn idletime(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandRe
 fn refcount(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     let policy = ctx.engine.policy();
     let shares = ctx.engine.settings.maxmemory() == 0 || !policy.reads_access_records();
-    match ctx.look(args[2]).map(Entry::value) {
+    match ctx.inspect(args[2]).map(Entry::value) {
         Some(ValueRef::String(text, StringEncoding::Int)) if shares && is_shared_integer(text) => {
             out.integer(SHARED_REFCOUNT);
         }

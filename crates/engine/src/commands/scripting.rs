@@ -1,10 +1,10 @@
 //! EVAL and its family.
 
-use mtcache_protocol::Reply;
+use mtcache_protocol::{Reply, lookup};
 
 use super::Locks::{All, None as NoLocks};
 use super::{Row, parse};
-use crate::context::Ctx;
+use crate::context::{Ctx, Origin};
 use crate::error::{CommandError, CommandResult};
 use crate::script::{self, Writes};
 
@@ -22,15 +22,26 @@ pub(super) const TABLE: &[Row] = &[
 ];
 
 fn eval(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, writes: Writes) -> CommandResult {
+    show(ctx, args);
     let (keys, rest) = split(args)?;
     run(ctx, args[1], keys, rest, out, writes)
 }
 
 fn evalsha(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, writes: Writes) -> CommandResult {
+    show(ctx, args);
     // Wrong arguments come before a script that is not there.
     let (keys, rest) = split(args)?;
     let source = ctx.engine.scripts.source(args[1]).ok_or(CommandError::NO_SCRIPT)?;
     run(ctx, &source, keys, rest, out, writes)
+}
+
+/// Shows the command to who monitors now, so that it comes before those that the script calls.
+fn show(ctx: &Ctx<'_, '_>, args: &[&[u8]]) {
+    if ctx.origin != Origin::Replay
+        && let Some(spec) = lookup(args[0])
+    {
+        ctx.engine.show_to_monitors(ctx.session, spec, args, false);
+    }
 }
 
 /// The keys and the other arguments of `EVAL script numkeys key ... arg ...`.

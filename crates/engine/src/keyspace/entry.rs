@@ -438,10 +438,9 @@ impl Entry {
         }
     }
 
-    /// A copy of the value under another key, without expiry.
+    /// A copy of the value under another key, without expiry and with an access record of its own.
     #[must_use]
-    pub(crate) fn copy_as(&self, key: &[u8]) -> Self {
-        let access = self.access();
+    pub(crate) fn copy_as(&self, key: &[u8], access: u32) -> Self {
         match self.value() {
             ValueRef::String(bytes, StringEncoding::Grown) => {
                 let mut copy = Self::string(key, bytes, None, access);

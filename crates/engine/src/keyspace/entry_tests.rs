@@ -118,7 +118,7 @@ fn apply(entry: &mut Entry, model: &mut Model, change: Change) {
             model.ttl_index = None;
         }
         Change::Copy(key) => {
-            let copy = entry.copy_as(&key);
+            let copy = entry.copy_as(&key, entry.access());
             replace(entry, copy);
             model.key = key;
             model.expires_at = None;

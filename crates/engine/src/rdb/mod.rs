@@ -28,7 +28,7 @@ pub(crate) use self::record::{AccessForm, RecordForm, write_record};
 pub use self::record::{Loaded, RecordShape, opcode};
 pub use self::source::{Source, array, byte, length, string};
 pub use self::write::{Compression, write_length, write_string};
-pub(crate) use self::write::{write_kind_of, write_value};
+pub(crate) use self::write::{each_listpack, write_kind_of, write_value};
 
 /// The version of the format that is written, which is that of Redis 7.0.
 pub const WRITTEN_VERSION: u16 = 10;

@@ -124,31 +124,40 @@ fn write_compressed(text: &[u8], out: &mut Vec<u8>) -> bool {
 
 fn write_list(list: &List, limits: &EncodingLimits, compression: Compression, out: &mut Vec<u8>) {
     const PACKED: u64 = 2;
+    // The number of chunks stands before them.
+    let mut chunks = Vec::new();
+    let mut count = 0;
+    each_listpack(list, limits, |listpack| {
+        write_length(PACKED, &mut chunks);
+        write_string(listpack, compression, &mut chunks);
+        count += 1;
+    });
+    write_length(count, out);
+    out.extend_from_slice(&chunks);
+}
+
+/// The listpacks in which Redis keeps a list whose elements were appended one after the other.
+pub(crate) fn each_listpack(list: &List, limits: &EncodingLimits, mut with: impl FnMut(&[u8])) {
+    /// What Redis reckons for an element besides its bytes.
+    const AROUND_ELEMENT: usize = 8;
     let (max_bytes, max_count) = match limits.list_max_listpack_size {
         size @ ..0 => (2048 << size.saturating_neg().min(5), usize::MAX),
         count => (LIST_CHUNK_BYTES, count.max(1) as usize),
     };
-    // The number of chunks stands before them.
-    let mut chunks = Vec::new();
-    let mut count = 0;
     let mut pack = ListpackWriter::new();
     let mut flush = |pack: &mut ListpackWriter| {
         if pack.count() > 0 {
-            write_length(PACKED, &mut chunks);
-            write_string(pack.finish(), compression, &mut chunks);
+            with(pack.finish());
             pack.clear();
-            count += 1;
         }
     };
     for element in list {
-        if pack.count() >= max_count || pack.len() + element.len() > max_bytes {
+        if pack.count() >= max_count || pack.len() + element.len() + AROUND_ELEMENT > max_bytes {
             flush(&mut pack);
         }
         pack.push(element);
     }
     flush(&mut pack);
-    write_length(count, out);
-    out.extend_from_slice(&chunks);
 }
 
 fn write_set(set: &Set, compression: Compression, out: &mut Vec<u8>) {

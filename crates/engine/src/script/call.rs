@@ -16,6 +16,7 @@ use crate::context::{Ctx, Origin};
 use crate::dispatch::{Args, resolve};
 use crate::engine::Engine;
 use crate::error::CommandError;
+use crate::host::LogLevel;
 
 /// What a running script can reach.
 pub(super) struct Surroundings<'s, 'a, 'e> {
@@ -39,7 +40,7 @@ type Words = SmallVec<[Vec<u8>; 8]>;
 
 /// What `redis` has besides `call` that needs the surroundings. Their functions are made once and go through the run's `call`,
 /// with their place in this list, from 1 on, as an address before the arguments: scripts have no such values.
-const BESIDES: [&str; 4] = ["pcall", "setresp", "set_repl", "acl_check_cmd"];
+const BESIDES: [&str; 5] = ["pcall", "setresp", "set_repl", "acl_check_cmd", "log"];
 
 /// Puts the functions that go through `call` beside it.
 pub(super) fn add_besides(lua: &Lua, redis: &Table) -> mlua::Result<()> {
@@ -72,6 +73,7 @@ pub(super) fn perform(
         2 => set_version(around, &args),
         3 => set_journalled(around, &args),
         4 => check_rights(around, &args),
+        5 => log(around, &args),
         _ => call(lua, around, &args),
     }
 }
@@ -139,6 +141,36 @@ fn check_rights(around: &Surroundings<'_, '_, '_>, args: &MultiValue) -> mlua::R
     let ctx = around.ctx.borrow();
     let user = &ctx.session.user;
     Ok(Value::Boolean(user.is_unrestricted() || user.rules().selector.check(spec, &args).is_ok()))
+}
+
+/// `redis.log`: what is no text among the parts is passed over, as in Redis.
+fn log(around: &Surroundings<'_, '_, '_>, args: &MultiValue) -> mlua::Result<Value> {
+    if args.len() < 2 {
+        return Err(Raised::command("ERR redis.log() requires two arguments or more."));
+    }
+    let level = match args.front() {
+        Some(Value::Integer(level)) => *level,
+        Some(Value::Number(level)) => *level as i64,
+        _ => return Err(Raised::command("ERR First argument must be a number (log level).")),
+    };
+    let level = match level {
+        0 => LogLevel::Debug,
+        1 => LogLevel::Verbose,
+        2 => LogLevel::Notice,
+        3 => LogLevel::Warning,
+        _ => return Err(Raised::command("ERR Invalid debug level.")),
+    };
+    let parts: Vec<String> = args
+        .iter()
+        .skip(1)
+        .filter_map(|part| match part {
+            Value::String(text) => Some(text.to_string_lossy()),
+            Value::Integer(_) | Value::Number(_) => part.to_string().ok(),
+            _ => None,
+        })
+        .collect();
+    around.ctx.borrow().engine.hosts.log(level, &parts.join(" "));
+    Ok(Value::Nil)
 }
 
 /// The error as the table that scripts know it by.

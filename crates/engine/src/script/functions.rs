@@ -60,7 +60,7 @@ pub(super) fn add_repeat(lua: &Lua, host: &Table) -> mlua::Result<()> {
     host.raw_set("rep", repeat)
 }
 
-/// Of `redis`: `sha1hex`, `log`, `status_reply`, `error_reply`, and what does nothing here.
+/// Of `redis`: `sha1hex`, `status_reply`, `error_reply`, and what does nothing here.
 pub(super) fn add_redis(lua: &Lua, host: &Table) -> mlua::Result<()> {
     let redis = lua.create_table()?;
     let sha1hex = function(lua, |call| {
@@ -72,21 +72,6 @@ pub(super) fn add_redis(lua: &Lua, host: &Table) -> mlua::Result<()> {
         Ok(one(Value::String(call.lua.create_string(sha1_hex(&text))?)))
     })?;
     redis.raw_set("sha1hex", sha1hex)?;
-    let log = function(lua, |call| {
-        if call.len() < 2 {
-            return Err(Raised::command("ERR redis.log() requires two arguments or more."));
-        }
-        let level = match call.get(1) {
-            Some(Value::Integer(level)) => *level,
-            Some(Value::Number(level)) => *level as i64,
-            _ => return Err(Raised::command("ERR First argument must be a number (log level).")),
-        };
-        if !(0..=3).contains(&level) {
-            return Err(Raised::command("ERR Invalid debug level."));
-        }
-        Ok(MultiValue::new())
-    })?;
-    redis.raw_set("log", log)?;
     for (name, field) in [("status_reply", "ok"), ("error_reply", "err")] {
         let reply = function(lua, move |call| {
             let text = match (call.len(), call.get(1)) {

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ahash::RandomState;
 use hashbrown::HashMap;
-use mtcache_protocol::Reply;
+use mtcache_protocol::{CommandFlags, CommandSpec, Reply};
 use parking_lot::{Mutex, MutexGuard};
 
 use self::interpreter::{Interpreter, Run};
@@ -143,6 +143,35 @@ impl Scripts {
     pub(crate) fn source(&self, sha: &[u8]) -> Option<Arc<[u8]>> {
         let sha: [u8; 40] = sha.to_ascii_lowercase().try_into().ok()?;
         self.sources.lock().get(&sha).cloned()
+    }
+
+    /// The flags of a command that may run a script: what the script declares takes the place of what its command says. Of a
+    /// script that declares nothing or that nobody knows, the command's own.
+    #[cold]
+    pub(crate) fn flags_of(&self, spec: &CommandSpec, args: &[&[u8]]) -> CommandFlags {
+        const DECIDED: CommandFlags = CommandFlags::of(&[
+            CommandFlags::STALE,
+            CommandFlags::DENYOOM,
+            CommandFlags::WRITE,
+            CommandFlags::MAY_REPLICATE,
+        ]);
+        let Some(text) = args.get(1) else { return spec.flags };
+        let flags_in = |source: &[u8]| shebang::read(source).map(|(flags, _)| flags).ok();
+        let declared = match spec.name {
+            "eval" | "eval_ro" => flags_in(text),
+            "evalsha" | "evalsha_ro" => self.source(text).and_then(|source| flags_in(&source)),
+            _ => None,
+        };
+        // What cannot be read is refused in its own words when it is run.
+        let Some(flags) = declared.filter(|flags| flags.declared) else { return spec.flags };
+        let mut effective = spec.flags.without(DECIDED);
+        if !flags.no_writes {
+            effective = effective.union(CommandFlags::WRITE);
+            if !flags.allow_oom {
+                effective = effective.union(CommandFlags::DENYOOM);
+            }
+        }
+        effective
     }
 
     /// Forgets all scripts, and the interpreter with all that they may have left in it.

@@ -1,11 +1,12 @@
 -- The sandbox: what a script finds besides the language. Runs once per interpreter.
 -- `host` holds what the engine has made, and is given back what it needs.
 local host = ...
-local error, type, rawset, setmetatable, select, tostring = error, type, host.rawset, setmetatable, select, tostring
+local error, type, rawset, setmetatable, select = error, type, host.rawset, setmetatable, select
+local tostring, tonumber = tostring, tonumber
 local caught, alive = host.caught, host.alive
 local plain_pcall, plain_xpcall, plain_loadstring = pcall, xpcall, host.loadstring
 local plain_getmetatable, plain_rawget, plain_next, plain_collect = getmetatable, rawget, next, collectgarbage
-local concat = table.concat
+local concat, find_line = table.concat, string.match
 local plain_resume = coroutine.resume
 
 local READONLY = "Attempt to modify a readonly table"
@@ -197,6 +198,21 @@ end
 
 G._G = environment
 host.environment = environment
+
+-- What Redis calls for every error of a script: the error as a table that says where it was raised.
+function G.__redis__err__handler(failure)
+  if type(failure) ~= "table" then failure = { err = "ERR " .. tostring(failure) } end
+  -- Lua puts the place of a caller before an error's text: the first above this one that is the script's own.
+  for level = 3, 8 do
+    local _, place = plain_pcall(error, "", level)
+    local line = find_line(place, "^user_script:(%d+): $")
+    if line then
+      failure.source, failure.line = "@user_script", tonumber(line)
+      break
+    end
+  end
+  return failure
+end
 
 local describe = host.describe
 local function swept(...)

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mtcache_conformance::Client;
 use mtcache_protocol::{Reply, Version};
+use parking_lot::Mutex;
 
+use crate::host::{Host, LogLevel};
+use crate::testing::{Pair, Rig, split};
 use crate::{Clock, Engine, EngineOptions, NoMailbox, Session, UnixMillis};
 
 struct Still;
@@ -227,4 +231,120 @@ fn nobody_waits_for_a_script_that_takes_too_long() {
         assert!(script.join().unwrap().contains("Script killed"));
     });
     assert!(engine.begin_snapshot_at_once().is_some());
+}
+
+#[test]
+fn a_script_that_declares_itself_is_admitted_by_what_it_declares() {
+    let mut pair = Pair::start();
+    pair.same(&[
+        "SET k v",
+        "SCRIPT LOAD \"#!lua\\nreturn 1\"",
+        "SCRIPT LOAD \"#!lua flags=no-writes\\nreturn 1\"",
+        "SCRIPT LOAD \"#!lua flags=allow-oom\\nreturn redis.call('set', 'k', 'w')\"",
+        "MULTI",
+        "EVAL \"#!lua\\nreturn 1\" 0",
+        "CONFIG SET maxmemory 0",
+        "EXEC",
+        "MULTI",
+        "EVAL \"#!lua flags=no-writes\\nreturn 1\" 0",
+    ]);
+    let (mut our_other, mut their_other) = pair.others();
+    let limit = |ours: &mut Rig, theirs: &mut Client| {
+        for line in ["CONFIG SET maxmemory-policy noeviction", "CONFIG SET maxmemory 1"] {
+            assert_eq!(ours.run(line), "+OK");
+            assert_eq!(format!("{:?}", theirs.command(&split(line)).unwrap()), "+OK");
+        }
+    };
+    limit(&mut our_other, &mut their_other);
+    pair.same(&["EXEC"]);
+    for line in ["CONFIG SET maxmemory 0", "MULTI", "EVAL \"#!lua\\nreturn 1\" 0"] {
+        pair.same(&[line]);
+    }
+    limit(&mut our_other, &mut their_other);
+    pair.same(&[
+        "EXEC",
+        "EVAL \"#!lua\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=no-writes\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=no-writes\\nreturn redis.call('set', 'k', 'x')\" 0",
+        "EVAL \"#!lua flags=allow-oom\\nreturn redis.call('set', 'k', 'x')\" 0",
+        "EVAL_RO \"#!lua flags=no-writes\\nreturn redis.call('get', 'k')\" 0",
+        "EVAL_RO \"#!lua\\nreturn 1\" 0",
+        "EVAL_RO \"#!lua flags=allow-oom\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=nosuch\\nreturn 1\" 0",
+        "EVAL \"#!lua\" 0",
+        "EVALSHA b7f2a5ee2f5c1a4a8a3c57b1ba81cf1a0c3d3f8f 0",
+        "EVAL \"return 1\" 0",
+        "EVAL \"return redis.call('set', 'k', 'y')\" 0",
+        "EVAL \"return redis.call('get', 'k')\" 0",
+    ]);
+    for source in [
+        "#!lua\nreturn 1",
+        "#!lua flags=no-writes\nreturn 1",
+        "#!lua flags=allow-oom\nreturn redis.call('set', 'k', 'w')",
+    ] {
+        let sha = super::sha1_hex(source.as_bytes());
+        pair.same_args(&[b"EVALSHA".as_slice(), &sha, b"0"]);
+    }
+}
+
+#[test]
+fn a_pause_of_writes_holds_scripts_by_what_they_declare() {
+    let mut rig = Rig::new();
+    let no_writes = sha(&mut rig, "#!lua flags=no-writes\\nreturn 1");
+    let writes = sha(&mut rig, "#!lua\\nreturn 1");
+    rig.run("CLIENT PAUSE 400 WRITE");
+    rig.check(&[
+        ("EVAL \"#!lua flags=no-writes\\nreturn 1\" 0", ":1"),
+        (&format!("EVALSHA {no_writes} 0"), ":1"),
+        ("EVAL_RO \"return 1\" 0", ":1"),
+        ("MULTI", "+OK"),
+        (&format!("EVALSHA {no_writes} 0"), "+QUEUED"),
+        ("EXEC", "[:1]"),
+    ]);
+    for line in [
+        "EVAL \"#!lua\\nreturn 1\" 0",
+        "EVAL \"#!lua flags=allow-oom\\nreturn 1\" 0",
+        "EVAL \"return 1\" 0",
+        &format!("EVALSHA {writes} 0"),
+    ] {
+        rig.another().wait(line);
+    }
+}
+
+fn sha(rig: &mut Rig, source: &str) -> String {
+    crate::testing::plain(&rig.run(&format!("SCRIPT LOAD \"{source}\"")))
+}
+
+#[test]
+fn globals_are_those_of_redis() {
+    let mut pair = Pair::start();
+    pair.same(&[
+        "EVAL \"local t = {} for k in pairs(_G) do t[#t + 1] = k end table.sort(t) return t\" 0",
+        "EVAL \"return __redis__err__handler('x')\" 0",
+        "EVAL \"local e = __redis__err__handler('x')\\nreturn {e.err, e.source, e.line}\" 0",
+        "EVAL \"local e = __redis__err__handler({err='MY x'})\\nreturn {e.err, e.source, e.line}\" 0",
+        "EVAL \"\\n\\nlocal e = __redis__err__handler(nil)\\nreturn {e.err, e.source, e.line}\" 0",
+        "EVAL \"local function f() error('a') end\\nlocal _, e = xpcall(f, __redis__err__handler) return {e.err, e.source, e.line}\" 0",
+    ]);
+}
+
+#[test]
+fn what_a_script_logs_reaches_the_owners_log() {
+    #[derive(Default)]
+    struct Log(Mutex<Vec<(LogLevel, String)>>);
+    impl Host for Log {
+        fn log(&self, level: LogLevel, text: &str) {
+            self.0.lock().push((level, text.to_owned()));
+        }
+    }
+    let mut rig = Rig::new();
+    let log = Arc::new(Log::default());
+    rig.engine.add_host(log.clone());
+    rig.check(&[
+        ("EVAL \"redis.log(redis.LOG_WARNING, 'a', 2, 'c', {}, 1.5) return 1\" 0", ":1"),
+        ("EVAL \"redis.log(redis.LOG_DEBUG, 'd') return 1\" 0", ":1"),
+    ]);
+    let expected = [(LogLevel::Warning, "a 2 c 1.5"), (LogLevel::Debug, "d")];
+    assert_eq!(*log.0.lock(), expected.map(|(level, text)| (level, text.to_owned())));
 }

@@ -1,9 +1,15 @@
 //! `maxmemory` as clients meet it: what goes, what stays, when writes are refused.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use crate::client::{Mailbox, NoMailbox};
+use crate::engine::Engine;
 use crate::keyspace::EvictionPolicy;
+use crate::session::Session;
 use crate::testing::Rig;
 
 const KEYS: usize = 1000;
@@ -245,4 +251,54 @@ fn memory_returns_to_nothing_when_everything_is_gone() {
         "ZREM z a",
     ]);
     assert_eq!(rig.engine.used_memory(), 0);
+}
+
+/// Whether a key can be written while its event is delivered.
+struct Prober {
+    engine: std::sync::OnceLock<std::sync::Weak<Engine>>,
+    could_write: Arc<Mutex<Vec<bool>>>,
+}
+
+struct ProberHandle(Arc<Prober>);
+
+impl Mailbox for ProberHandle {
+    fn deliver(&self, bytes: &[u8]) {
+        /// Much longer than a write takes.
+        const PATIENCE: Duration = Duration::from_millis(200);
+        if !bytes.windows(7).any(|part| part == b"evicted") {
+            return;
+        }
+        let engine = self.0.engine.get().unwrap().upgrade().unwrap();
+        let key = bytes.split(|byte| *byte == b'\n').rev().nth(1).unwrap().strip_suffix(b"\r").unwrap();
+        let key = key.to_vec();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let client = engine.connect(String::new(), String::new(), Box::new(NoMailbox));
+            let mut session = Session::trusted(client);
+            let mut out = mtcache_protocol::Reply::default();
+            engine.dispatch(&mut session, &[b"GET", &key], engine.now(), &mut out);
+            let _ = sender.send(());
+        });
+        self.0.could_write.lock().push(receiver.recv_timeout(PATIENCE).is_ok());
+    }
+
+    fn close(&self) {}
+}
+
+#[test]
+fn an_eviction_is_told_before_anybody_else_can_touch_the_key() {
+    let mut rig = Rig::new();
+    configure(&rig, &[("maxmemory", "0"), ("notify-keyspace-events", "Ee")]);
+    rig.set_up(&["SET k v"]);
+    let seen = Arc::default();
+    let prober = Arc::new(Prober { engine: std::sync::OnceLock::new(), could_write: Arc::clone(&seen) });
+    prober.engine.set(Arc::downgrade(&rig.engine)).unwrap();
+    let client = rig.engine.connect(String::new(), String::new(), Box::new(ProberHandle(prober)));
+    let mut listener = Session::trusted(client);
+    let mut out = mtcache_protocol::Reply::default();
+    let now = rig.engine.now();
+    rig.engine.dispatch(&mut listener, &[b"SUBSCRIBE", b"__keyevent@0__:evicted"], now, &mut out);
+    configure(&rig, &[("maxmemory-policy", "allkeys-random"), ("maxmemory", "1")]);
+    rig.run("SET other v");
+    assert_eq!(*seen.lock(), [false]);
 }

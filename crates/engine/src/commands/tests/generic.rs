@@ -365,3 +365,21 @@ fn moves_between_names_and_databases_survive_a_replay() {
     rig.assert_replay_gives_the_same();
     assert_eq!(rig.state().len(), 4, "{:?}", rig.state());
 }
+
+#[test]
+fn a_copy_begins_its_own_record_of_uses() {
+    let mut pair = Pair::start();
+    pair.same(&["CONFIG SET maxmemory-policy allkeys-lfu", "SET f 1", "RPUSH l a", "SET replaced x"]);
+    for _ in 0..200 {
+        pair.same(&["GET f", "LLEN l", "GET replaced"]);
+    }
+    assert_ne!(pair.rig.run("OBJECT FREQ f"), ":5");
+    pair.same(&[
+        "COPY f g",
+        "OBJECT FREQ g",
+        "COPY l m",
+        "OBJECT FREQ m",
+        "COPY f replaced REPLACE",
+        "OBJECT FREQ replaced",
+    ]);
+}
