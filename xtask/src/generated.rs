@@ -63,6 +63,10 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "`fd` is -1; `argv-mem`, `rbs`, `rbp` and `oll` are 0, because buffers are others here",
     ),
     (
+        "`CLIENT REPLY OFF` in `MULTI`",
+        "nothing is sent any more; Redis still sends the header of `EXEC`'s reply, which no client can read",
+    ),
+    (
         "`CLIENT SETINFO`, `CLIENT NO-TOUCH`",
         "taken from Redis 7.2, because client libraries send them when they connect",
     ),
@@ -75,12 +79,47 @@ const DIFFERENCES: &[(&str, &str)] = &[
         "the events are `command`, `fast-command`, `expire-cycle`, `eviction-cycle`, `aof-write` and `aof-fsync-always`; there \
          are no forks to report; `DOCTOR` is in our own words",
     ),
+    (
+        "`DEBUG CHANGE-REPL-ID`, `REPLICATE`, `DROP-CLUSTER-PACKET-FILTER`, `REPLYBUFFER`, `LEAK`, `QUICKLIST-PACKED-THRESHOLD`",
+        "accepted without effect: there are no replicas and no cluster, replies have other buffers, nothing leaks on purpose, and \
+         large elements of lists are always kept apart",
+    ),
+    (
+        "`DEBUG HTSTATS`, `HTSTATS-KEY`, `LISTPACK`, `QUICKLIST`, `SDSLEN`, `STRUCTSIZE`, `MALLCTL`, `MALLCTL-STR`, \
+         `CLIENT-EVICTION`",
+        "unknown: they show Redis' structures, and ours are others; `MEMORY USAGE` and `MEMORY STATS` tell what things take",
+    ),
+    (
+        "`DEBUG AOF-FLUSH-SLEEP`, `PAUSE-CRON`, `SET-DISABLE-DENY-SCRIPTS`, `SET-SKIP-CHECKSUM-VALIDATION`, \
+         `CONFIG-REWRITE-FORCE-ALL`, `CRASH-AND-RECOVER`, `RESTART`, `ASSERT`, `OOM`, `PANIC`, `SEGFAULT`",
+        "unknown: Redis' own tests break the server with them on purpose",
+    ),
+    (
+        "any whose reply is larger than `client-output-buffer-limit` allows",
+        "fails with an error before its connection ends, where that can be sent; commands behind replies that a client does not \
+         read wait, and only what has been made counts",
+    ),
+    (
+        "`DEBUG OBJECT` of a list",
+        "`ql_nodes` and what follows it are those of a list that was appended to; `ql_compressed` is 0, because lists are not \
+         compressed in memory",
+    ),
+    (
+        "`DEBUG POPULATE`",
+        "what is made is in the append-only file, too; in Redis it is lost at the next start",
+    ),
+    ("`DEBUG STRINGMATCH-LEN`", "an addition: whether a pattern fits a string"),
     ("`MEMORY USAGE`", "the size of our own layout, which is smaller"),
     ("`MEMORY STATS`", "figures of our own allocator; what belongs to replicas and clusters is zero"),
     ("`MEMORY DOCTOR`", "in our own words, of what can be wrong here"),
     ("`OBJECT REFCOUNT`", "1 for every key: small integers are not shared"),
     ("`SCAN` and its kin", "cursors are other numbers; what a full iteration guarantees is the same"),
     ("`SHUTDOWN`", "there are no replicas to wait for, so `NOW` and `ABORT` find nothing to change"),
+    (
+        "`SLOWLOG GET`, `MONITOR`",
+        "the names in `ACL GETUSER` and `ACL DELUSER` are `(redacted)` here, and what is set as `tls-key-file-pass`; Redis shows \
+         them",
+    ),
     ("`WATCH`", "refused while a script takes too long, when nothing could be read anyway"),
     ("`SCRIPT KILL`", "works before `busy-reply-threshold` too"),
     ("`WAIT`", "answers 0 at once: there are no replicas"),

@@ -17,6 +17,7 @@ use crate::commands::{Handler, Locks, handler};
 use crate::context::{Ctx, Origin};
 use crate::engine::Engine;
 use crate::error::CommandError;
+use crate::host::LogLevel;
 use crate::journal::Commands;
 use crate::keyspace::{DbIndex, Found, KeyHash, Locked};
 use crate::observe::{Observed, check_restriction, newer_subcommand, silence};
@@ -95,9 +96,32 @@ impl Engine {
             out.error(error.text());
             self.stats.error(error.text());
         }
+        if out.is_over() {
+            self.cut_off(session, out, mark);
+        }
         if session.reply_mode != ReplyMode::On && session.parked() == Parked::No {
             silence(session, out, mark);
         }
+    }
+
+    /// Ends a session whose replies have grown beyond what they may be, and tells it so if it can still be told.
+    #[cold]
+    fn cut_off(&self, session: &mut Session, out: &mut Reply, mark: usize) {
+        out.cut(mark);
+        let error = CommandError::REPLY_TOO_LARGE;
+        out.error(error.text());
+        self.stats.error(error.text());
+        session.close = true;
+        let client = &session.client;
+        client.mailbox.close();
+        let text = format!(
+            "Client id={} addr={} scheduled to be closed ASAP for overcoming of output buffer limits: its replies were larger \
+             than {} bytes.",
+            client.id,
+            client.addr,
+            out.ceiling()
+        );
+        self.hosts.log(LogLevel::Warning, &text);
     }
 
     /// Looks at commands that a session will send next, in order, so that what they need is on its way from memory when they
@@ -410,6 +434,7 @@ impl Engine {
         }
         let origin = if session.replay { Origin::Replay } else { Origin::Transaction };
         let mut ctx = Ctx::new(self, &mut locked, session, now, origin);
+        let begin = out.len();
         out.array(transaction.queue.len());
         for queued in &transaction.queue {
             let args: Args<'_> = queued.args.iter().map(|arg| &**arg).collect();
@@ -417,6 +442,10 @@ impl Engine {
             if let Err(error) = result {
                 out.error(error.text());
                 self.stats.error(error.text());
+            }
+            if out.is_over() {
+                // All of them run, whoever hears of it.
+                out.cut(begin);
             }
         }
         match self.journal.get() {

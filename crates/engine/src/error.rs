@@ -47,6 +47,8 @@ texts! {
     OVERFLOW = "ERR increment or decrement would overflow";
     /// An increment that would give NaN or an infinity.
     NAN_OR_INFINITY = "ERR increment would produce NaN or Infinity";
+    /// Replies that `client-output-buffer-limit` does not allow, or that nobody can want.
+    REPLY_TOO_LARGE = "ERR the reply is larger than client-output-buffer-limit allows";
     /// A string that would be longer than 512 MB.
     STRING_TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
     /// An offset below zero.

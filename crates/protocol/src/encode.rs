@@ -5,6 +5,7 @@
 //! buffer nothing is allocated. Counts are taken on trust: who announces `array(3)` writes three replies.
 
 use crate::double::write_double;
+use crate::limits::MAX_REPLY_BYTES;
 
 /// The protocol version that a connection speaks; RESP2 until `HELLO 3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -45,21 +46,29 @@ const DEFERRED_ROOM: usize = 4;
 /// reply.integer(3);
 /// assert_eq!(reply.as_bytes(), b"%1\r\n$3\r\nage\r\n:3\r\n");
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reply {
     buf: Vec<u8>,
     version: Version,
+    ceiling: usize,
+    is_cut: bool,
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self::new(Version::default())
+    }
 }
 
 impl Reply {
     /// An empty reply.
     pub const fn new(version: Version) -> Self {
-        Self { buf: Vec::new(), version }
+        Self::with_buffer(Vec::new(), version)
     }
 
     /// Appends to `buf`, so that a connection keeps its allocation from batch to batch.
     pub const fn with_buffer(buf: Vec<u8>, version: Version) -> Self {
-        Self { buf, version }
+        Self { buf, version, ceiling: MAX_REPLY_BYTES, is_cut: false }
     }
 
     /// The version that the writers follow.
@@ -87,9 +96,35 @@ impl Reply {
         self.buf.is_empty()
     }
 
+    /// The bytes that replies may have. Default: [`MAX_REPLY_BYTES`].
+    pub const fn ceiling(&self) -> usize {
+        self.ceiling
+    }
+
+    /// Changes the ceiling.
+    pub const fn set_ceiling(&mut self, ceiling: usize) {
+        self.ceiling = ceiling;
+    }
+
+    /// Whether more was written than may be. Nothing stops a writer: whoever writes element by element asks before each, stops,
+    /// and leaves half a reply, which is never sent.
+    #[inline]
+    pub const fn is_over(&self) -> bool {
+        self.is_cut || self.buf.len() > self.ceiling
+    }
+
+    /// Drops what was written after the first `len` bytes, with its memory, because it is [over](Self::is_over) the ceiling. It
+    /// stays so until it is [cleared](Self::clear).
+    pub fn cut(&mut self, len: usize) {
+        self.buf.truncate(len);
+        self.buf.shrink_to_fit();
+        self.is_cut = true;
+    }
+
     /// Forgets what was written and keeps the allocation.
     pub fn clear(&mut self) {
         self.buf.clear();
+        self.is_cut = false;
     }
 
     /// Drops what was written after the first `len` bytes: takes back a reply that turned into an error.

@@ -34,7 +34,7 @@ pub use frame::Frame;
 pub use frame_decoder::{FrameDecoder, FrameProgress, decode_frame};
 pub use inline::split_args;
 pub use limits::{
-    Limits, MAX_ARGS, MAX_BULK_LEN, MAX_INLINE, MAX_REPLY_DEPTH, MAX_UNAUTHENTICATED_ARGS,
+    Limits, MAX_ARGS, MAX_BULK_LEN, MAX_INLINE, MAX_REPLY_BYTES, MAX_REPLY_DEPTH, MAX_UNAUTHENTICATED_ARGS,
     MAX_UNAUTHENTICATED_BULK_LEN, ReplyLimits,
 };
 pub use number::parse_i64;

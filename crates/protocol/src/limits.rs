@@ -52,6 +52,10 @@ pub struct ReplyLimits {
     pub max_elements: usize,
 }
 
+/// Bytes of replies that are made at once where `client-output-buffer-limit` names no hard limit. Default: 1 GiB, as much as
+/// a client may send at once. A command whose reply would be larger fails, and its connection ends.
+pub const MAX_REPLY_BYTES: usize = 1 << 30;
+
 /// Default of [`ReplyLimits::max_depth`].
 pub const MAX_REPLY_DEPTH: usize = 128;
 

@@ -135,6 +135,7 @@ impl Conversation {
         let now = engine.now();
         let max_bulk_len = usize::try_from(engine.settings().max_bulk_len()).unwrap_or(usize::MAX);
         self.decoder.set_limits(Limits { max_bulk_len, ..Limits::default() });
+        self.output.set_ceiling(self.outbox.reply_ceiling());
         let mut seen = *start;
         loop {
             if *start >= seen {

@@ -9,8 +9,8 @@ use crate::error::ServerError;
 
 /// Descriptors that are not for clients: files of the journal and of snapshots, listeners, the log. Default: 32, as in Redis.
 pub const RESERVED_DESCRIPTORS: usize = 32;
-/// What each worker needs besides: its event loop, what wakes it, and a connection that is turned away. Default: 4.
-pub const DESCRIPTORS_PER_WORKER: usize = 4;
+/// What each worker needs besides: its event loops and what wakes them, and a connection that is turned away. Default: 6.
+pub const DESCRIPTORS_PER_WORKER: usize = 6;
 
 /// Makes room for so many clients; the number of those there is room for, which is at most that.
 pub(crate) fn make_room(maxclients: usize, workers: usize) -> usize {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use mtcache_engine::{BufferLimit, Config, Mailbox, UnixMillis};
+use mtcache_protocol::MAX_REPLY_BYTES;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -182,6 +183,14 @@ impl Outbox {
             // A reply that was asked for may be of any size, if no limit is set.
             0 => true,
             hard => self.pending() <= hard,
+        }
+    }
+
+    /// Bytes of replies that may be made at once.
+    pub(crate) fn reply_ceiling(&self) -> usize {
+        match self.limit().hard.load(Ordering::Relaxed) {
+            0 => MAX_REPLY_BYTES,
+            hard => usize::try_from(hard).unwrap_or(usize::MAX),
         }
     }
 

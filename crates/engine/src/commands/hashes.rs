@@ -81,6 +81,9 @@ fn hmget(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
     let hash = ctx.read_as::<Hash>(args[1])?;
     out.array(args.len() - 2);
     for field in &args[2..] {
+        if out.is_over() {
+            break;
+        }
         match hash.and_then(|hash| hash.get(field)) {
             Some(value) => out.bulk(value),
             None => out.null(),
@@ -93,6 +96,9 @@ fn hgetall(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandRes
     let hash = ctx.read_as::<Hash>(args[1])?;
     out.map(hash.map_or(0, Hash::len));
     for (field, value) in hash.into_iter().flatten() {
+        if out.is_over() {
+            break;
+        }
         out.bulk(field);
         out.bulk(value);
     }
@@ -103,6 +109,9 @@ fn hkeys(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
     let hash = ctx.read_as::<Hash>(args[1])?;
     out.array(hash.map_or(0, Hash::len));
     for (field, _) in hash.into_iter().flatten() {
+        if out.is_over() {
+            break;
+        }
         out.bulk(field);
     }
     Ok(())
@@ -112,6 +121,9 @@ fn hvals(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
     let hash = ctx.read_as::<Hash>(args[1])?;
     out.array(hash.map_or(0, Hash::len));
     for (_, value) in hash.into_iter().flatten() {
+        if out.is_over() {
+            break;
+        }
         out.bulk(value);
     }
     Ok(())
@@ -201,17 +213,24 @@ fn hrandfield(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> Command
         Some(option) if parse::is(option, "withvalues") && args.len() == 4 => true,
         Some(_) => return Err(CommandError::SYNTAX),
     };
-    if count < -(i64::MAX / 2) || (with_values && count > i64::MAX / 2) {
+    let is_enormous = count < -(i64::MAX / 2);
+    if with_values && (is_enormous || count > i64::MAX / 2) {
         return Err(CommandError::OUT_OF_RANGE);
     }
     let Some(hash) = ctx.read_as::<Hash>(args[1])?.filter(|_| count != 0) else {
         out.array(0);
         return Ok(());
     };
+    if is_enormous {
+        return Err(CommandError::OUT_OF_RANGE);
+    }
     let picks = Picks::new(hash.len(), count);
     let pairs_nest = out.version() == mtcache_protocol::Version::Resp3;
     out.array(picks.len() * if with_values && !pairs_nest { 2 } else { 1 });
     for (field, value) in picks.filter_map(|index| hash.by_index(index)) {
+        if out.is_over() {
+            break;
+        }
         if with_values && pairs_nest {
             out.array(2);
         }
@@ -236,6 +255,9 @@ fn hscan(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
     let mark = out.begin_deferred();
     let mut found = 0;
     for (field, value) in fields.filter(|(field, _)| options.admits(field)) {
+        if out.is_over() {
+            break;
+        }
         out.bulk(field);
         out.bulk(value);
         found += 2;

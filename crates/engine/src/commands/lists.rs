@@ -92,7 +92,11 @@ fn pop(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, end: ListEnd) -> 
         }
     };
     for _ in 0..wanted {
-        list.pop_with(end, |element| out.bulk(element));
+        list.pop_with(end, |element| {
+            if !out.is_over() {
+                out.bulk(element);
+            }
+        });
     }
     drop(list);
     if wanted > 0 {
@@ -143,6 +147,9 @@ fn lrange(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResu
     let (start, count) = index_range(start, stop, list.len());
     out.array(count);
     for element in list.range(start, count) {
+        if out.is_over() {
+            break;
+        }
         out.bulk(element);
     }
     Ok(())

@@ -109,6 +109,9 @@ fn smembers(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandRe
     let set = ctx.read_as::<Set>(args[1])?;
     out.set(set.map_or(0, Set::len));
     for member in set.into_iter().flatten() {
+        if out.is_over() {
+            break;
+        }
         out.bulk(member.as_bytes());
     }
     Ok(())
@@ -132,6 +135,9 @@ fn spop(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
         Some(_) => {
             out.set(popped.len());
             for member in &popped {
+                if out.is_over() {
+                    break;
+                }
                 out.bulk(member);
             }
         }
@@ -174,6 +180,9 @@ fn srandmember(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> Comman
     let picks = Picks::new(set.len(), count);
     out.array(picks.len());
     for member in picks.filter_map(|index| set.by_index(index)) {
+        if out.is_over() {
+            break;
+        }
         out.bulk(member.as_bytes());
     }
     Ok(())
@@ -206,7 +215,7 @@ fn sinter(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResu
     intersection(ctx, &args[1..], |member| {
         out.bulk(member);
         found += 1;
-        true
+        !out.is_over()
     });
     out.end_set(mark, found);
     Ok(())
@@ -315,6 +324,9 @@ fn difference(ctx: &mut Ctx<'_, '_>, keys: &[&[u8]]) -> Result<Set, CommandError
 fn write_set(set: &Set, out: &mut Reply) {
     out.set(set.len());
     for member in set {
+        if out.is_over() {
+            break;
+        }
         out.bulk(member.as_bytes());
     }
 }
@@ -345,6 +357,9 @@ fn sscan(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
     let mark = out.begin_deferred();
     let mut found = 0;
     for member in members.filter(|member| options.admits(member.as_bytes())) {
+        if out.is_over() {
+            break;
+        }
         out.bulk(member.as_bytes());
         found += 1;
     }

@@ -249,6 +249,9 @@ fn look_up(ctx: &mut Ctx<'_, '_>, pattern: &[u8], element: &[u8]) -> Option<Vec<
 fn answer(ctx: &mut Ctx<'_, '_>, items: &[Item], request: &Request<'_>, out: &mut Reply) {
     out.array(items.len() * request.get.len().max(1));
     for item in items {
+        if out.is_over() {
+            break;
+        }
         if request.get.is_empty() {
             out.bulk(&item.element);
         }

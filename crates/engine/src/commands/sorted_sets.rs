@@ -249,6 +249,9 @@ fn zpop(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply, order: Order) ->
     let nests = count.is_some() && out.version() == Version::Resp3;
     out.array(popped.len() * if nests { 1 } else { 2 });
     for (member, score) in &popped {
+        if out.is_over() {
+            break;
+        }
         if nests {
             out.array(2);
         }
@@ -323,6 +326,9 @@ pub(super) fn write_members<'a>(
     let nests = out.version() == Version::Resp3;
     out.array(len * if with_scores && !nests { 2 } else { 1 });
     for (member, score) in members {
+        if out.is_over() {
+            break;
+        }
         if with_scores && nests {
             out.array(2);
         }
@@ -347,6 +353,9 @@ fn zscan(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
     let mut found = 0;
     let mut text = Vec::new();
     for (member, score) in members.filter(|(member, _)| options.admits(member)) {
+        if out.is_over() {
+            break;
+        }
         out.bulk(member);
         // A score is text here in both versions of the protocol.
         text.clear();

@@ -145,6 +145,9 @@ fn getex(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResul
 fn mget(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult {
     out.array(args.len() - 1);
     for key in &args[1..] {
+        if out.is_over() {
+            break;
+        }
         match ctx.read_string(key) {
             Ok(Some(value)) => out.bulk(value),
             Ok(None) | Err(_) => out.null(),

@@ -21,8 +21,9 @@ fn scan(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
     let db = ctx.db();
     let shards = ctx.engine.keyspace.shards();
     let mut keys = Reply::new(out.version());
+    keys.set_ceiling(out.ceiling());
     let (mut found, mut left) = (0, filter.count);
-    while cursor.shard < shards && left > 0 {
+    while cursor.shard < shards && left > 0 && !keys.is_over() {
         // What has expired is only noted here: a removal moves other entries.
         let mut expired: Vec<Box<[u8]>> = Vec::new();
         let now = ctx.expiry_now();
@@ -91,6 +92,9 @@ fn keys(ctx: &mut Ctx<'_, '_>, args: &[&[u8]], out: &mut Reply) -> CommandResult
     let mut found = 0;
     for shard in ctx.locked.shards() {
         for entry in shard.live_entries(db, now) {
+            if out.is_over() {
+                break;
+            }
             if pattern.is_none_or(|pattern| glob::matches(pattern, entry.key(), false)) {
                 out.bulk(entry.key());
                 found += 1;

@@ -237,6 +237,9 @@ fn run(
     if let Err(error) = execute(around, args, &mut reply) {
         return Ok(Err(error));
     }
+    if reply.is_over() {
+        return Ok(Err(CommandError::REPLY_TOO_LARGE));
+    }
     let value = reply_to_lua(lua, reply.as_bytes(), version)?;
     if let (Value::Table(table), Some(b'-')) = (&value, reply.as_bytes().first())
         && let Value::String(text) = table.raw_get::<Value>("err")?

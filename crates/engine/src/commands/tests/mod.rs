@@ -6,6 +6,7 @@ mod concurrency;
 mod dump;
 mod eviction;
 mod generic;
+mod large_replies;
 mod scan;
 mod snapshot;
 mod sort;
