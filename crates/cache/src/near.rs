@@ -6,6 +6,7 @@
 //! their own storing would drop them, so the next read brings them in.
 
 mod store;
+mod wakes;
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -17,6 +18,7 @@ use tokio::runtime::Handle;
 
 use self::store::Store;
 pub(crate) use self::store::{Kept, Ticket};
+pub(crate) use self::wakes::Wake;
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RemovalCause, Teller};
@@ -114,6 +116,12 @@ impl Near {
     /// Keeps a value, unless something was heard since its ticket was taken.
     pub(crate) fn keep(&self, ticket: Ticket, key: &str, kept: Kept) -> Keeping {
         self.on.get().map_or(Keeping::Overtaken, |on| on.store.keep(ticket, key.as_bytes(), kept))
+    }
+
+    /// Wakes its owner when a message about this key comes; none if nobody would tell of it.
+    pub(crate) fn wake(&self, key: &str) -> Option<Wake> {
+        let on = self.on.get()?;
+        on.can_be_relied_on(key, Instant::now()).then(|| on.store.wake(key.as_bytes()))
     }
 
     pub(crate) fn drop_key(&self, key: &[u8], cause: RemovalCause) {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::SemaphorePermit;
 
 use crate::backend::{Bytes, CachedKey};
 use crate::cache::Cache;
@@ -19,7 +20,8 @@ use crate::codec;
 use crate::control::RegionMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::fill_token::{self, Begun, Fill, Permit, Suffices, TOKEN_MARGIN};
+use crate::fill_token::{self, Begun, Fill, Permit, Sharing, Suffices, TOKEN_MARGIN};
+use crate::lease::{Lease, Patience};
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::region::{Region, RegionState, Undecodable};
 use crate::single_flight::{Currency, Demand, Landed, NoneIs, Part};
@@ -275,25 +277,22 @@ impl Load {
         Fut: Future<Output = std::result::Result<Result<Bytes>, Box<dyn std::error::Error + Send + Sync>>>
             + Send,
     {
-        // The place first: the second look is worth most after the wait, and a token's life must not be spent waiting.
-        let place = self.state.limit.place(&self.state.policy.name).await.inspect_err(|_| {
-            stats::count(&self.state.counters.loads_shed);
-        })?;
-        let permit = match self.storing {
-            Storing::Never => None,
-            Storing::IfCurrent => match self.begin().await {
-                Ok(Begun::Found(bytes, left)) => {
-                    let age = self.state.age(&bytes, left);
-                    return Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken));
-                }
-                Ok(Begun::Load(permit)) => Some(permit),
-                Err(error) => {
-                    stats::count(&self.state.counters.backend_errors);
-                    tracing::debug!(region = %self.state.policy.name, %error, "no fill token; the value will not be stored");
-                    None
-                }
-            },
+        let (place, entered) = self.enter().await?;
+        let permit = match entered {
+            Ok(Some(Begun::Found(bytes, left))) => {
+                let age = self.state.age(&bytes, left);
+                return Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken));
+            }
+            Ok(Some(Begun::Load(permit))) => Some(permit),
+            // A lease that is not to be had in time is as good as no token.
+            Ok(Some(Begun::Held(_)) | None) => None,
+            Err(error) => {
+                stats::count(&self.state.counters.backend_errors);
+                tracing::debug!(region = %self.state.policy.name, %error, "no fill token; the value will not be stored");
+                None
+            }
         };
+        let lease = self.hold(permit.as_ref());
         let began = Instant::now();
         let outcome = self.load(loader).await;
         drop(place);
@@ -312,7 +311,7 @@ impl Load {
         });
         let bytes = outcome?;
         let currency = match permit {
-            Some(permit) => self.fill(permit, &bytes, began).await,
+            Some(permit) => self.fill(permit, lease, &bytes, began).await,
             // Nobody can tell whether its key has changed meanwhile.
             None if self.storing == Storing::Never => Currency::MayBeOvertaken,
             // The backend is in trouble, which must not make a load for each reader.
@@ -325,18 +324,67 @@ impl Load {
         String::from_utf8_lossy(&self.key.key)
     }
 
-    async fn begin(&self) -> Result<Begun> {
+    /// A place among the region's loads, and then what the backend says; waits while another process holds the lease.
+    async fn enter(&self) -> Result<(SemaphorePermit<'_>, Result<Option<Begun>>)> {
+        let (policy, counters) = (&self.state.policy, &self.state.counters);
+        let mut patience: Option<Patience> = None;
+        loop {
+            // The place first: the second look is worth most after the wait, and a token's life must not be spent waiting.
+            let place = self.state.limit.place(&policy.name).await.inspect_err(|_| {
+                stats::count(&counters.loads_shed);
+            })?;
+            if self.storing == Storing::Never {
+                return Ok((place, Ok(None)));
+            }
+            let sharing = match policy.lease {
+                Some(_) if patience.as_ref().is_none_or(|patience| !patience.is_exhausted()) => {
+                    Sharing::Exclusive
+                }
+                Some(_) => {
+                    stats::count(&counters.lease_timeouts);
+                    Sharing::Joined
+                }
+                None => Sharing::Joined,
+            };
+            match self.begin(sharing).await {
+                Ok(Begun::Held(left)) => {
+                    // Who waits does not load.
+                    drop(place);
+                    let patience = patience.get_or_insert_with(|| {
+                        stats::count(&counters.lease_waits);
+                        let limit = policy.load_timeout + policy.lease.unwrap_or_default();
+                        Patience::new(
+                            limit,
+                            std::str::from_utf8(&self.key.key)
+                                .ok()
+                                .and_then(|key| self.cache.near().wake(key)),
+                        )
+                    });
+                    patience.pause(left).await;
+                }
+                begun => return Ok((place, begun.map(Some))),
+            }
+        }
+    }
+
+    fn hold(&self, permit: Option<&Permit>) -> Option<Lease> {
+        let policy = &self.state.policy;
+        let (token, ttl) = (permit?.lease()?, policy.lease?);
+        Some(Lease::hold(&self.cache, &self.key, token, ttl, policy.load_timeout))
+    }
+
+    async fn begin(&self, sharing: Sharing) -> Result<Begun> {
         let policy = &self.state.policy;
         let suffices = match self.options.max_age {
             Some(max_age) => Suffices::Within { ttl: policy.ttl, max_age },
             None => Suffices::Any,
         };
         let backend = self.cache.backend().await?;
-        let token_ttl = policy.load_timeout + TOKEN_MARGIN;
-        match fill_token::begin(backend, &self.key, token_ttl, suffices).await? {
+        let token_ttl = policy.lease.unwrap_or(policy.load_timeout + TOKEN_MARGIN);
+        match fill_token::begin(backend, &self.key, token_ttl, suffices, sharing).await? {
             // There is a value, but not for this reader: unreadable, or "there is none" to a type that has no place for it.
             Begun::Found(bytes, _) if !(self.decodes)(&bytes) => {
-                fill_token::begin(backend, &self.key, token_ttl, Suffices::Nothing).await
+                fill_token::begin(backend, &self.key, token_ttl, Suffices::Nothing, sharing).await
             }
             begun => Ok(begun),
         }
@@ -356,7 +404,7 @@ impl Load {
         }
     }
 
-    async fn fill(&self, permit: Permit, bytes: &[u8], began: Instant) -> Currency {
+    async fn fill(&self, permit: Permit, mut lease: Option<Lease>, bytes: &[u8], began: Instant) -> Currency {
         let ttl = self.state.ttl_for(bytes);
         // Whatever comes of it: the next read of this process must not find what was near before.
         let _drops = self.cache.drops_near([self.key.key.as_slice()]);
@@ -365,6 +413,9 @@ impl Load {
             Err(error) => Err(error),
         };
         let counters = &self.state.counters;
+        if let (Some(lease), Ok(Fill::Stored | Fill::Refused)) = (&mut lease, &filled) {
+            lease.is_over();
+        }
         match filled {
             Ok(Fill::Stored) => {
                 stats::count(&counters.fills_stored);

@@ -20,6 +20,7 @@ use crate::codec::{self, Codec};
 use crate::control::RegionControl;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keys::{self, KeyParts};
+use crate::lease::LEASE_TTL_MIN;
 use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::read::{Age, Read, ReadOptions};
@@ -64,6 +65,10 @@ pub struct RegionPolicy {
     pub max_load_wait: Duration,
     /// Ids that one loader call of a batch is given; more are loaded by several calls, each a load. At least 1. Default: 1000.
     pub max_batch: usize,
+    // Loads across processes.
+    /// One load of a key among all processes instead of one in each: how long a process that loads and stands still is waited for. At
+    /// least 50 ms; [`LEASE_TTL`](crate::LEASE_TTL) is a good value. `None`: no leases. Default: none.
+    pub lease: Option<Duration>,
 }
 
 /// What stored bytes are to a reader that cannot read them. Counted in any case.
@@ -95,6 +100,7 @@ impl RegionPolicy {
             max_waiting_loads: MAX_WAITING_LOADS,
             max_load_wait: MAX_LOAD_WAIT,
             max_batch: MAX_BATCH,
+            lease: None,
         }
     }
 
@@ -169,6 +175,14 @@ impl RegionPolicy {
         self
     }
 
+    /// Has one process at a time load a key, and the others wait for it. A process that stands still loses its lease after this TTL; one
+    /// that works on renews it.
+    #[must_use]
+    pub fn lease(mut self, ttl: Duration) -> Self {
+        self.lease = Some(ttl);
+        self
+    }
+
     fn check(&self) -> Result<()> {
         keys::checked_name(&self.name)?;
         keys::checked_name(&self.key_base)?;
@@ -176,6 +190,12 @@ impl RegionPolicy {
         Ttl::new(self.load_timeout)?;
         if let Some(ttl) = self.none_ttl {
             Ttl::new(ttl)?;
+        }
+        if let Some(ttl) = self.lease.filter(|ttl| *ttl < LEASE_TTL_MIN) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("region {}: a lease of {ttl:?} is shorter than {LEASE_TTL_MIN:?}", self.name),
+            ));
         }
         if !(0.0..=0.5).contains(&self.ttl_jitter) {
             return Err(Error::new(

@@ -70,6 +70,10 @@ counters! {
     load_failures,
     /// Loads that were refused because too many waited already, or their turn did not come in time.
     loads_shed,
+    /// Loads that waited for another process's lease.
+    lease_waits,
+    /// Loads that went on without a lease because theirs did not come in time.
+    lease_timeouts,
     /// Nanoseconds spent in loaders.
     load_nanos,
     /// Loads whose value the backend took.

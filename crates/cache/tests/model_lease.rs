@@ -232,7 +232,7 @@ impl Model for Cluster {
         if state.value.is_some() {
             steps.push(Step::ValueGone);
         }
-        self.near_actions(&state.near, steps);
+        near_actions(&state.near, steps);
     }
 
     fn next_state(&self, state: &State, step: Step) -> Option<State> {
@@ -370,29 +370,6 @@ impl Cluster {
         tell(state);
     }
 
-    fn near_actions(&self, near: &Near, steps: &mut Vec<Step>) {
-        match near.reading {
-            Reading::No if near.connection != Connection::Down => steps.push(Step::ReadSent),
-            Reading::No => {}
-            Reading::Sent { .. } => steps.push(Step::ReadAnswered),
-            Reading::Answered { .. } => steps.push(Step::ReadEnds),
-        }
-        if near.writing.is_some() {
-            steps.push(Step::WriteReturns);
-        }
-        if near.untold > 0 {
-            steps.push(Step::Told);
-        }
-        if near.kept.is_some() {
-            steps.push(Step::Served);
-        }
-        steps.push(match near.connection {
-            Connection::Up => Step::Cut,
-            Connection::Cut => Step::FoundOut,
-            Connection::Down => Step::Reconnected,
-        });
-    }
-
     fn near_step(&self, state: &mut State, step: &Step) -> Option<()> {
         let value = state.value;
         let near = &mut state.near;
@@ -453,6 +430,29 @@ impl Cluster {
         }
         Some(())
     }
+}
+
+fn near_actions(near: &Near, steps: &mut Vec<Step>) {
+    match near.reading {
+        Reading::No if near.connection != Connection::Down => steps.push(Step::ReadSent),
+        Reading::No => {}
+        Reading::Sent { .. } => steps.push(Step::ReadAnswered),
+        Reading::Answered { .. } => steps.push(Step::ReadEnds),
+    }
+    if near.writing.is_some() {
+        steps.push(Step::WriteReturns);
+    }
+    if near.untold > 0 {
+        steps.push(Step::Told);
+    }
+    if near.kept.is_some() {
+        steps.push(Step::Served);
+    }
+    steps.push(match near.connection {
+        Connection::Up => Step::Cut,
+        Connection::Cut => Step::FoundOut,
+        Connection::Down => Step::Reconnected,
+    });
 }
 
 /// The server sends a message about the key to who hears.

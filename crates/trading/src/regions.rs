@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mtcache_cache::RegionPolicy;
+use mtcache_cache::{LEASE_TTL, RegionPolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind};
@@ -68,6 +68,8 @@ pub struct RegionSpec {
     pub ttl: Duration,
     /// Whether it may be served afterwards.
     pub stale: Stale,
+    /// Whether one process loads for all, and how long one that stands still is waited for.
+    pub lease: Option<Duration>,
 }
 
 const fn spec(
@@ -77,7 +79,12 @@ const fn spec(
     ttl_secs: u64,
     stale: Stale,
 ) -> RegionSpec {
-    RegionSpec { id, name, key, ttl: Duration::from_secs(ttl_secs), stale }
+    RegionSpec { id, name, key, ttl: Duration::from_secs(ttl_secs), stale, lease: None }
+}
+
+/// Its loader is expensive: one process runs it and the others wait.
+const fn leased(spec: RegionSpec) -> RegionSpec {
+    RegionSpec { lease: Some(LEASE_TTL), ..spec }
 }
 
 const fn minutes(count: u64) -> Stale {
@@ -94,7 +101,7 @@ pub const REGIONS: [RegionSpec; 13] = {
         spec(Id::MarketDataSeries, "market_data_series", "market_data:SYMBOL:TIMEFRAME:TYPE", 300, Never),
         spec(Id::SocialSentiment, "social_sentiment", "social_sentiment:SYMBOL", 60, minutes(5)),
         spec(Id::OnchainMetrics, "onchain_metrics", "onchain_metrics:SYMBOL", 300, minutes(30)),
-        spec(Id::Backtest, "backtest", "backtest:STRATEGY_ID", 86_400, WEEK),
+        leased(spec(Id::Backtest, "backtest", "backtest:STRATEGY_ID", 86_400, WEEK)),
         spec(Id::PositionSizing, "position_sizing", "position_sizing:SYMBOL:STRATEGY_ID:HASH", 60, Never),
         spec(Id::Signals, "signals", "signals:recent", 86_400, NotApplicable),
         spec(Id::Session, "session", "session:HASH", 1800, Never),
@@ -124,7 +131,11 @@ impl RegionSpec {
             Stale::For(window) => window,
             Stale::Never | Stale::NotApplicable => Duration::ZERO,
         };
-        RegionPolicy::new(self.name, self.ttl).key_base(self.key_base()).stale_window(stale)
+        let policy = RegionPolicy::new(self.name, self.ttl).key_base(self.key_base()).stale_window(stale);
+        match self.lease {
+            Some(ttl) => policy.lease(ttl),
+            None => policy,
+        }
     }
 }
 
@@ -269,6 +280,14 @@ mod tests {
         assert_eq!(line(RegionId::HistoricalKlines), ("historical_klines", 300, 3600));
         assert_eq!(line(RegionId::CircuitBreaker), ("circuit_breaker", 86_400, 0));
         assert_eq!(line(RegionId::RateLimiter), ("rate_limiter", 3600, 0));
+    }
+
+    #[test]
+    fn backtests_are_run_by_one_process_for_all() {
+        for spec in REGIONS {
+            let expected = (spec.id == RegionId::Backtest).then_some(LEASE_TTL);
+            assert_eq!(spec.policy().lease, expected, "{}", spec.name);
+        }
     }
 
     #[test]

@@ -125,7 +125,8 @@ impl BatchLoad {
                 }
                 Some(Begun::Found(..)) => unreadable.push(place),
                 Some(Begun::Load(permit)) => wanted.push(Wanted { place, permit: Some(permit) }),
-                None => wanted.push(Wanted { place, permit: None }),
+                // Nobody is waited for in a batch.
+                Some(Begun::Held(_)) | None => wanted.push(Wanted { place, permit: None }),
             }
         }
         if !unreadable.is_empty() {

@@ -20,6 +20,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 
 use super::Keeping;
+use super::wakes::{Wake, Wakes};
 use crate::events::{Event, RemovalCause, Teller};
 use crate::read::Age;
 
@@ -63,6 +64,7 @@ pub(crate) struct Store {
     entries: Cache<Box<[u8]>, (u64, Kept), ByWeight, DefaultHashBuilder, Leaving>,
     teller: Arc<Teller>,
     max_entry: u64,
+    wakes: Arc<Wakes>,
 }
 
 #[derive(Clone)]
@@ -133,6 +135,7 @@ impl Store {
             max_entry: max_bytes / shards / ENTRY_SHARE,
             entries,
             teller,
+            wakes: Arc::default(),
         }
     }
 
@@ -202,6 +205,15 @@ impl Store {
         self.teller.tell(|| Event::NearCleared {});
     }
 
+    pub(crate) fn wake(&self, key: &[u8]) -> Wake {
+        self.wakes.wake(key)
+    }
+
+    fn heard(&self, key: &[u8]) {
+        self.drop_key(key, RemovalCause::Invalidated);
+        self.wakes.changed(key);
+    }
+
     pub(crate) fn size(&self) -> (u64, u64) {
         (self.entries.len() as u64, self.entries.weight())
     }
@@ -213,7 +225,7 @@ impl Store {
 
 impl Listener for Store {
     fn changed(&self, key: &[u8]) {
-        self.drop_key(key, RemovalCause::Invalidated);
+        self.heard(key);
     }
 
     fn all_changed(&self) {
@@ -227,7 +239,7 @@ impl Listener for Store {
 
 impl ChangeListener for Store {
     fn changed(&self, key: &[u8]) {
-        self.drop_key(key, RemovalCause::Invalidated);
+        self.heard(key);
     }
 
     fn all_changed(&self) {

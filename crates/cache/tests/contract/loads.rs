@@ -50,7 +50,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    fn calls(&self) -> u32 {
+    pub(crate) fn calls(&self) -> u32 {
         self.calls.load(Ordering::SeqCst)
     }
 
@@ -95,7 +95,7 @@ async fn ten_thousand_misses_make_one_load(rig: Rig) {
 }
 
 /// Tasks that all want the same key, which loads slowly enough for them to meet.
-fn herd(region: &Region<u64>, calls: &Arc<AtomicU32>, tasks: usize) -> Vec<JoinHandle<u64>> {
+pub(crate) fn herd(region: &Region<u64>, calls: &Arc<AtomicU32>, tasks: usize) -> Vec<JoinHandle<u64>> {
     let task = |_| {
         let (region, calls) = (region.clone(), Arc::clone(calls));
         tokio::spawn(async move {
@@ -110,7 +110,7 @@ fn herd(region: &Region<u64>, calls: &Arc<AtomicU32>, tasks: usize) -> Vec<JoinH
     (0..tasks).map(task).collect()
 }
 
-/// One load for all of them, as for all processes, needs leases, which do not exist yet.
+/// One load for all of them, as for all processes, needs leases: `leases.rs`.
 async fn four_caches_make_one_load_each_at_the_most(rig: Rig) {
     let calls: [Arc<AtomicU32>; 4] = Default::default();
     let mut tasks = Vec::new();
