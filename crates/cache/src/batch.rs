@@ -42,6 +42,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     ///
     /// While the region is in shadow mode, what is cached is loaded too, by a call of its own.
     ///
+    /// For plain regions: a framed one refuses it with [`ErrorKind::Config`](crate::ErrorKind::Config).
+    ///
     /// Fails if any of the entries does; [`get_or_load_each`](Self::get_or_load_each) tells them apart.
     ///
     /// ```

@@ -21,6 +21,7 @@ use crate::collections::{HashView, SortedSetView};
 use crate::control::RegionControl;
 use crate::error::{Error, Result};
 use crate::events::{Event, EventStream, Observer, RemovalCause, Teller};
+use crate::framed::View;
 use crate::keys;
 use crate::near::{Near, NearOptions};
 use crate::newer;
@@ -30,6 +31,7 @@ use crate::read_through::Storing;
 use crate::region::{Region, RegionPolicy, RegionState};
 use crate::single_flight::Flights;
 use crate::stats::{self, Counters, RegionStats};
+use crate::tags::{self, TagBook, Tags};
 use crate::ttl::{TimeLeft, Ttl};
 use crate::writing::{Clearing, Keyed, Ledger, Writing};
 
@@ -155,8 +157,12 @@ impl Cache {
         };
         if let Some(prefix) = state.key_prefix().filter(|_| state.policy.near) {
             self.near().hear(&self.0.backend, &prefix)?;
+            if state.policy.framing.is_some() {
+                self.near().hear(&self.0.backend, &tags::key_prefix(&self.0.prefix))?;
+            }
         }
-        Ok(Region::new(self.clone(), state))
+        let tags = Arc::new(Tags::new(state.policy.tags()?, &self.0.prefix)?);
+        Ok(Region::new(self.clone(), state, Arc::new(View::new(tags))))
     }
 
     /// The switches of the regions of this name; none if no region of it was ever opened. See [`RegionMode`](crate::RegionMode).
@@ -451,6 +457,14 @@ impl Cache {
         }
     }
 
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    pub(crate) fn tag_book(&self) -> &TagBook {
+        &self.0.ledger.tags
+    }
+
     pub(crate) fn near(&self) -> &Near {
         &self.0.ledger.near
     }
@@ -537,10 +551,14 @@ impl Cache {
         entries: &[Entry],
         keys: &[String],
         region: &RegionState,
+        framed_with: Option<&Tags>,
     ) -> Result<()> {
         let cached: Vec<_> = keys.iter().map(|key| CachedKey::new(key)).collect();
         let mut deleting = self.writing(region, &cached, removal_of(region));
-        self.set_many_full(entries, region).await?;
+        match framed_with {
+            None => self.set_many_full(entries, region).await?,
+            Some(tags) => self.set_many_framed(entries, region, tags).await?,
+        }
         self.delete_in_steps(&cached, &mut deleting, region).await.map(drop)
     }
 
@@ -592,7 +610,7 @@ impl Cache {
         self.backend().await?.time_left(key.as_bytes()).await
     }
 
-    fn changed<'a>(
+    pub(crate) fn changed<'a>(
         &self,
         region: &RegionState,
         keys: impl IntoIterator<Item = &'a CachedKey>,
@@ -607,7 +625,7 @@ impl Cache {
         }
     }
 
-    fn writing<'a, K: Keyed>(
+    pub(crate) fn writing<'a, K: Keyed>(
         &'a self,
         region: &'a RegionState,
         keys: &'a [K],

@@ -6,7 +6,8 @@
 //! exact within `i64` and `u64`, and floats beyond.
 //!
 //! The first rule has a price that the shared format sets: a text that itself reads as JSON comes back as that JSON to an
-//! untyped reader (`"12"` as the number 12), and a text in JSON quotes loses them. Deliberately absent: other codecs, the framed form.
+//! untyped reader (`"12"` as the number 12), and a text in JSON quotes loses them. In frames, which nobody else reads, JSON is JSON and
+//! comes back as it was. Deliberately absent: the frame.
 
 mod finite;
 mod stored;
@@ -17,29 +18,74 @@ use serde::de::DeserializeOwned;
 
 pub use self::stored::Stored;
 use crate::error::{Error, ErrorKind, Result};
+use crate::frame;
 
 /// The stored form of "there is none".
 pub(crate) const NULL: &[u8] = b"null";
 
-/// How a region stores its values.
+/// How values are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codec {
-    /// Plain: texts as they are, the rest as JSON.
+    /// JSON. In plain regions texts are stored as they are.
     #[default]
     Json,
+    /// `MessagePack`, structs as maps with their fields' names. For framed regions only. Integers of 64 bits at the most; NaN and the
+    /// infinities come back as they were.
+    MessagePack,
 }
 
-/// The stored form of a value.
+impl Codec {
+    /// The form of a value in a frame.
+    pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>> {
+        match self {
+            Self::Json => json(value),
+            Self::MessagePack => rmp_serde::to_vec_named(value).map_err(|error| {
+                Error::caused(ErrorKind::Unencodable, format!("the value has no stored form: {error}"), error)
+            }),
+        }
+    }
+
+    /// The value of a form in a frame.
+    pub(crate) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T> {
+        match self {
+            Self::Json => serde_json::from_slice(bytes).map_err(|error| undecodable::<T>(bytes, error)),
+            Self::MessagePack => {
+                let mut rest = bytes;
+                let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))
+                    .map_err(|error| undecodable::<T>(bytes, error))?;
+                if !rest.is_empty() {
+                    return Err(undecodable::<T>(bytes, format!("{} bytes are left over", rest.len())));
+                }
+                Ok(value)
+            }
+        }
+    }
+
+    /// Whether the form says that there is none.
+    pub(crate) fn says_none(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Json => bytes == NULL,
+            Self::MessagePack => bytes == [0xC0],
+        }
+    }
+}
+
+/// The plain stored form of a value.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     if let Some(bytes) = stored::bytes_of(value) {
         return Ok(bytes);
     }
-    let json = serde_json::to_vec(value).map_err(unencodable)?;
+    let json = json(value)?;
     if json.first() == Some(&b'"') {
         let text: String = serde_json::from_slice(&json).map_err(unencodable)?;
         return Ok(text.into_bytes());
     }
+    Ok(json)
+}
+
+fn json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    let json = serde_json::to_vec(value).map_err(unencodable)?;
     // serde_json writes NaN as null, so only a form with a null in it can hide one.
     if contains_null(&json) {
         finite::check(value).map_err(|what| {
@@ -52,7 +98,7 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
     Ok(json)
 }
 
-/// The value of a stored form.
+/// The value of a plain stored form.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     if let Some(value) = stored::value_of(bytes) {
         return Ok(value);
@@ -66,30 +112,34 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     {
         return Ok(value);
     }
-    Err(Error::caused(
-        ErrorKind::Undecodable,
-        format!(
-            "the {} stored bytes are no value of type {}: {not_json}",
-            bytes.len(),
-            std::any::type_name::<T>()
-        ),
-        not_json,
-    ))
+    if frame::is_framed(bytes) {
+        return Err(Error::new(
+            ErrorKind::Undecodable,
+            "the stored bytes are a frame and this reader is a plain one; read the key through a region whose policy is framed, or \
+             delete it",
+        ));
+    }
+    Err(undecodable::<T>(bytes, not_json))
 }
 
-/// Whether the stored form says that there is none, to a reader whose type has no place for that.
+/// Whether the stored form, plain or a frame, says that there is none, to a reader whose type has no place for that.
 pub(crate) fn is_null(bytes: &[u8]) -> bool {
-    bytes == NULL
+    bytes == NULL || frame::says_none(bytes)
+}
+
+fn undecodable<T>(bytes: &[u8], cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let cause = cause.into();
+    let message = format!(
+        "the {} stored bytes are no value of type {}: {cause}",
+        bytes.len(),
+        std::any::type_name::<T>()
+    );
+    Error::caused(ErrorKind::Undecodable, message, cause)
 }
 
 /// Whether a type has a place for "there is none". A text has not: to it [`NULL`] would be a word.
 pub(crate) fn has_none<T: DeserializeOwned>() -> bool {
     stored::value_of::<T>(NULL).is_some() || serde_json::from_slice::<T>(NULL).is_ok()
-}
-
-/// Whether a reader of this type has a value in these bytes.
-pub(crate) fn is_value_of<T: DeserializeOwned>(bytes: &[u8]) -> bool {
-    if is_null(bytes) { has_none::<T>() } else { decode::<T>(bytes).is_ok() }
 }
 
 fn contains_null(json: &[u8]) -> bool {

@@ -15,6 +15,7 @@ use mtcache_link::{Reply, Script};
 
 use crate::backend::{Backend, Bytes, CachedKey, ScriptCall};
 use crate::error::{Error, Outcome, Result};
+use crate::framed;
 use crate::slot::bookkeeping_key;
 use crate::ttl::{self, TimeLeft, Ttl};
 
@@ -78,6 +79,9 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 /// long the fill is on its way, the backend's clock may have been set back or be another's after a failover: the longer time counts, and
 /// a wrong one can only make the value go sooner.
 ///
+/// The last two ARGV are there for a frame: then the value goes up to its time, the first of the two is the rest of it, and the second by
+/// how many ms the key outlives its TTL.
+///
 /// Answers 1 if it stored, 0 if the token is another or gone, 2 if the key is not as it was found, 3 if nothing is left of the TTL; then
 /// the token stays for others who joined it.
 static FILL: LazyLock<Script> = LazyLock::new(|| {
@@ -85,7 +89,8 @@ static FILL: LazyLock<Script> = LazyLock::new(|| {
         "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end\n\
          local now = redis.call('TIME')\n\
          local age = (now[1] - ARGV[7]) * 1000 + math.ceil((now[2] - ARGV[8]) / 1000)\n\
-         local ttl = ARGV[3] - math.max(age, tonumber(ARGV[6]))\n\
+         age = math.max(age, tonumber(ARGV[6]))\n\
+         local ttl = ARGV[3] - age\n\
          if ttl < tonumber(ARGV[9]) then return 3 end\n\
          local value = redis.call('GET', KEYS[1])\n\
          redis.call('DEL', KEYS[2])\n\
@@ -94,7 +99,13 @@ static FILL: LazyLock<Script> = LazyLock::new(|| {
          elseif value then\n\
            return 2\n\
          end\n\
-         redis.call('SET', KEYS[1], ARGV[2], 'PX', string.format('%d', ttl))\n\
+         local stored = ARGV[2]\n\
+         if ARGV[10] then\n\
+           local began = (now[1] * 1000 - age) * 1000 + now[2]\n\
+           stored = stored .. struct.pack('>I8', began) .. ARGV[10]\n\
+           ttl = ttl + ARGV[11]\n\
+         end\n\
+         redis.call('SET', KEYS[1], stored, 'PX', string.format('%d', ttl))\n\
          return 1\n",
     )
 });
@@ -156,6 +167,17 @@ pub(crate) enum Sharing {
     Joined,
     /// Nobody: it is a lease.
     Exclusive,
+}
+
+/// What a fill stores.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stored<'a> {
+    Plain(&'a [u8]),
+    /// The backend writes the time into the frame. The key outlives its TTL by the stale window.
+    Framed {
+        frame: &'a [u8],
+        stale_window: Duration,
+    },
 }
 
 /// How a fill ended.
@@ -296,7 +318,7 @@ pub(crate) async fn fill(
     backend: &Backend,
     key: &CachedKey,
     permit: Permit,
-    value: &[u8],
+    value: Stored<'_>,
     ttl: Option<Ttl>,
     elapsed: Duration,
 ) -> Result<Fill> {
@@ -308,7 +330,7 @@ pub(crate) async fn fill(
 pub(crate) struct Filling<'a> {
     pub(crate) key: &'a CachedKey,
     pub(crate) permit: Permit,
-    pub(crate) value: &'a [u8],
+    pub(crate) value: Stored<'a>,
     pub(crate) ttl: Option<Ttl>,
 }
 
@@ -327,7 +349,7 @@ pub(crate) async fn fill_many(
 fn fill_call(
     key: &CachedKey,
     permit: Permit,
-    value: &[u8],
+    value: Stored<'_>,
     ttl: Option<Ttl>,
     elapsed: Duration,
 ) -> ScriptCall {
@@ -336,12 +358,19 @@ fn fill_call(
     let shortest = millis(ttl::SHORTEST);
     let ttl = ttl.map_or(0, |ttl| millis(ttl.as_duration()));
     // The script is asked in any case whether the token is there; the value it need not see.
-    let value = if ttl - elapsed < shortest { &[] } else { value };
+    let value = if ttl - elapsed < shortest { Stored::Plain(&[]) } else { value };
+    let (head, rest) = match value {
+        Stored::Plain(value) => (value, None),
+        Stored::Framed { frame, stale_window } => {
+            let (head, tail) = framed::parts(frame);
+            (head, Some([tail.to_vec(), millis(stale_window).to_string().into_bytes()]))
+        }
+    };
     let refresh = permit.found.is_some();
     let [seconds, micros] = permit.began;
-    let args = vec![
+    let mut args = vec![
         permit.token,
-        value.to_vec(),
+        head.to_vec(),
         ttl.to_string().into_bytes(),
         if refresh { b"1".to_vec() } else { b"0".to_vec() },
         permit.found.unwrap_or_default(),
@@ -350,6 +379,7 @@ fn fill_call(
         micros,
         shortest.to_string().into_bytes(),
     ];
+    args.extend(rest.into_iter().flatten());
     ScriptCall { keys: [key.key.clone(), key.token.clone()], args }
 }
 

@@ -130,6 +130,12 @@ impl Near {
         }
     }
 
+    /// The stripes of tags, by the keys of their tokens.
+    pub(crate) fn tag_stripes(&self, keys: &[Vec<u8>]) -> Option<Arc<[u16]>> {
+        let on = self.on.get().filter(|_| !keys.is_empty())?;
+        Some(keys.iter().map(|key| on.store.tag_stripe(key)).collect())
+    }
+
     pub(crate) fn drop_prefix(&self, prefix: &str) {
         if let Some(on) = self.on.get() {
             on.store.drop_prefix(prefix.as_bytes());
@@ -177,9 +183,9 @@ pub(crate) enum Keeping {
 }
 
 /// The bytes that a value of this type counts for, by its stored form: what it takes in memory cannot be asked of it.
-pub(crate) fn weight<T: Any>(key: &str, stored: &[u8]) -> u64 {
+pub(crate) fn weight<T: Any>(key: &str, stored_bytes: usize) -> u64 {
     const PER_ENTRY: usize = 160;
-    (PER_ENTRY + key.len() + size_of::<T>() + 2 * stored.len()) as u64
+    (PER_ENTRY + key.len() + size_of::<T>() + 2 * stored_bytes) as u64
 }
 
 /// How long a value is kept at the most. A millisecond less than was left: the backend counts whole ones of a clock it has read before.

@@ -21,11 +21,13 @@ use crate::control::RegionMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::fill_token::{self, Begun, Fill, Permit, Sharing, Suffices, TOKEN_MARGIN};
+use crate::framed::{Final, Unusable};
 use crate::lease::{Lease, Patience};
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::region::{Region, RegionState, Undecodable};
 use crate::single_flight::{Currency, Demand, Landed, NoneIs, Part};
 use crate::stats;
+use crate::tags::{Tag, TagToken, Tags};
 use crate::timeouts;
 
 /// What a backend read gave, decoded.
@@ -64,6 +66,9 @@ impl<T: DeserializeOwned> Region<T> {
             }
             return Ok(keys.iter().map(|_| None).collect());
         }
+        if self.framing().is_some() {
+            return self.read_many_frames(keys).await;
+        }
         let started = self.cache.observed_from();
         let bytes: Vec<Bytes> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
         let values = match self.cache.backend().await {
@@ -90,6 +95,9 @@ impl<T: DeserializeOwned> Region<T> {
 
     /// One look at the backend.
     pub(crate) async fn look(&self, key: &str, options: ReadOptions) -> Result<Looked<T>> {
+        if self.framing().is_some() {
+            return self.look_at_frame(key, options).await.map(|(looked, _)| looked);
+        }
         let failed = |error: Error| {
             stats::count(&self.state.counters.backend_errors);
             error
@@ -115,16 +123,17 @@ impl<T: DeserializeOwned> Region<T> {
         if codec::is_null(bytes) && !codec::has_none::<T>() {
             return Ok(Looked::Nothing);
         }
-        match codec::decode(bytes) {
+        match self.decode(bytes) {
             Ok(value) => {
                 if codec::is_null(bytes) {
                     stats::count(&self.state.counters.none_hits);
                 }
                 Ok(Looked::Value(Read { value, source: Source::Backend, staleness: Staleness::Fresh, age }))
             }
-            Err(error) => {
-                stats::count(&self.state.counters.undecodable);
-                match self.state.policy.undecodable {
+            Err(Unusable { error, counts_as, is_newer }) => {
+                let counters = &self.state.counters;
+                stats::count(if is_newer { &counters.newer } else { &counters.undecodable });
+                match counts_as {
                     Undecodable::Miss => Ok(Looked::Nothing),
                     Undecodable::Error => Err(error),
                 }
@@ -225,17 +234,20 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
             .cache
             .flights(storing)
             .fly(key, Demand::now(options, NoneIs::to::<T>()), || {
+                let region = self.clone();
                 let load = Load {
                     cache: self.cache.clone(),
                     state: Arc::clone(&self.state),
+                    tags: Arc::clone(&self.view.tags),
                     key: CachedKey::new(key),
                     options,
                     storing,
-                    decodes: codec::is_value_of::<T>,
+                    decodes: Box::new(move |bytes| region.is_value(bytes)),
                 };
+                let region = self.clone();
                 Box::pin(load.run(|| async move {
                     let value = loader().await.map_err(Into::into)?;
-                    Ok(codec::encode(&value))
+                    Ok(region.encode(&value))
                 }))
             })
             .await;
@@ -243,7 +255,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
             stats::count(&self.state.counters.joined_loads);
         }
         let landed = landed.unwrap_or_else(|| Err(Error::loader_panicked(self.name())))?;
-        let value = codec::decode(landed.bytes())?;
+        let value = self.decode(landed.bytes()).map_err(|unusable| unusable.error)?;
         let (source, age) = (landed.source(), landed.age());
         let read = Read { value, source, staleness: Staleness::Fresh, age };
         self.observe_read(key, &read, started);
@@ -264,10 +276,12 @@ pub(crate) enum Storing {
 struct Load {
     cache: Cache,
     state: Arc<RegionState>,
+    /// What the value will carry.
+    tags: Arc<Tags>,
     key: CachedKey,
     options: ReadOptions,
     storing: Storing,
-    decodes: fn(&[u8]) -> bool,
+    decodes: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
 }
 
 impl Load {
@@ -277,6 +291,8 @@ impl Load {
         Fut: Future<Output = std::result::Result<Result<Bytes>, Box<dyn std::error::Error + Send + Sync>>>
             + Send,
     {
+        // Before the tokens are taken: an invalidation of a tag from here on finds this load.
+        let _loading = self.cache.tag_book().loading(&self.key.key, &self.tags);
         let (place, entered) = self.enter().await?;
         let permit = match entered {
             Ok(Some(Begun::Found(bytes, left))) => {
@@ -293,6 +309,11 @@ impl Load {
             }
         };
         let lease = self.hold(permit.as_ref());
+        // Before the loader runs, so that an invalidation during the load invalidates what it stores.
+        let taken = match &permit {
+            Some(_) => self.take_tags().await,
+            None => Ok(Vec::new()),
+        };
         let began = Instant::now();
         let outcome = self.load(loader).await;
         drop(place);
@@ -310,12 +331,17 @@ impl Load {
             succeeded: outcome.is_ok(),
         });
         let bytes = outcome?;
-        let currency = match permit {
-            Some(permit) => self.fill(permit, lease, &bytes, began).await,
+        let currency = match (permit, taken) {
+            (Some(permit), Ok(taken)) => self.fill(permit, lease, &taken, &bytes, began, elapsed).await,
+            (Some(_), Err(error)) => {
+                stats::count(&counters.backend_errors);
+                tracing::debug!(region = %self.state.policy.name, %error, "no tag tokens; the value is not stored");
+                Currency::Current
+            }
             // Nobody can tell whether its key has changed meanwhile.
-            None if self.storing == Storing::Never => Currency::MayBeOvertaken,
+            (None, _) if self.storing == Storing::Never => Currency::MayBeOvertaken,
             // The backend is in trouble, which must not make a load for each reader.
-            None => Currency::Current,
+            (None, _) => Currency::Current,
         };
         Ok(Landed::now(bytes, Source::Loader, Age::AtMost(began.elapsed()), currency))
     }
@@ -376,18 +402,29 @@ impl Load {
     async fn begin(&self, sharing: Sharing) -> Result<Begun> {
         let policy = &self.state.policy;
         let suffices = match self.options.max_age {
-            Some(max_age) => Suffices::Within { ttl: policy.ttl, max_age },
+            Some(max_age) => Suffices::Within { ttl: self.state.longest_life(), max_age },
             None => Suffices::Any,
         };
         let backend = self.cache.backend().await?;
         let token_ttl = policy.lease.unwrap_or(policy.load_timeout + TOKEN_MARGIN);
         match fill_token::begin(backend, &self.key, token_ttl, suffices, sharing).await? {
             // There is a value, but not for this reader: unreadable, or "there is none" to a type that has no place for it.
-            Begun::Found(bytes, _) if !(self.decodes)(&bytes) => {
+            Begun::Found(bytes, left)
+                if !(self.decodes)(&bytes) || !self.cache.still_stands(&bytes, left).await? =>
+            {
                 fill_token::begin(backend, &self.key, token_ttl, Suffices::Nothing, sharing).await
             }
             begun => Ok(begun),
         }
+    }
+
+    /// The tokens of its tags, for as long as the value may live after the longest load.
+    async fn take_tags(&self) -> Result<Vec<(Tag, TagToken)>> {
+        if self.tags.is_empty() {
+            return Ok(Vec::new());
+        }
+        let life = self.state.longest_life() + self.state.policy.load_timeout + TOKEN_MARGIN;
+        self.tags.take(self.cache.backend().await?, life).await
     }
 
     async fn load<F, Fut>(&self, loader: F) -> Result<Bytes>
@@ -404,14 +441,31 @@ impl Load {
         }
     }
 
-    async fn fill(&self, permit: Permit, mut lease: Option<Lease>, bytes: &[u8], began: Instant) -> Currency {
+    async fn fill(
+        &self,
+        permit: Permit,
+        mut lease: Option<Lease>,
+        taken: &[(Tag, TagToken)],
+        bytes: &[u8],
+        began: Instant,
+        load_time: Duration,
+    ) -> Currency {
         let ttl = self.state.ttl_for(bytes);
         // Whatever comes of it: the next read of this process must not find what was near before.
         let _drops = self.cache.drops_near([self.key.key.as_slice()]);
-        let filled = match self.cache.backend().await {
-            Ok(backend) => fill_token::fill(backend, &self.key, permit, bytes, ttl, began.elapsed()).await,
-            Err(error) => Err(error),
-        };
+        let mut stand = true;
+        let filled: Result<Fill> = async {
+            let backend = self.cache.backend().await?;
+            let frame = match ttl.filter(|_| self.state.policy.framing.is_some()) {
+                Some(ttl) => Some(self.state.finish(bytes, Final { ttl, load_time, tags: taken })?),
+                None => None,
+            };
+            let stored = self.state.stored(frame.as_deref().unwrap_or(bytes));
+            let filled = fill_token::fill(backend, &self.key, permit, stored, ttl, began.elapsed()).await?;
+            stand = taken.is_empty() || self.cache.tags_stand(backend, &self.tags, taken).await;
+            Ok(filled)
+        }
+        .await;
         let counters = &self.state.counters;
         if let (Some(lease), Ok(Fill::Stored | Fill::Refused)) = (&mut lease, &filled) {
             lease.is_over();
@@ -419,7 +473,7 @@ impl Load {
         match filled {
             Ok(Fill::Stored) => {
                 stats::count(&counters.fills_stored);
-                Currency::Current
+                if stand { Currency::Current } else { Currency::MayBeOvertaken }
             }
             Ok(Fill::Refused) => {
                 stats::count(&counters.fills_refused);

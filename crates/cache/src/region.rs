@@ -19,12 +19,15 @@ use crate::cache::Cache;
 use crate::codec::{self, Codec};
 use crate::control::RegionControl;
 use crate::error::{Error, ErrorKind, Result};
+use crate::frame::{self, Frame, Framing};
+use crate::framed::{self, View};
 use crate::keys::{self, KeyParts};
 use crate::lease::LEASE_TTL_MIN;
 use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::read::{Age, Read, ReadOptions};
 use crate::stats::{Counters, RegionStats};
+use crate::tags::Tag;
 use crate::timeouts::{LOAD_TIMEOUT, LoadLimit, MAX_LOAD_WAIT, MAX_LOADS, MAX_WAITING_LOADS};
 use crate::ttl::{TimeLeft, Ttl};
 
@@ -49,8 +52,10 @@ pub struct RegionPolicy {
     /// By how much of the TTL, at random, a value lives shorter, so that what was stored together does not expire together. 0 to
     /// 0.5. Default: 0.
     pub ttl_jitter: f64,
-    /// How values are stored. Default: [`Codec::Json`].
+    /// How values are written. Default: [`Codec::Json`], the only one for plain regions.
     pub codec: Codec,
+    /// Whether and how values are framed. Default: not, they are plain.
+    pub framing: Option<Framing>,
     /// What stored bytes are to a reader that cannot read them. Default: an error.
     pub undecodable: Undecodable,
     /// Whether values are kept decoded in this process too, see [`Region::get_shared`]. Default: no.
@@ -93,6 +98,7 @@ impl RegionPolicy {
             none_ttl: Some(NONE_TTL),
             ttl_jitter: 0.0,
             codec: Codec::Json,
+            framing: None,
             undecodable: Undecodable::Error,
             near: false,
             load_timeout: LOAD_TIMEOUT,
@@ -129,6 +135,21 @@ impl RegionPolicy {
     #[must_use]
     pub fn ttl_jitter(mut self, part: f64) -> Self {
         self.ttl_jitter = part;
+        self
+    }
+
+    /// Has values framed: exact age, tags, schema versions, compression, and a stale window that the backend keeps. Other programs that
+    /// read the keys must know the form, see `docs/stored-form.md`.
+    #[must_use]
+    pub fn framed(mut self, framing: Framing) -> Self {
+        self.framing = Some(framing);
+        self
+    }
+
+    /// Sets how values are written.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
         self
     }
 
@@ -183,6 +204,11 @@ impl RegionPolicy {
         self
     }
 
+    /// The tags that every value carries.
+    pub(crate) fn tags(&self) -> Result<Vec<Tag>> {
+        self.framing.as_ref().map_or(Ok(Vec::new()), |framing| framing.check(&self.name))
+    }
+
     fn check(&self) -> Result<()> {
         keys::checked_name(&self.name)?;
         keys::checked_name(&self.key_base)?;
@@ -196,6 +222,19 @@ impl RegionPolicy {
                 ErrorKind::Config,
                 format!("region {}: a lease of {ttl:?} is shorter than {LEASE_TTL_MIN:?}", self.name),
             ));
+        }
+        self.tags()?;
+        if self.framing.is_none() && self.codec != Codec::Json {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "region {}: plain values are JSON, which others read too; make it framed for {:?}",
+                    self.name, self.codec
+                ),
+            ));
+        }
+        if self.framing.is_some() {
+            Ttl::new(self.ttl.saturating_add(self.stale_window))?;
         }
         if !(0.0..=0.5).contains(&self.ttl_jitter) {
             return Err(Error::new(
@@ -247,6 +286,10 @@ impl RegionState {
 
     /// How old these bytes are at most, by what is left of their life.
     pub(crate) fn age(&self, bytes: &[u8], left: TimeLeft) -> Age {
+        if frame::is_framed(bytes) {
+            let aged = Frame::read(bytes).ok().and_then(|frame| framed::aged_by_ttl(&frame.header, left));
+            return aged.map_or(Age::Unknown, Age::AtMost);
+        }
         let whole = match self.policy.none_ttl {
             Some(none_ttl) if codec::is_null(bytes) => none_ttl.min(self.policy.ttl),
             _ => self.policy.ttl,
@@ -266,12 +309,13 @@ impl RegionState {
 pub struct Region<T> {
     pub(crate) cache: Cache,
     pub(crate) state: Arc<RegionState>,
+    pub(crate) view: Arc<View<T>>,
     pub(crate) value: PhantomData<fn() -> T>,
 }
 
 impl<T> Region<T> {
-    pub(crate) fn new(cache: Cache, state: Arc<RegionState>) -> Self {
-        Self { cache, state, value: PhantomData }
+    pub(crate) fn new(cache: Cache, state: Arc<RegionState>, view: Arc<View<T>>) -> Self {
+        Self { cache, state, view, value: PhantomData }
     }
 
     /// The region's policy.
@@ -325,6 +369,9 @@ impl<T> Region<T> {
     /// [`touch`](Self::touch).
     pub async fn expire(&self, id: impl KeyParts, ttl: Duration) -> Result<bool> {
         let key = self.key(id)?;
+        if self.framing().is_some() {
+            return self.cache.renew_framed(&key, Ttl::new(ttl)?).await;
+        }
         self.cache.expire_full(&key, ttl).await
     }
 
@@ -367,7 +414,7 @@ impl<T: Serialize> Region<T> {
     /// [`Condition::IfNewer`] fails, for it has no time.
     pub async fn set_when(&self, id: impl KeyParts, value: &T, condition: Condition) -> Result<bool> {
         let key = self.key(id)?;
-        let bytes = codec::encode(value)?;
+        let bytes = self.encode(value)?;
         let Some(ttl) = self.state.ttl_for(&bytes) else {
             // "None" is not kept here: what was there before is no longer true, though.
             return match condition {
@@ -379,8 +426,15 @@ impl<T: Serialize> Region<T> {
                 Condition::IfNewer { field } => Err(newer::no_time(&field)),
             };
         };
+        self.store(&key, &bytes, ttl, condition).await
+    }
+
+    async fn store(&self, key: &str, bytes: &[u8], ttl: Ttl, condition: Condition) -> Result<bool> {
+        if self.framing().is_some() {
+            return self.cache.set_framed(key, bytes, ttl, &condition, &self.state, &self.view.tags).await;
+        }
         let options = SetOptions { condition, ..SetOptions::ttl(ttl.as_duration()) };
-        self.cache.set_full(&key, &bytes, &options, &self.state).await
+        self.cache.set_full(key, bytes, &options, &self.state).await
     }
 
     /// Sets an entry that lives shorter than the region's TTL.
@@ -396,11 +450,11 @@ impl<T: Serialize> Region<T> {
             ));
         }
         let key = self.key(id)?;
-        let bytes = codec::encode(value)?;
-        self.cache.set_full(&key, &bytes, &SetOptions::ttl(ttl), &self.state).await.map(drop)
+        let bytes = self.encode(value)?;
+        self.store(&key, &bytes, Ttl::new(ttl)?, Condition::Always).await.map(drop)
     }
 
-    /// Sets several entries with the region's TTL, at most a thousand in one atomic step.
+    /// Sets several entries with the region's TTL, at most a thousand in one atomic step; of a framed region each in a step of its own.
     pub async fn set_many<K: KeyParts>(&self, entries: &[(K, T)]) -> Result<()> {
         let mut stored = Vec::with_capacity(entries.len());
         let mut removed = Vec::new();
@@ -411,14 +465,15 @@ impl<T: Serialize> Region<T> {
             if last.get(&key) != Some(&place) {
                 continue;
             }
-            let value = codec::encode(value)?;
+            let value = self.encode(value)?;
             match self.state.ttl_for(&value) {
                 Some(ttl) => stored.push(Entry { key: CachedKey::new(&key), value, ttl: Some(ttl) }),
                 // As in `set`: "none" that is not kept still ends what was there.
                 None => removed.push(key),
             }
         }
-        self.cache.set_and_delete(&stored, &removed, &self.state).await
+        let tags = self.framing().map(|_| &*self.view.tags);
+        self.cache.set_and_delete(&stored, &removed, &self.state, tags).await
     }
 }
 
@@ -470,7 +525,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
 
 impl<T> Clone for Region<T> {
     fn clone(&self) -> Self {
-        Self::new(self.cache.clone(), Arc::clone(&self.state))
+        Self::new(self.cache.clone(), Arc::clone(&self.state), Arc::clone(&self.view))
     }
 }
 

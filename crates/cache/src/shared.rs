@@ -15,7 +15,7 @@ use crate::control::RegionMode;
 use crate::error::{Error, Result};
 use crate::keys::{self, KeyParts};
 use crate::near::{self, Keeping, Kept, Ticket};
-use crate::read::{Read, ReadOptions, Source, Staleness};
+use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::read_through::{Looked, Storing};
 use crate::region::Region;
 use crate::stats;
@@ -116,6 +116,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
             stats::count(&self.state.counters.backend_errors);
             error
         };
+        if self.framing().is_some() {
+            return self.look_at_frame_and_keep(ticket, key, options).await;
+        }
         let answer = async {
             let backend = self.cache.backend().await?;
             let sent = Instant::now();
@@ -147,11 +150,39 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         if let Some(expires) = near::life(left, self.state.policy.ttl).and_then(|life| sent.checked_add(life))
         {
             let value: Arc<T> = Arc::clone(&read.value);
-            let weight = near::weight::<T>(key, bytes);
+            let weight = near::weight::<T>(key, bytes.len());
             let is_none = codec::is_null(bytes);
-            self.keep(ticket, key, Kept { value, age, read: sent, expires, weight, is_none });
+            self.keep(ticket, key, Kept { value, age, read: sent, expires, weight, is_none, tags: None });
         }
         read
+    }
+
+    /// The same for a framed region.
+    async fn look_at_frame_and_keep(
+        &self,
+        ticket: Ticket,
+        key: &str,
+        options: ReadOptions,
+    ) -> Result<Looked<Arc<T>>> {
+        let sent = Instant::now();
+        let (Looked::Value(read), Some(sight)) = self.look_at_frame(key, options).await? else {
+            return Ok(Looked::Nothing);
+        };
+        let read = read.shared();
+        if let Some(expires) = sight.fresh_for.and_then(|life| sent.checked_add(life)) {
+            let value: Arc<T> = Arc::clone(&read.value);
+            let weight = near::weight::<T>(key, sight.unpacked_bytes);
+            let is_none = codec::is_null(&sight.bytes);
+            let tags = sight.tags.as_deref().and_then(|tags| self.cache.near().tag_stripes(&tags.keys));
+            // Exact when it was read, which was later than `sent`.
+            let age = match sight.age {
+                Age::Exact(age) => Age::AtMost(age),
+                other => other,
+            };
+            let kept = Kept { value, age, read: sent, expires, weight, is_none, tags };
+            self.keep(ticket, key, kept);
+        }
+        Ok(Looked::Value(read))
     }
 
     fn keep(&self, ticket: Ticket, key: &str, kept: Kept) {

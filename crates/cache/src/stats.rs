@@ -94,6 +94,14 @@ counters! {
     backend_errors,
     /// Stored bytes that are no value of the region's type.
     undecodable,
+    /// Stored values of a newer schema or form than this reader knows.
+    newer,
+    /// Framed values that were there and not served because a tag of theirs had been invalidated; also in `misses`.
+    fallen,
+    /// Looks at tagged values that took a second trip to the backend, because this process did not know the value's tags.
+    tag_trips,
+    /// Framed values that were there and past their TTL.
+    expired_in_window,
     /// Invalidations that wait for the backend, counted as they are queued.
     invalidations_queued,
     /// Invalidations of keys of no region that found the queue full; their old values live until their TTL.

@@ -12,10 +12,12 @@ use crate::pending::Pending;
 use crate::region::RegionState;
 use crate::single_flight::Flights;
 use crate::stats;
+use crate::tags::TagBook;
 
 /// What a write must leave in order: the invalidations that wait, the loads under way, and what is kept near.
 pub(crate) struct Ledger {
     pub(crate) pending: Pending,
+    pub(crate) tags: TagBook,
     pub(crate) flights: Flights,
     /// Loads of which nothing is stored, for reads that must not join one that may end with what the cache holds.
     pub(crate) straight_flights: Flights,
@@ -26,6 +28,7 @@ impl Ledger {
     pub(crate) fn new(near: Near) -> Self {
         Self {
             pending: Pending::default(),
+            tags: TagBook::default(),
             flights: Flights::default(),
             straight_flights: Flights::default(),
             near,

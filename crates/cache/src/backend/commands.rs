@@ -43,6 +43,16 @@ pub(super) trait Speaks {
         Ok((value.into_bytes()?, TimeLeft::from_pttl(left.into_int()?)))
     }
 
+    async fn get_with_clock(&self, key: &[u8]) -> Result<(Option<Bytes>, TimeLeft, u64)> {
+        // One step, and so on one node: which of them answers a TIME by itself nobody could say.
+        let commands =
+            vec![Command::new("PTTL").arg(key), Command::new("GET").arg(key), Command::new("TIME")];
+        let [left, value, time] = exactly(self.atomic(commands).await?)?;
+        let [seconds, micros] = exactly(time.into_array()?)?;
+        let now = number(seconds)?.saturating_mul(1_000_000).saturating_add(number(micros)?);
+        Ok((value.into_bytes()?, TimeLeft::from_pttl(left.into_int()?), now))
+    }
+
     async fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>> {
         // MGET answers nil for a key of another type, which would read as a miss.
         let mut values = Vec::with_capacity(keys.len());
@@ -331,6 +341,13 @@ fn look(left: Reply, value: Reply) -> Result<(Option<Bytes>, TimeLeft)> {
 
 fn present(reply: Reply) -> Result<Bytes> {
     reply.into_bytes()?.ok_or_else(|| Error::protocol("nil where bytes were due"))
+}
+
+fn number(reply: Reply) -> Result<u64> {
+    std::str::from_utf8(&present(reply)?)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Error::protocol("a number that is none"))
 }
 
 pub(super) fn exactly<const N: usize>(replies: Vec<Reply>) -> Result<[Reply; N]> {

@@ -99,6 +99,8 @@ macro_rules! operations {
 operations! {
     /// The time left is asked first, so that a change in between can only make the value look older than it is.
     fn get_with_time_left(&self, key: &[u8]) -> (Option<Bytes>, TimeLeft);
+    /// A key's value, what is left of its life, and the time in microseconds by the clock of the node that has the key, of one moment.
+    fn get_with_clock(&self, key: &[u8]) -> (Option<Bytes>, TimeLeft, u64);
     fn get_many(&self, keys: &[Bytes]) -> Vec<Option<Bytes>>;
     /// As `get_many`, each with its own error; with `with_left` as `get_with_time_left`.
     fn look_many(&self, keys: &[Bytes], with_left: WithLeft) -> Vec<Result<(Option<Bytes>, TimeLeft)>>;

@@ -16,7 +16,7 @@ use crate::cache::Cache;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::fill_token::{self, Begun, Fill, Filling, Permit, Suffices, TOKEN_MARGIN};
+use crate::fill_token::{self, Begun, Fill, Filling, Permit, Stored, Suffices, TOKEN_MARGIN};
 use crate::keys::{self, KeyParts};
 use crate::read::{Age, ReadOptions, Source};
 use crate::read_through::Storing;
@@ -238,7 +238,7 @@ impl BatchLoad {
             if let Some(permit) = permit {
                 let ttl = self.state.ttl_for(bytes);
                 filled.push((n, key, ttl.is_some()));
-                fillings.push(Filling { key, permit, value: bytes, ttl });
+                fillings.push(Filling { key, permit, value: Stored::Plain(bytes), ttl });
             }
         }
         if fillings.is_empty() {

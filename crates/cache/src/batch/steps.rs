@@ -33,6 +33,16 @@ pub(super) struct Batch<K> {
 
 impl<K: KeyParts> Batch<K> {
     pub(super) fn of<T>(region: &Region<T>, ids: impl IntoIterator<Item = K>) -> Result<Self> {
+        if region.framing().is_some() {
+            // What it stores would carry no tags, and what it finds would not be held against them.
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "region {} is framed, and batches are for plain regions; load its entries one by one",
+                    region.name()
+                ),
+            ));
+        }
         let ids: Arc<[K]> = ids.into_iter().collect();
         let keys = ids.iter().map(|id| region.key(id)).collect::<Result<_>>()?;
         Ok(Self { ids, keys })

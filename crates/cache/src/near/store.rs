@@ -23,6 +23,7 @@ use super::Keeping;
 use super::wakes::{Wake, Wakes};
 use crate::events::{Event, RemovalCause, Teller};
 use crate::read::Age;
+use crate::tags::TAG_KEY_PREFIX;
 
 /// Keys share so many locks, and so many counts of what was heard: a fill is dropped too when a neighbour's key changes.
 const STRIPES: usize = 1024;
@@ -46,6 +47,16 @@ pub(crate) struct Kept {
     pub(crate) weight: u64,
     /// It stands for "the source has none".
     pub(crate) is_none: bool,
+    /// The stripes of the tags that it carries.
+    pub(crate) tags: Option<Arc<[u16]>>,
+}
+
+/// What is kept, with what had been heard when its read was sent.
+#[derive(Clone)]
+struct Held {
+    epoch: u64,
+    tags_heard: u64,
+    kept: Kept,
 }
 
 /// What had been heard when a read was sent.
@@ -53,6 +64,7 @@ pub(crate) struct Kept {
 pub(crate) struct Ticket {
     epoch: u64,
     heard: u64,
+    tags_heard: u64,
 }
 
 pub(crate) struct Store {
@@ -60,8 +72,13 @@ pub(crate) struct Store {
     epoch: AtomicU64,
     /// Each grows when one of its keys has changed.
     heard: Box<[Mutex<u64>]>,
+    /// How often a tag was heard of.
+    tags_heard: AtomicU64,
+    /// The number of the last time for each stripe of tags. Nothing lists who carries a tag: a value that does is held against this
+    /// when it is asked for.
+    tags: Box<[AtomicU64]>,
     hasher: RandomState,
-    entries: Cache<Box<[u8]>, (u64, Kept), ByWeight, DefaultHashBuilder, Leaving>,
+    entries: Cache<Box<[u8]>, Held, ByWeight, DefaultHashBuilder, Leaving>,
     teller: Arc<Teller>,
     max_entry: u64,
     wakes: Arc<Wakes>,
@@ -70,9 +87,9 @@ pub(crate) struct Store {
 #[derive(Clone)]
 struct ByWeight;
 
-impl Weighter<Box<[u8]>, (u64, Kept)> for ByWeight {
-    fn weight(&self, _: &Box<[u8]>, (_, kept): &(u64, Kept)) -> u64 {
-        kept.weight
+impl Weighter<Box<[u8]>, Held> for ByWeight {
+    fn weight(&self, _: &Box<[u8]>, held: &Held) -> u64 {
+        held.kept.weight
     }
 }
 
@@ -83,14 +100,14 @@ struct Leaving(Arc<Teller>);
 /// What had to go for one insertion; told of, and taken apart, once the locks are free again.
 #[derive(Default)]
 struct Gone {
-    entries: Vec<(Box<[u8]>, (u64, Kept))>,
+    entries: Vec<(Box<[u8]>, Held)>,
     teller: Option<Arc<Teller>>,
 }
 
-impl Lifecycle<Box<[u8]>, (u64, Kept)> for Leaving {
+impl Lifecycle<Box<[u8]>, Held> for Leaving {
     type RequestState = Gone;
 
-    fn on_evict(&self, gone: &mut Gone, key: Box<[u8]>, entry: (u64, Kept)) {
+    fn on_evict(&self, gone: &mut Gone, key: Box<[u8]>, entry: Held) {
         if gone.teller.is_none() {
             gone.teller = Some(Arc::clone(&self.0));
         }
@@ -131,6 +148,8 @@ impl Store {
         Self {
             epoch: AtomicU64::new(0),
             heard: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
+            tags_heard: AtomicU64::new(0),
+            tags: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
             max_entry: max_bytes / shards / ENTRY_SHARE,
             entries,
@@ -140,20 +159,36 @@ impl Store {
     }
 
     pub(crate) fn get(&self, key: &[u8], now: Instant) -> Option<Kept> {
-        let (epoch, kept) = self.entries.get(key)?;
+        let Held { epoch, tags_heard, kept } = self.entries.get(key)?;
         if epoch == self.epoch.load(Ordering::Acquire) && now < kept.expires {
-            return Some(kept);
+            if !self.has_fallen(&kept, tags_heard) {
+                return Some(kept);
+            }
+            if self.entries.remove_if(key, |other| other.tags_heard == tags_heard).is_some() {
+                tell_dropped(&self.teller, key, RemovalCause::Invalidated);
+            }
+            return None;
         }
-        let expired = self.entries.remove_if(key, |(other, kept)| *other == epoch && now >= kept.expires);
+        let expired = self.entries.remove_if(key, |other| other.epoch == epoch && now >= other.kept.expires);
         if expired.is_some() {
             tell_dropped(&self.teller, key, RemovalCause::Expired);
         }
         None
     }
 
+    /// Whether one of its tags was heard of since then.
+    fn has_fallen(&self, kept: &Kept, since: u64) -> bool {
+        let tags = kept.tags.as_deref().unwrap_or_default();
+        tags.iter().any(|stripe| self.tags[usize::from(*stripe)].load(Ordering::Acquire) > since)
+    }
+
     pub(crate) fn begin(&self, key: &[u8]) -> Ticket {
         let heard = self.stripe(key).lock();
-        Ticket { epoch: self.epoch.load(Ordering::Acquire), heard: *heard }
+        Ticket {
+            epoch: self.epoch.load(Ordering::Acquire),
+            heard: *heard,
+            tags_heard: self.tags_heard.load(Ordering::Acquire),
+        }
     }
 
     pub(crate) fn keep(&self, ticket: Ticket, key: &[u8], kept: Kept) -> Keeping {
@@ -164,12 +199,22 @@ impl Store {
         if *heard != ticket.heard || self.epoch.load(Ordering::Acquire) != ticket.epoch {
             return Keeping::Overtaken;
         }
-        // Should the epoch grow now, nobody is served the entry, because it is of the epoch before.
-        self.entries.insert(key.into(), (ticket.epoch, kept));
+        if self.has_fallen(&kept, ticket.tags_heard) {
+            return Keeping::Overtaken;
+        }
+        // Should the epoch grow now, nobody is served the entry, because it is of the epoch before. The same holds for its tags.
+        let held = Held { epoch: ticket.epoch, tags_heard: ticket.tags_heard, kept };
+        self.entries.insert(key.into(), held);
         Keeping::Kept
     }
 
+    /// Drops what is kept of a key. Of the key of a tag's token: all that carries the tag.
     pub(crate) fn drop_key(&self, key: &[u8], cause: RemovalCause) {
+        if key.starts_with(TAG_KEY_PREFIX.as_bytes()) {
+            let number = self.tags_heard.fetch_add(1, Ordering::AcqRel) + 1;
+            self.tags[usize::from(self.tag_stripe(key))].fetch_max(number, Ordering::AcqRel);
+            return;
+        }
         let dropped = {
             let mut heard = self.stripe(key).lock();
             *heard += 1;
@@ -218,6 +263,11 @@ impl Store {
         (self.entries.len() as u64, self.entries.weight())
     }
 
+    /// The stripe of a tag, by the key of its token. Tags of one stripe fall together.
+    pub(crate) fn tag_stripe(&self, key: &[u8]) -> u16 {
+        (self.hasher.hash_one(key) as usize % STRIPES) as u16
+    }
+
     fn stripe(&self, key: &[u8]) -> &Mutex<u64> {
         &self.heard[self.hasher.hash_one(key) as usize % STRIPES]
     }
@@ -264,7 +314,7 @@ mod tests {
     fn kept(value: u64, weight: u64) -> Kept {
         let read = Instant::now();
         let expires = read + Duration::from_hours(1);
-        Kept { value: Arc::new(value), age: Age::Unknown, read, expires, weight, is_none: false }
+        Kept { value: Arc::new(value), age: Age::Unknown, read, expires, weight, is_none: false, tags: None }
     }
 
     fn get(store: &Store, key: &str) -> Option<u64> {
@@ -299,6 +349,30 @@ mod tests {
         store.keep(store.begin(b"b:k"), b"b:k", kept(2, 100));
         store.drop_prefix(b"a:");
         assert_eq!((get(&store, "a:k"), get(&store, "b:k")), (None, Some(2)));
+    }
+
+    #[test]
+    fn what_carries_a_tag_falls_with_it_and_is_not_kept_if_it_fell_on_the_way() {
+        let store = Store::new(MIB, Arc::new(Teller::new(None)));
+        let a = b"mtcache:tag:{a}".as_slice();
+        let others = (0..).map(|n| format!("mtcache:tag:{{{n}}}").into_bytes());
+        let b = others.into_iter().find(|key| store.tag_stripe(key) != store.tag_stripe(a)).unwrap();
+        let b = b.as_slice();
+        let tagged = |store: &Store, tags: &[&[u8]]| {
+            let tags = tags.iter().map(|tag| store.tag_stripe(tag)).collect();
+            Kept { tags: Some(tags), ..kept(1, 100) }
+        };
+        store.keep(store.begin(b"k"), b"k", tagged(&store, &[a, b]));
+        store.keep(store.begin(b"l"), b"l", tagged(&store, &[b]));
+        assert_eq!((get(&store, "k"), get(&store, "l")), (Some(1), Some(1)));
+        store.drop_key(a, RemovalCause::Invalidated);
+        assert_eq!((get(&store, "k"), get(&store, "l")), (None, Some(1)));
+        assert_eq!(store.size().0, 1);
+        let ticket = store.begin(b"k");
+        store.drop_key(b, RemovalCause::Invalidated);
+        assert_eq!(store.keep(ticket, b"k", tagged(&store, &[a, b])), Keeping::Overtaken);
+        assert_eq!(store.keep(ticket, b"k", tagged(&store, &[a])), Keeping::Kept);
+        assert_eq!((get(&store, "k"), get(&store, "l")), (Some(1), None));
     }
 
     #[test]
