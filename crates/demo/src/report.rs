@@ -22,7 +22,7 @@ pub struct RegionReport {
 }
 
 impl RegionReport {
-    pub(crate) fn new(region: String, stats: RegionStats, latencies: &Latencies) -> Self {
+    pub(crate) fn new(region: String, stats: &RegionStats, latencies: &Latencies) -> Self {
         let hits = latencies.hits_of(&region);
         let saved = if stats.loads == 0 {
             Duration::ZERO
@@ -31,7 +31,7 @@ impl RegionReport {
             Duration::try_from_secs_f64(mean * hits.count as f64 - hits.time.as_secs_f64())
                 .unwrap_or_default()
         };
-        Self { region, stats, saved }
+        Self { region, stats: *stats, saved }
     }
 
     fn requests(&self) -> u64 {

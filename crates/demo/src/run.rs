@@ -240,7 +240,7 @@ impl Demo {
         let mut stats = self.stats();
         let regions = REGIONS.iter().filter_map(|spec| {
             let stats = stats.remove(spec.name).filter(|stats| stats.hits + stats.misses > 0)?;
-            Some(RegionReport::new(spec.name.to_owned(), stats, &self.latencies))
+            Some(RegionReport::new(spec.name.to_owned(), &stats, &self.latencies))
         });
         let regions = regions.collect();
         DemoReport {

@@ -1,3 +1,5 @@
+//! Frames there and back, and bytes that are none: every header survives, nothing else reads as a frame.
+
 use proptest::prelude::*;
 
 use super::*;
