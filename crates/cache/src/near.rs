@@ -104,7 +104,8 @@ impl Near {
         if !on.can_be_relied_on(key, now) {
             return None;
         }
-        on.store.get(key.as_bytes(), now)
+        // A tag's token is another primary's, maybe.
+        on.store.get(key.as_bytes(), now).filter(|kept| kept.tags.is_none() || on.all_can_be_relied_on(now))
     }
 
     /// To be called before a read is sent whose value is to be kept; none if values cannot be kept now.
@@ -164,6 +165,14 @@ impl Near {
 }
 
 impl On {
+    fn all_can_be_relied_on(&self, now: Instant) -> bool {
+        match &self.told_by {
+            ToldBy::Server(tracker) => tracker.is_coherent(now),
+            ToldBy::Cluster(tracker) => tracker.is_coherent_everywhere(now),
+            ToldBy::Engine(_) => true,
+        }
+    }
+
     fn can_be_relied_on(&self, key: &str, now: Instant) -> bool {
         match &self.told_by {
             ToldBy::Server(tracker) => tracker.is_coherent(now),

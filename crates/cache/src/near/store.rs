@@ -283,6 +283,11 @@ impl Listener for Store {
     }
 
     fn some_changed(&self, may_have: &dyn Fn(&[u8]) -> bool) {
+        // Whose tokens are among the keys nobody lists, so every tag counts as heard of.
+        let number = self.tags_heard.fetch_add(1, Ordering::AcqRel) + 1;
+        for tag in &self.tags {
+            tag.fetch_max(number, Ordering::AcqRel);
+        }
         self.drop_some(may_have);
     }
 }

@@ -86,6 +86,11 @@ impl ClusterTracker {
             .is_some_and(|seat| seat.tracker.is_coherent(now))
     }
 
+    /// The same of every key, whichever primary has it.
+    pub fn is_coherent_everywhere(&self, now: Instant) -> bool {
+        self.seats.taken.read().iter().flatten().all(|seat| seat.tracker.is_coherent(now))
+    }
+
     /// How it stands: on if it is so for every primary, refused if any refuses.
     pub fn state(&self) -> TrackingState {
         if self.seats.prefixes.lock().is_empty() {
