@@ -54,6 +54,8 @@ pub enum ErrorKind {
     LoaderPanicked,
     /// The loader took longer than the region allows.
     LoadTimeout,
+    /// The read took longer than its caller allows. A load that has begun goes on.
+    Deadline,
 }
 
 /// Whether a failed write can have taken effect.

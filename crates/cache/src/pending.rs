@@ -202,26 +202,9 @@ impl Pending {
 
 /// Invalidates every key with this prefix, and every load of one that is under way.
 pub(crate) async fn invalidate_prefix(backend: &Backend, prefix: &str) -> Result<u64> {
-    let mut invalidated = 0;
-    let mut cursor = 0;
-    loop {
-        let (next, keys) = backend.scan(cursor, prefix.as_bytes()).await?;
-        let keys: Vec<_> = keys
-            .into_iter()
-            .filter(|key| key.starts_with(prefix.as_bytes()))
-            .map(|key| CachedKey { token: fill_token::token_key(&key), key })
-            .collect();
-        if !keys.is_empty() {
-            invalidated += backend.delete(&keys).await?;
-        }
-        if next == 0 {
-            break;
-        }
-        cursor = next;
-    }
-    // Loads of keys that are absent have only their token.
+    // The tokens first: a load that stores while the keys are walked over stores behind the walk.
     let tokens = fill_token::token_prefix();
-    cursor = 0;
+    let mut cursor = 0;
     loop {
         let (next, keys) = backend.scan(cursor, tokens).await?;
         let keys: Vec<_> = keys
@@ -231,6 +214,23 @@ pub(crate) async fn invalidate_prefix(backend: &Backend, prefix: &str) -> Result
             .collect();
         if !keys.is_empty() {
             backend.delete(&keys).await?;
+        }
+        if next == 0 {
+            break;
+        }
+        cursor = next;
+    }
+    let mut invalidated = 0;
+    cursor = 0;
+    loop {
+        let (next, keys) = backend.scan(cursor, prefix.as_bytes()).await?;
+        let keys: Vec<_> = keys
+            .into_iter()
+            .filter(|key| key.starts_with(prefix.as_bytes()))
+            .map(|key| CachedKey { token: fill_token::token_key(&key), key })
+            .collect();
+        if !keys.is_empty() {
+            invalidated += backend.delete(&keys).await?;
         }
         if next == 0 {
             return Ok(invalidated);

@@ -123,6 +123,9 @@ pub struct ReadOptions {
     /// where there is one. The load itself asks the backend for its token and is bound by the response timeout there. Default: the
     /// response timeout alone.
     pub backend_timeout: Option<Duration>,
+    /// How long a read of one entry may take, its loader included; then it ends with [`ErrorKind::Deadline`](crate::ErrorKind::Deadline). A
+    /// load that has begun goes on and stores. Default: no limit of its own.
+    pub deadline: Option<Duration>,
 }
 
 impl ReadOptions {
@@ -150,6 +153,28 @@ impl ReadOptions {
     pub fn backend_timeout(mut self, limit: Duration) -> Self {
         self.backend_timeout = Some(limit);
         self
+    }
+
+    /// How long a read of one entry may take, its loader included.
+    #[must_use]
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = Some(limit);
+        self
+    }
+
+    /// What the call gives, if it ends before its caller's time does.
+    pub(crate) async fn by_deadline<A>(
+        self,
+        region: &str,
+        call: impl Future<Output = Result<A>>,
+    ) -> Result<A> {
+        let Some(limit) = self.deadline else { return call.await };
+        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Deadline,
+                format!("no value of region {region} within the {limit:?} that this read allows"),
+            ))
+        })
     }
 
     /// The backend's answer, if it comes in time. One that comes later is thrown away; that the backend is silent is noticed all the same,

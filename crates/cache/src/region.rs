@@ -391,7 +391,7 @@ impl<T: DeserializeOwned> Region<T> {
     /// Reads an entry with demands.
     pub async fn get_with(&self, id: impl KeyParts, options: ReadOptions) -> Result<Option<Read<T>>> {
         let key = self.key(id)?;
-        self.read(&key, options).await
+        options.by_deadline(self.name(), self.read(&key, options)).await
     }
 
     /// Reads several entries, in the order asked for.
@@ -519,7 +519,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let key = self.key(id)?;
-        self.read_through(key, options, loader).await
+        options.by_deadline(self.name(), self.read_through(key, options, loader)).await
     }
 }
 

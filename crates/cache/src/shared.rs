@@ -48,7 +48,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
             return Ok(Some(read));
         }
         let key = self.key(id)?;
-        match self.look_and_keep(&key, options).await? {
+        match options.by_deadline(self.name(), self.look_and_keep(&key, options)).await? {
             Looked::Value(read) => {
                 self.count_hit(&key, &read, started);
                 Ok(Some(read))
@@ -239,10 +239,15 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
             return Ok(read);
         }
         let key = self.key(id)?;
-        let looked = self.look_and_keep(&key, options).await;
-        match self.found(&key, looked, started)? {
-            Some(read) => Ok(read),
-            None => self.loaded(&key, options, loader, started, Storing::IfCurrent).await.map(Read::shared),
-        }
+        let call = async {
+            let looked = self.look_and_keep(&key, options).await;
+            match self.found(&key, looked, started)? {
+                Some(read) => Ok(read),
+                None => {
+                    self.loaded(&key, options, loader, started, Storing::IfCurrent).await.map(Read::shared)
+                }
+            }
+        };
+        options.by_deadline(self.name(), call).await
     }
 }

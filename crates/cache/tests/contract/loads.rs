@@ -29,6 +29,7 @@ on_every_backend! {
     a_read_after_another_process_invalidated_does_not_have_the_old_load,
     a_herd_behind_an_overtaken_load_makes_one_more,
     a_herd_on_an_absence_that_is_not_cached_makes_one_load,
+    a_deadline_ends_the_call_and_not_the_load,
     a_lost_token_refuses_the_fill,
     of_two_processes_one_stores,
     a_load_waits_for_nobodys_token,
@@ -422,6 +423,23 @@ async fn a_herd_on_an_absence_that_is_not_cached_makes_one_load(rig: Rig) {
     }
     assert_eq!((gate.calls(), region.stats().fills_too_late), (1, 0));
     assert_eq!(region.get("k").await.unwrap().map(|read| read.value), None);
+}
+
+async fn a_deadline_ends_the_call_and_not_the_load(rig: Rig) {
+    let region = region(&rig).await;
+    let gate = Gate::default();
+    let limit = Duration::from_millis(300);
+    let options = ReadOptions::new().deadline(limit);
+    let asked = std::time::Instant::now();
+    let refused = region.get_or_load_with("k", options, gate.loader(1)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Deadline);
+    assert!(asked.elapsed() >= limit);
+    gate.open.notify_one();
+    eventually("the load has stored", async || {
+        region.get_with("k", options).await.unwrap().is_some_and(|read| read.value == 1)
+    })
+    .await;
+    assert_eq!(gate.calls(), 1);
 }
 
 async fn a_lost_token_refuses_the_fill(rig: Rig) {

@@ -14,6 +14,7 @@ mod cluster;
 mod collections;
 mod events;
 mod framed;
+mod histories;
 mod history;
 mod in_process;
 mod keys;

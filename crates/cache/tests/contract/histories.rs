@@ -1,0 +1,275 @@
+//! Randomised histories with faults, each checked against the contract.
+//!
+//! Two nodes, each with a proxy of its own before one server; one key. Readers and writers pause at random; links are cut or become black holes,
+//! requests are held back and come late, the server is killed and comes back empty, tokens and values vanish. The source holds a version
+//! that only grows. Checked for every read: what a node reads, is no older than what it wrote itself last, acknowledged or
+//! not; what it reads as fresh from the backend is no older than the last acknowledged write of any node; what it reads as fresh from near,
+//! no older than the last that was acknowledged a heartbeat before. The one thing exempted is a write whose outcome was unknown: it may take
+//! effect late, which its writer was told.
+//!
+//! A violation prints the seed; `MTCACHE_HISTORY_SEED=N` runs that one alone. `MTCACHE_HISTORIES=1000` runs so many. Deliberately absent:
+//! clocks that are apart, for which processes are needed (`processes.rs`).
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mtcache_cache::{Cache, Outcome, ReadOptions, Region, RegionPolicy, Source, Staleness};
+use mtcache_conformance::Program;
+use mtcache_conformance::servers::{ServerOptions, TestServer};
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::proxy::{Mode, Proxy};
+
+/// Runs where nobody says otherwise.
+const HISTORIES: u64 = 9;
+const NODES: usize = 2;
+const READERS: u64 = 3;
+const FAULTS: u32 = 4;
+const HEARTBEAT: Duration = Duration::from_millis(200);
+const ANSWER: Duration = Duration::from_millis(200);
+
+/// What is known at one moment.
+#[derive(Clone, Default)]
+struct Floors {
+    /// The last write of each node that has ended, however it ended.
+    own: [u64; NODES],
+    /// The last that was acknowledged, and those before it with their times.
+    acknowledged: Vec<(Instant, u64)>,
+}
+
+#[derive(Default)]
+struct Run {
+    source: AtomicU64,
+    floors: Mutex<Floors>,
+    /// Versions whose writes may take effect late.
+    uncertain: Mutex<HashSet<u64>>,
+    /// One write at a time, so that versions are written in their order.
+    writing: tokio::sync::Mutex<()>,
+    violations: Mutex<Vec<String>>,
+    done: AtomicBool,
+    seen: Seen,
+}
+
+/// What the histories were about, so that they prove something.
+#[derive(Default)]
+struct Seen {
+    near: AtomicU64,
+    backend: AtomicU64,
+    loader: AtomicU64,
+    stale: AtomicU64,
+    failed_reads: AtomicU64,
+    failed_writes: AtomicU64,
+}
+
+impl Floors {
+    fn at(&self, moment: Option<Instant>) -> u64 {
+        let before = |when: &Instant| moment.is_some_and(|moment| *when <= moment);
+        self.acknowledged
+            .iter()
+            .filter(|(when, _)| before(when))
+            .map(|(_, version)| *version)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+async fn pause(random: &mut StdRng, most: u64) {
+    tokio::time::sleep(Duration::from_micros(random.random_range(0..most))).await;
+}
+
+async fn reads(run: Arc<Run>, node: usize, region: Region<u64>, mut random: StdRng) {
+    while !run.done.load(Ordering::SeqCst) {
+        pause(&mut random, 8_000).await;
+        let (asked, floors) = (Instant::now(), run.floors.lock().clone());
+        let (source, before, after) =
+            (Arc::clone(&run), random.random_range(0..3000), random.random_range(0..3000));
+        let fails = random.random_bool(0.1);
+        let loader = move || async move {
+            tokio::time::sleep(Duration::from_micros(before)).await;
+            let version = source.source.load(Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_micros(after)).await;
+            if fails { Err(io::Error::other("the source says no")) } else { Ok(version) }
+        };
+        let options = match random.random_range(0..3) {
+            0 => ReadOptions::new().deadline(Duration::from_millis(300)),
+            1 => ReadOptions::new().with_age(),
+            _ => ReadOptions::new(),
+        };
+        let read = match random.random_range(0..4) {
+            0 => region.get_with("k", options).await,
+            1 => region.get_shared_with("k", options).await.map(|read| read.map(|read| read.map(|v| *v))),
+            2 => region.get_or_load_with("k", options, loader).await.map(Some),
+            _ => {
+                region.get_or_load_shared_with("k", options, loader).await.map(|read| Some(read.map(|v| *v)))
+            }
+        };
+        let seen = match &read {
+            Err(_) => &run.seen.failed_reads,
+            Ok(None) => continue,
+            Ok(Some(read)) if read.is_stale() => &run.seen.stale,
+            Ok(Some(read)) => match read.source {
+                Source::Near => &run.seen.near,
+                Source::Backend => &run.seen.backend,
+                Source::Loader => &run.seen.loader,
+            },
+        };
+        seen.fetch_add(1, Ordering::Relaxed);
+        let Ok(Some(read)) = read else { continue };
+        let floor = match (read.staleness, read.source) {
+            (Staleness::Fresh, Source::Backend) => floors.at(Some(asked)),
+            (Staleness::Fresh, Source::Near) => floors.at(asked.checked_sub(HEARTBEAT)),
+            // A load that another node's write has overtaken may be shared until that is known.
+            (Staleness::Fresh, Source::Loader) | (Staleness::Stale, _) => 0,
+        };
+        let floor = floor.max(floors.own[node]);
+        if read.value < floor && !run.uncertain.lock().contains(&read.value) {
+            run.violations
+                .lock()
+                .push(format!("node {node} read {read:?} although {floor} had been written"));
+        }
+    }
+}
+
+async fn writes(run: Arc<Run>, node: usize, region: Region<u64>, mut random: StdRng) {
+    while !run.done.load(Ordering::SeqCst) {
+        pause(&mut random, 60_000).await;
+        let _turn = run.writing.lock().await;
+        let version = run.source.fetch_add(1, Ordering::SeqCst) + 1;
+        let written = match random.random_range(0..4) {
+            0 => region.set("k", &version).await,
+            1 => region.cache().delete(&["r:k"]).await.map(drop),
+            2 => region.invalidate_all().await.map(drop),
+            _ => region.invalidate("k").await.map(drop),
+        };
+        let mut floors = run.floors.lock();
+        floors.own[node] = version;
+        match written {
+            Ok(()) => floors.acknowledged.push((Instant::now(), version)),
+            Err(error) => {
+                run.seen.failed_writes.fetch_add(1, Ordering::Relaxed);
+                if error.outcome() == Outcome::Unknown {
+                    run.uncertain.lock().insert(version);
+                }
+            }
+        }
+    }
+}
+
+async fn breaks(server: &mut TestServer, proxies: &[Proxy], random: &mut StdRng) {
+    for _ in 0..FAULTS {
+        pause(random, 120_000).await;
+        let modes = [Mode::CutReplies, Mode::SwallowReplies, Mode::SwallowRequests, Mode::HoldRequests];
+        match random.random_range(0..8) {
+            0 => {
+                server.kill().unwrap();
+                pause(random, 100_000).await;
+                server.start_again().unwrap();
+            }
+            1 => vanishes(server, "mtcache:fill:{r:k}"),
+            2 => vanishes(server, "r:k"),
+            3 => {
+                server.pause().unwrap();
+                pause(random, 400_000).await;
+                server.resume().unwrap();
+            }
+            _ => {
+                let proxy = &proxies[random.random_range(0..NODES)];
+                proxy.set(modes[random.random_range(0..modes.len())]);
+                pause(random, 300_000).await;
+                proxy.set(Mode::Pass);
+            }
+        }
+    }
+}
+
+/// As after an eviction.
+fn vanishes(server: &TestServer, key: &str) {
+    server.client().unwrap().command(&["DEL", key]).unwrap();
+}
+
+async fn node(proxy: &Proxy, random: &mut StdRng) -> Region<u64> {
+    let cache = Cache::builder(proxy.url())
+        .connect_timeout(ANSWER)
+        .response_timeout(ANSWER)
+        .backoff(Duration::from_millis(5), Duration::from_millis(40))
+        .near_heartbeat(HEARTBEAT)
+        .open()
+        .await
+        .unwrap();
+    let mut policy = RegionPolicy::new("r", Duration::from_millis(random.random_range(50..1000))).near(true);
+    if random.random_bool(0.5) {
+        policy = policy.lease(Duration::from_millis(100)).load_timeout(Duration::from_millis(200));
+    }
+    cache.region(policy).unwrap()
+}
+
+async fn history(seed: u64, total: &Seen) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let program = Program::ALL[usize::try_from(seed).unwrap_or(0) % Program::ALL.len()];
+    let mut server = TestServer::start(program, ServerOptions::new()).unwrap();
+    let proxies = [Proxy::before(server.port()).await, Proxy::before(server.port()).await];
+    let run = Arc::new(Run::default());
+    let mut tasks = Vec::new();
+    for (at, proxy) in proxies.iter().enumerate() {
+        let region = node(proxy, &mut random).await;
+        let mut next = || StdRng::seed_from_u64(random.random());
+        for _ in 0..READERS {
+            tasks.push(tokio::spawn(reads(Arc::clone(&run), at, region.clone(), next())));
+        }
+        tasks.push(tokio::spawn(writes(Arc::clone(&run), at, region, next())));
+    }
+    breaks(&mut server, &proxies, &mut random).await;
+    pause(&mut random, 200_000).await;
+    run.done.store(true, Ordering::SeqCst);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let violations = run.violations.lock();
+    assert!(violations.is_empty(), "MTCACHE_HISTORY_SEED={seed} on {program:?}: {violations:#?}");
+    let seen = &run.seen;
+    for (from, to) in [
+        (&seen.near, &total.near),
+        (&seen.backend, &total.backend),
+        (&seen.loader, &total.loader),
+        (&seen.stale, &total.stale),
+        (&seen.failed_reads, &total.failed_reads),
+        (&seen.failed_writes, &total.failed_writes),
+    ] {
+        to.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_history_with_faults_breaks_the_contract() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let total = Seen::default();
+    if let Some(seed) = number("MTCACHE_HISTORY_SEED") {
+        return history(seed, &total).await;
+    }
+    let first = rand::random::<u32>();
+    let count = number("MTCACHE_HISTORIES").unwrap_or(HISTORIES);
+    println!("{count} histories from seed {first}");
+    for n in 0..count {
+        history(u64::from(first) + n, &total).await;
+    }
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    println!(
+        "reads: {} near, {} backend, {} loader, {} stale, {} failed; {} writes failed",
+        of(&total.near),
+        of(&total.backend),
+        of(&total.loader),
+        of(&total.stale),
+        of(&total.failed_reads),
+        of(&total.failed_writes)
+    );
+    assert!(
+        of(&total.near) > 0 && of(&total.backend) > 0 && of(&total.loader) > 0,
+        "the cache was hardly used"
+    );
+    assert!(of(&total.failed_writes) + of(&total.failed_reads) > 0, "nothing ever failed");
+}
