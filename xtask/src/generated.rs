@@ -8,14 +8,15 @@ use std::fs;
 use mtcache_engine::{Change, Effect, Kind, PARAMS, Param, supports};
 use mtcache_protocol::{COMMANDS, CommandSpec, Group};
 
+use crate::cache_docs::{CONFIGURATION_DOCUMENT, METRICS_DOCUMENT};
 use crate::{Outcome, root};
 
 /// A file that is generated.
 #[derive(Debug, Clone, Copy)]
 pub struct Document {
-    path: &'static str,
-    task: &'static str,
-    text: fn() -> String,
+    pub(crate) path: &'static str,
+    pub(crate) task: &'static str,
+    pub(crate) text: fn() -> String,
 }
 
 /// Every command of Redis 7.0, with whether the engine runs it.
@@ -45,7 +46,10 @@ pub fn check(document: Document) -> Outcome {
 /// Compares every generated file.
 pub fn check_all() -> Outcome {
     let (current, stale): (Vec<_>, Vec<_>) =
-        [COMMANDS_DOCUMENT, OPTIONS_DOCUMENT].into_iter().map(check).partition(Result::is_ok);
+        [COMMANDS_DOCUMENT, OPTIONS_DOCUMENT, CONFIGURATION_DOCUMENT, METRICS_DOCUMENT]
+            .into_iter()
+            .map(check)
+            .partition(Result::is_ok);
     if stale.is_empty() {
         return Ok(current.into_iter().flatten().collect::<Vec<_>>().join("\n"));
     }

@@ -3,6 +3,7 @@
 //!
 //! Each check answers with one line of what it looked at, or with every fault that it found.
 
+pub mod cache_docs;
 pub mod examples;
 pub mod generated;
 pub mod layers;

@@ -11,6 +11,9 @@ cargo run -p xtask -- TASK
   parameters           whether code reads each server option that is listed as in effect
   commands [--check]   write docs/commands.md from the command table, or check that it is current
   options [--check]    write docs/options.md from the table of server options, or check that it is current
+  configuration [--check]
+                       write docs/configuration.md from the cache's settings and the trading regions, or check that it is current
+  metrics [--check]    write docs/metrics.md from the cache's table of metrics, or check that it is current
   examples FILE        run the commands of FILE's `console` blocks and compare what they print
   check                all checks";
 
@@ -26,6 +29,10 @@ fn main() -> ExitCode {
         ["commands", "--check"] => xtask::generated::check(xtask::generated::COMMANDS_DOCUMENT),
         ["options"] => xtask::generated::write(xtask::generated::OPTIONS_DOCUMENT),
         ["options", "--check"] => xtask::generated::check(xtask::generated::OPTIONS_DOCUMENT),
+        ["configuration"] => xtask::generated::write(xtask::cache_docs::CONFIGURATION_DOCUMENT),
+        ["configuration", "--check"] => xtask::generated::check(xtask::cache_docs::CONFIGURATION_DOCUMENT),
+        ["metrics"] => xtask::generated::write(xtask::cache_docs::METRICS_DOCUMENT),
+        ["metrics", "--check"] => xtask::generated::check(xtask::cache_docs::METRICS_DOCUMENT),
         ["examples", file] => xtask::examples::run(file),
         ["check"] => xtask::check_all(),
         _ => Err(vec![USAGE.to_owned()]),

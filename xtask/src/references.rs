@@ -19,6 +19,7 @@ const DOCUMENTS: &[&str] = &[
     "data/README.md",
     "docs/batch.md",
     "docs/benchmarks.md",
+    "docs/comparison.md",
     "docs/http.md",
     "docs/keys-and-eviction.md",
     "docs/limits.md",

@@ -11,6 +11,7 @@ use mtcache_link::{ClusterLink, Link, LinkOptions, LinkUrl, Target, TlsOptions};
 use mtcache_node::Node;
 
 use crate::backend::{Backend, ClusterBackend, EmbeddedBackend, RedisBackend};
+use crate::background::{self, Periods};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Observer};
@@ -27,6 +28,7 @@ pub struct CacheBuilder {
     link: LinkOptions,
     near: NearOptions,
     observer: Option<Observer>,
+    periods: Periods,
     node: Option<(Arc<Node>, usize)>,
 }
 
@@ -38,6 +40,7 @@ impl CacheBuilder {
             link: LinkOptions::default(),
             near: NearOptions::default(),
             observer: None,
+            periods: Periods::default(),
             node: None,
         }
     }
@@ -142,6 +145,30 @@ impl CacheBuilder {
         self
     }
 
+    /// Reports to the recorder of the `metrics` crate, if the process has installed one, each such period: see
+    /// [docs/metrics.md](https://github.com/mastertrade/cache/blob/main/docs/metrics.md) for the names. Default: not at all.
+    #[must_use]
+    pub fn report_metrics(mut self, period: Duration) -> Self {
+        self.periods.metrics = Some(period);
+        self
+    }
+
+    /// Publishes the counters of this process in the backend each such period, under `mtcache:stats:` and an identity of its own, to be
+    /// added up by [`Cache::published_stats`] anywhere; they expire after three periods. Default: not at all.
+    #[must_use]
+    pub fn publish_stats(mut self, period: Duration) -> Self {
+        self.periods.publish = Some(period);
+        self
+    }
+
+    /// Measures each such period how long after a write the near cache serves what was there before, see
+    /// [`Cache::probe_stale_reads`]: one write of a small key. Default: not at all.
+    #[must_use]
+    pub fn probe_stale_reads(mut self, period: Duration) -> Self {
+        self.periods.probe = Some(period);
+        self
+    }
+
     /// Opens the cache. Waits for the first attempt to connect; if the backend is down the cache is opened all the same and
     /// uses it once it is there.
     pub async fn open(self) -> Result<Cache> {
@@ -179,7 +206,10 @@ impl CacheBuilder {
             }
             backend
         };
-        Ok(Cache::with(backend, self.prefix, self.observer, self.near))
+        let reports_metrics = self.periods.metrics.is_some();
+        let cache = Cache::with(backend, self.prefix, self.observer, self.near, reports_metrics);
+        background::start(&cache, &self.periods);
+        Ok(cache)
     }
 }
 

@@ -16,17 +16,20 @@ use serde::de::DeserializeOwned;
 
 use crate::backend::{Backend, Bytes, CachedKey, Entry, When};
 use crate::builder::CacheBuilder;
+use crate::checker::Checks;
 use crate::codec;
 use crate::collections::{HashView, SortedSetView};
-use crate::control::RegionControl;
+use crate::control::{RegionControl, RegionMode};
 use crate::error::{Error, Result};
 use crate::events::{Event, EventStream, Observer, RemovalCause, Teller};
 use crate::framed::View;
+use crate::health::Troubles;
 use crate::keys;
 use crate::near::{Near, NearOptions};
 use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::pending::{self, Pending};
+use crate::read_probe::Measured;
 use crate::read_through::Storing;
 use crate::region::{Region, RegionPolicy, RegionState};
 use crate::single_flight::Flights;
@@ -93,11 +96,25 @@ const NO_REGION: &str = "keys";
 #[derive(Clone)]
 pub struct Cache(Arc<Shared>);
 
+/// A cache that may have gone.
+pub(crate) struct WeakCache(Weak<Shared>);
+
+impl WeakCache {
+    pub(crate) fn upgrade(&self) -> Option<Cache> {
+        self.0.upgrade().map(Cache)
+    }
+}
+
 struct Shared {
     backend: Backend,
     prefix: String,
     ledger: Ledger,
     teller: Arc<Teller>,
+    /// Under which this process publishes its counters.
+    identity: String,
+    measured: Measured,
+    checks: Checks,
+    reports_metrics: bool,
     names: Mutex<HashMap<String, Named>>,
     /// Stands for the keys that are of no region.
     no_region: Arc<RegionState>,
@@ -128,6 +145,7 @@ impl Cache {
         prefix: String,
         observer: Option<Observer>,
         near: NearOptions,
+        reports_metrics: bool,
     ) -> Self {
         let counters = Arc::new(Counters::default());
         let no_region = Arc::new(RegionState::of_plain_keys(NO_REGION, &prefix, Arc::clone(&counters)));
@@ -137,6 +155,10 @@ impl Cache {
             prefix,
             ledger: Ledger::new(Near::new(near, Arc::clone(&teller))),
             teller,
+            identity: format!("{}-{:016x}", std::process::id(), rand::random::<u64>()),
+            measured: Measured::new(),
+            checks: Checks::default(),
+            reports_metrics,
             names: Mutex::new(HashMap::from([(
                 NO_REGION.to_owned(),
                 Named { counters, regions: Vec::new() },
@@ -150,6 +172,7 @@ impl Cache {
         let state = {
             let mut by_name = self.0.names.lock();
             let named = by_name.entry(policy.name.clone()).or_default();
+            named.counters.control.check_every(policy.check_every);
             let state = Arc::new(RegionState::new(policy, &self.0.prefix, Arc::clone(&named.counters))?);
             named.regions.retain(|region| region.strong_count() > 0);
             named.regions.push(Arc::downgrade(&state));
@@ -444,14 +467,7 @@ impl Cache {
 
     /// Drops what is near of the regions of this name, and has nobody join their loads.
     pub(crate) fn forget_near_and_loads(&self, name: &str) {
-        let regions: Vec<_> = {
-            let by_name = self.0.names.lock();
-            by_name
-                .get(name)
-                .map(|named| named.regions.iter().filter_map(Weak::upgrade).collect())
-                .unwrap_or_default()
-        };
-        for prefix in regions.iter().filter_map(|region: &Arc<RegionState>| region.key_prefix()) {
+        for prefix in self.regions_named(name).iter().filter_map(|region| region.key_prefix()) {
             self.near().drop_prefix(&prefix);
             self.0.ledger.detach_prefix(&prefix);
         }
@@ -463,6 +479,51 @@ impl Cache {
 
     pub(crate) fn tag_book(&self) -> &TagBook {
         &self.0.ledger.tags
+    }
+
+    /// The regions of this name that are open.
+    pub(crate) fn regions_named(&self, name: &str) -> Vec<Arc<RegionState>> {
+        let by_name = self.0.names.lock();
+        let open = |named: &Named| named.regions.iter().filter_map(Weak::upgrade).collect();
+        by_name.get(name).map(open).unwrap_or_default()
+    }
+
+    /// The regions that are not on, by name.
+    pub(crate) fn switched_regions(&self) -> Vec<(String, RegionMode)> {
+        let by_name = self.0.names.lock();
+        let modes = by_name.iter().map(|(name, named)| (name.clone(), named.counters.control.mode()));
+        let mut switched: Vec<_> = modes.filter(|(_, mode)| *mode != RegionMode::On).collect();
+        switched.sort_by(|a, b| a.0.cmp(&b.0));
+        switched
+    }
+
+    pub(crate) fn describe_backend(&self) -> String {
+        self.0.backend.describe()
+    }
+
+    pub(crate) fn troubles(&self) -> &Troubles {
+        self.0.backend.troubles()
+    }
+
+    pub(crate) fn identity(&self) -> &str {
+        &self.0.identity
+    }
+
+    pub(crate) fn measured(&self) -> &Measured {
+        &self.0.measured
+    }
+
+    pub(crate) fn checks(&self) -> &Checks {
+        &self.0.checks
+    }
+
+    pub(crate) fn reports_metrics(&self) -> bool {
+        self.0.reports_metrics
+    }
+
+    /// For tasks that must not keep the cache open.
+    pub(crate) fn downgrade(&self) -> WeakCache {
+        WeakCache(Arc::downgrade(&self.0))
     }
 
     pub(crate) fn near(&self) -> &Near {
@@ -485,6 +546,7 @@ impl Cache {
         self.0.teller.tell(event);
     }
 
+    #[tracing::instrument(level = "debug", name = "mtcache_set", skip_all, fields(region = %region.policy.name, key = key))]
     pub(crate) async fn set_full(
         &self,
         key: &str,
@@ -539,6 +601,7 @@ impl Cache {
         Ok(())
     }
 
+    #[tracing::instrument(level = "debug", name = "mtcache_invalidate", skip_all, fields(region = %region.policy.name))]
     pub(crate) async fn delete_full(&self, keys: &[String], region: &RegionState) -> Result<u64> {
         let cached: Vec<_> = keys.iter().map(|key| CachedKey::new(key)).collect();
         let mut writing = self.writing(region, &cached, removal_of(region));

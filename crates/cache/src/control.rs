@@ -10,16 +10,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde::Serialize;
 
 use crate::backend::CachedKey;
 use crate::cache::Cache;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::pending::Pending;
+use crate::region::RegionPolicy;
+use crate::settings::Reloaded;
 use crate::stats::{Counters, RegionStats};
 
 /// How many keys of a region are remembered one by one as served past the cache; beyond it the whole region is.
@@ -28,7 +31,8 @@ pub(crate) const MAX_REMEMBERED: usize = 10_000;
 const SHADOW_REPORT_PERIOD: Duration = Duration::from_secs(1);
 
 /// How a region's reads are answered in this process. Can be changed while it runs, see [`RegionControl`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum RegionMode {
@@ -66,7 +70,7 @@ impl fmt::Display for RegionMode {
 impl FromStr for RegionMode {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|mode| mode.name() == text).ok_or_else(|| {
             Error::new(ErrorKind::Config, format!("a region is on, shadow or killed, not {text:?}"))
         })
@@ -133,6 +137,34 @@ impl RegionControl {
     }
 }
 
+impl RegionControl {
+    /// Takes over what may change while regions are open, of a policy of their name; for values that are read and stored from then on.
+    /// Says what has changed, and what would only if they were opened anew.
+    pub fn reload(&self, wanted: &RegionPolicy) -> Result<Reloaded> {
+        wanted.check()?;
+        if wanted.name != self.name {
+            let message = format!("a policy of {} cannot be given to {}", wanted.name, self.name);
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        let mut all = Reloaded::default();
+        let note = |into: &mut Vec<&'static str>, names: Vec<&'static str>| {
+            let new: Vec<_> = names.into_iter().filter(|name| !into.contains(name)).collect();
+            into.extend(new);
+        };
+        for region in self.cache.regions_named(&self.name) {
+            let reloaded = region.reload(wanted);
+            note(&mut all.changed, reloaded.changed);
+            note(&mut all.needs_restart, reloaded.needs_restart);
+        }
+        self.counters.control.check_every(wanted.check_every);
+        if all != Reloaded::default() {
+            let Reloaded { changed, needs_restart } = &all;
+            tracing::info!(region = %self.name, ?changed, ?needs_restart, "a region's policy was reloaded");
+        }
+        Ok(all)
+    }
+}
+
 impl fmt::Debug for RegionControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RegionControl")
@@ -143,9 +175,11 @@ impl fmt::Debug for RegionControl {
 }
 
 /// What is switched, beside the counters of a region's name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Control {
     mode: AtomicU8,
+    /// A near hit is checked if its number has none of these bits; all ones: none is.
+    check_mask: AtomicU64,
     /// By the prefix of their keys: what was served past the cache.
     passed: Mutex<BTreeMap<String, Passed>>,
     reported: Mutex<Option<Instant>>,
@@ -157,7 +191,30 @@ enum Passed {
     Any,
 }
 
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            mode: AtomicU8::default(),
+            check_mask: AtomicU64::new(u64::MAX),
+            passed: Mutex::default(),
+            reported: Mutex::default(),
+        }
+    }
+}
+
 impl Control {
+    pub(crate) fn check_every(&self, hits: u64) {
+        let mask =
+            hits.checked_next_power_of_two().map_or(u64::MAX, |n| if hits == 0 { u64::MAX } else { n - 1 });
+        self.check_mask.store(mask, Ordering::Relaxed);
+    }
+
+    /// Whether the near hit of this number is to be checked.
+    pub(crate) fn is_checked(&self, hit: u64) -> bool {
+        let mask = self.check_mask.load(Ordering::Relaxed);
+        hit & mask == 0 && mask != u64::MAX
+    }
+
     pub(crate) fn mode(&self) -> RegionMode {
         match self.mode.load(Ordering::Relaxed) {
             1 => RegionMode::Shadow,
@@ -245,6 +302,17 @@ mod tests {
         control.switch(RegionMode::On);
         control.settle(&pending);
         assert_eq!(pending.len(), (0, 1), "the whole region stands in for its keys");
+    }
+
+    #[test]
+    fn one_hit_of_so_many_is_checked() {
+        let control = Control::default();
+        let checked = |control: &Control| (0..1024).filter(|hit| control.is_checked(*hit)).count();
+        assert_eq!(checked(&control), 0);
+        for (every, expected) in [(1, 1024), (2, 512), (1000, 1), (100, 8), (0, 0), (u64::MAX, 0)] {
+            control.check_every(every);
+            assert_eq!(checked(&control), expected, "{every}");
+        }
     }
 
     #[test]

@@ -115,6 +115,17 @@ pub enum Event<'a> {
         /// Where in the value the two differ, as JSON pointers, at most 8; the empty one is the whole. Never what is there.
         places: Vec<String>,
     },
+    /// The near cache served what the backend no longer had: the contract is broken. See `near_violations` in
+    /// [`RegionStats`](crate::RegionStats).
+    #[non_exhaustive]
+    Violation {
+        /// The region's name.
+        region: Cow<'a, str>,
+        /// The key in the backend.
+        key: Cow<'a, str>,
+        /// So long at least it had been wrong.
+        age: Duration,
+    },
     /// A region was switched.
     #[non_exhaustive]
     Switched {
@@ -182,6 +193,9 @@ impl Event<'_> {
             Self::NearCleared {} => Event::NearCleared {},
             Self::ShadowDiffered { region, key, places } => {
                 Event::ShadowDiffered { region: own(region), key: own(key), places }
+            }
+            Self::Violation { region, key, age } => {
+                Event::Violation { region: own(region), key: own(key), age }
             }
             Self::Switched { region, from, to } => Event::Switched { region: own(region), from, to },
         }

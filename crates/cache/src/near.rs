@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use mtcache_link::{ClusterTracker, TrackOptions, Tracker, TrackingState};
 use mtcache_node::Changes;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use self::store::Store;
 pub(crate) use self::store::{Kept, Ticket};
@@ -22,6 +23,7 @@ pub(crate) use self::wakes::Wake;
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RemovalCause, Teller};
+use crate::read_probe::PROBE_PREFIX;
 
 /// Default of [`CacheBuilder::near_max_bytes`](crate::CacheBuilder::near_max_bytes).
 pub(crate) const NEAR_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -91,9 +93,16 @@ impl Near {
         match &on.told_by {
             ToldBy::Server(tracker) => tracker.add_prefix(prefix),
             ToldBy::Cluster(tracker) => tracker.add_prefix(prefix),
-            ToldBy::Engine(changes) => changes.add_prefix(prefix.as_bytes()).map_err(|refusal| {
-                Error::new(ErrorKind::Config, format!("the engine does not tell of {prefix}: {refusal}"))
-            })?,
+            ToldBy::Engine(changes) => {
+                for prefix in [prefix, PROBE_PREFIX] {
+                    changes.add_prefix(prefix.as_bytes()).map_err(|refusal| {
+                        Error::new(
+                            ErrorKind::Config,
+                            format!("the engine does not tell of {prefix}: {refusal}"),
+                        )
+                    })?;
+                }
+            }
         }
         Ok(())
     }
@@ -147,6 +156,20 @@ impl Near {
         if let Some(on) = self.on.get() {
             on.store.drop_all();
         }
+    }
+
+    /// The moment at which this key will have been dropped because of a message about it; none if nobody tells.
+    pub(crate) fn await_drop(&self, key: &str) -> Option<oneshot::Receiver<Instant>> {
+        self.on.get().map(|on| on.store.await_drop(key.as_bytes()))
+    }
+
+    /// How long a change may go unheard.
+    pub(crate) fn heartbeat(&self) -> Duration {
+        self.options.tracking.heartbeat
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     pub(crate) fn state(&self) -> TrackingState {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::SemaphorePermit;
+use tracing::Instrument;
 
 use crate::backend::{Bytes, CachedKey};
 use crate::cache::Cache;
@@ -23,6 +24,7 @@ use crate::events::Event;
 use crate::fill_token::{self, Begun, Fill, Permit, Sharing, Suffices, TOKEN_MARGIN};
 use crate::framed::{Final, Unusable};
 use crate::lease::{Lease, Patience};
+use crate::metrics;
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::region::{Region, RegionState, Undecodable};
 use crate::single_flight::{Currency, Demand, Landed, NoneIs, Part};
@@ -94,6 +96,7 @@ impl<T: DeserializeOwned> Region<T> {
     }
 
     /// One look at the backend.
+    #[tracing::instrument(level = "debug", name = "mtcache_read", skip_all, fields(region = self.name(), key = key))]
     pub(crate) async fn look(&self, key: &str, options: ReadOptions) -> Result<Looked<T>> {
         if self.framing().is_some() {
             return self.look_at_frame(key, options).await.map(|(looked, _)| looked);
@@ -245,10 +248,12 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
                     decodes: Box::new(move |bytes| region.is_value(bytes)),
                 };
                 let region = self.clone();
-                Box::pin(load.run(|| async move {
+                let span = tracing::debug_span!("mtcache_load", region = self.name(), key);
+                let run = load.run(|| async move {
                     let value = loader().await.map_err(Into::into)?;
                     Ok(region.encode(&value))
-                }))
+                });
+                Box::pin(run.instrument(span))
             })
             .await;
         if part == Part::Joined {
@@ -318,6 +323,9 @@ impl Load {
         let outcome = self.load(loader).await;
         drop(place);
         let elapsed = began.elapsed();
+        if self.cache.reports_metrics() {
+            metrics::load_took(&self.state.policy.name, elapsed.as_secs_f64());
+        }
         let counters = &self.state.counters;
         stats::count(&counters.loads);
         stats::add(&counters.load_nanos, u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
@@ -356,8 +364,9 @@ impl Load {
         let mut patience: Option<Patience> = None;
         loop {
             // The place first: the second look is worth most after the wait, and a token's life must not be spent waiting.
-            let place = self.state.limit.place(&policy.name).await.inspect_err(|_| {
+            let place = self.state.limit.place(&policy.name).await.inspect_err(|error| {
                 stats::count(&counters.loads_shed);
+                self.cache.troubles().note(error);
             })?;
             if self.storing == Storing::Never {
                 return Ok((place, Ok(None)));

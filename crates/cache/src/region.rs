@@ -7,9 +7,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_utils::atomic::AtomicCell;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,6 +28,7 @@ use crate::lease::LEASE_TTL_MIN;
 use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::read::{Age, Read, ReadOptions};
+use crate::settings::{self, Reloaded};
 use crate::stats::{Counters, RegionStats};
 use crate::tags::Tag;
 use crate::timeouts::{LOAD_TIMEOUT, LoadLimit, MAX_LOAD_WAIT, MAX_LOADS, MAX_WAITING_LOADS};
@@ -60,6 +63,8 @@ pub struct RegionPolicy {
     pub undecodable: Undecodable,
     /// Whether values are kept decoded in this process too, see [`Region::get_shared`]. Default: no.
     pub near: bool,
+    /// One near hit of so many, rounded up to a power of two, is compared with the backend; 0: none. Default: 0.
+    pub check_every: u64,
     /// Longest run of a loader. Default: 30 s.
     pub load_timeout: Duration,
     /// Loads in this process that run at once; more wait. Default: 256.
@@ -101,6 +106,7 @@ impl RegionPolicy {
             framing: None,
             undecodable: Undecodable::Error,
             near: false,
+            check_every: 0,
             load_timeout: LOAD_TIMEOUT,
             max_loads: MAX_LOADS,
             max_waiting_loads: MAX_WAITING_LOADS,
@@ -167,6 +173,14 @@ impl RegionPolicy {
         self
     }
 
+    /// Sets that one near hit of so many, rounded up to a power of two, is compared with the backend; 0: none. See
+    /// `near_violations` in [`RegionStats`].
+    #[must_use]
+    pub fn check_every(mut self, hits: u64) -> Self {
+        self.check_every = hits;
+        self
+    }
+
     /// Sets the longest run of a loader.
     #[must_use]
     pub fn load_timeout(mut self, limit: Duration) -> Self {
@@ -209,7 +223,8 @@ impl RegionPolicy {
         self.framing.as_ref().map_or(Ok(Vec::new()), |framing| framing.check(&self.name))
     }
 
-    fn check(&self) -> Result<()> {
+    /// Fails if it makes no sense.
+    pub fn check(&self) -> Result<()> {
         keys::checked_name(&self.name)?;
         keys::checked_name(&self.key_base)?;
         Ttl::new(self.ttl)?;
@@ -249,9 +264,35 @@ impl RegionPolicy {
     }
 }
 
+/// A policy that can be replaced while readers hold it.
+///
+/// What was replaced stays in memory, since a reader may still look at it: a few hundred bytes for each reload that changes something.
+pub(crate) struct Live {
+    first: RegionPolicy,
+    replaced_by: AtomicCell<Option<&'static RegionPolicy>>,
+}
+
+impl Live {
+    fn new(first: RegionPolicy) -> Self {
+        Self { first, replaced_by: AtomicCell::new(None) }
+    }
+
+    fn replace(&self, policy: RegionPolicy) {
+        self.replaced_by.store(Some(Box::leak(Box::new(policy))));
+    }
+}
+
+impl Deref for Live {
+    type Target = RegionPolicy;
+
+    fn deref(&self) -> &RegionPolicy {
+        self.replaced_by.load().unwrap_or(&self.first)
+    }
+}
+
 /// What a region is made of, whatever type its values are read as.
 pub(crate) struct RegionState {
-    pub(crate) policy: RegionPolicy,
+    pub(crate) policy: Live,
     /// Deployment prefix and key base.
     pub(crate) base: String,
     pub(crate) counters: Arc<Counters>,
@@ -262,13 +303,28 @@ impl RegionState {
     pub(crate) fn new(policy: RegionPolicy, deployment: &str, counters: Arc<Counters>) -> Result<Self> {
         policy.check()?;
         let limit = LoadLimit::new(policy.max_loads, policy.max_waiting_loads, policy.max_load_wait);
-        Ok(Self { base: format!("{deployment}{}", policy.key_base), policy, counters, limit })
+        Ok(Self {
+            base: format!("{deployment}{}", policy.key_base),
+            policy: Live::new(policy),
+            counters,
+            limit,
+        })
     }
 
     /// What stands for the keys that are of no region: no policy is applied to them.
     pub(crate) fn of_plain_keys(name: &str, deployment: &str, counters: Arc<Counters>) -> Self {
         let policy = RegionPolicy::new(name, crate::options::DEFAULT_TTL).key_base("");
+        let policy = Live::new(policy);
         Self { base: deployment.to_owned(), policy, counters, limit: LoadLimit::new(1, 0, Duration::ZERO) }
+    }
+
+    /// Takes over what may change while the region is open.
+    pub(crate) fn reload(&self, wanted: &RegionPolicy) -> Reloaded {
+        let (policy, reloaded) = settings::reloaded(&self.policy, wanted);
+        if !reloaded.changed.is_empty() {
+            self.policy.replace(policy);
+        }
+        reloaded
     }
 
     /// The TTL for these bytes; none if they are not to be kept at all.
@@ -531,6 +587,6 @@ impl<T> Clone for Region<T> {
 
 impl<T> fmt::Debug for Region<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Region").field("policy", &self.state.policy).finish_non_exhaustive()
+        f.debug_struct("Region").field("policy", self.policy()).finish_non_exhaustive()
     }
 }

@@ -5,11 +5,13 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::checker;
 use crate::codec;
 use crate::control::RegionMode;
 use crate::error::{Error, Result};
@@ -94,8 +96,14 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     }
 
     pub(crate) fn count_near_hit(&self, id: &impl KeyParts, read: &Read<Arc<T>>, started: Option<Instant>) {
-        stats::count(&self.state.counters.near_hits);
-        stats::count(&self.state.counters.hits);
+        let counters = &self.state.counters;
+        let number = counters.near_hits.fetch_add(1, Ordering::Relaxed);
+        stats::count(&counters.hits);
+        if counters.control.is_checked(number)
+            && let Ok(key) = self.key(id)
+        {
+            self.cache.check_near(&self.state, key);
+        }
         if started.is_some()
             && let Ok(key) = self.key(id)
         {
@@ -152,7 +160,12 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
             let value: Arc<T> = Arc::clone(&read.value);
             let weight = near::weight::<T>(key, bytes.len());
             let is_none = codec::is_null(bytes);
-            self.keep(ticket, key, Kept { value, age, read: sent, expires, weight, is_none, tags: None });
+            let digest = if self.state.policy.check_every > 0 { checker::digest(bytes) } else { 0 };
+            self.keep(
+                ticket,
+                key,
+                Kept { value, age, read: sent, expires, weight, is_none, tags: None, digest },
+            );
         }
         read
     }
@@ -179,7 +192,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
                 Age::Exact(age) => Age::AtMost(age),
                 other => other,
             };
-            let kept = Kept { value, age, read: sent, expires, weight, is_none, tags };
+            let kept = Kept { value, age, read: sent, expires, weight, is_none, tags, digest: 0 };
             self.keep(ticket, key, kept);
         }
         Ok(Looked::Value(read))

@@ -6,10 +6,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::control::Control;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
         /// The counters of a region, counting on.
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
@@ -19,15 +21,27 @@ macro_rules! counters {
         }
 
         /// The counters of a region at one moment.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
         #[non_exhaustive]
         pub struct RegionStats {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
         }
 
         impl Counters {
             pub(crate) fn snapshot(&self) -> RegionStats {
                 RegionStats { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl RegionStats {
+            /// Each counter's name and what it counts.
+            pub const FIELDS: &'static [(&'static str, &'static str)] =
+                &[$((stringify!($name), concat!($($doc),*).trim_ascii()),)*];
+
+            /// Each counter's name and value.
+            pub fn values(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
             }
         }
 
@@ -50,6 +64,12 @@ counters! {
     near_overtaken,
     /// Values that were not, because one entry may not be so large.
     near_too_large,
+    /// Near hits that were compared with the backend.
+    near_checks,
+    /// Of these, those where the backend had another value, so that a message about its change was due.
+    near_behind,
+    /// Of these, those where no message came within the heartbeat and the value was served all the same: the contract is broken.
+    near_violations,
     /// Reads that the cache could not answer.
     misses,
     /// Reads that went past the cache because their region is killed; in neither `hits` nor `misses`.

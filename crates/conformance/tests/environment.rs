@@ -12,20 +12,20 @@ fn selftest(variable: &str, value: &str) -> Output {
 #[test]
 fn a_time_of_the_environment_that_is_none_stops_the_selftest() {
     for (variable, value) in [
-        ("MTCACHE_REGION_SESSION_TTL_SECONDS", "abc"),
-        ("MTCACHE_REGION_SESSION_TTL_SECONDS", "0"),
-        ("MTCACHE_REGION_NO_SUCH_REGION_TTL_SECONDS", "5"),
+        ("MTCACHE_REGION_SESSION_TTL", "abc"),
+        ("MTCACHE_REGION_SESSION_TTL", "0s"),
+        ("MTCACHE_REGION_NO_SUCH_REGION_TTL", "5s"),
     ] {
         let output = selftest(variable, value);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{variable}={value}");
-        assert!(said.contains(variable) || said.contains("ttl_seconds of session"), "{said}");
+        assert!(said.contains(variable) || said.contains("a TTL of 0ns"), "{said}");
     }
 }
 
 #[test]
 fn a_time_of_the_environment_that_is_one_passes() {
-    let output = selftest("MTCACHE_REGION_SESSION_TTL_SECONDS", "900");
+    let output = selftest("MTCACHE_REGION_SESSION_TTL", "15m");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 

@@ -22,8 +22,9 @@ pub use clock::Clock;
 pub use decimal::Decimal;
 pub use error::{Error, ErrorKind};
 pub use market_data::{KlinesKey, MarketDataCache, SeriesKey, TickOutcome};
+pub use mtcache_cache::RegionChange;
 pub use position_sizing::PositionSizingCache;
-pub use regions::{REGIONS, RegionChange, RegionId, RegionSpec, RegionTable, Stale};
+pub use regions::{REGIONS, RegionId, RegionSpec, RegionTable, Stale};
 pub use sessions::{DEFAULT_ABSOLUTE_LIFE, Session, SessionStore, SessionToken};
 pub use shapes::{
     AggregateSignal, BacktestResult, Extra, MarketData, OnchainMetrics, OrderSide, PositionSizing, Rounding,

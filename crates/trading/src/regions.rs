@@ -4,9 +4,10 @@
 //! configuration ([`RegionTable`]); the keys cannot, because other services share them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-use mtcache_cache::{LEASE_TTL, RegionPolicy};
+use mtcache_cache::{LEASE_TTL, RegionChange, RegionMode, RegionPolicy};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind};
@@ -141,25 +142,20 @@ impl RegionSpec {
 
 /// What the environment's variables about regions begin with.
 const ENVIRONMENT_PREFIX: &str = "MTCACHE_REGION_";
-
-/// What configuration may change of a region. What is absent stays as shipped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RegionChange {
-    /// Seconds a value is fresh, above zero; fractions count.
-    pub ttl_seconds: Option<f64>,
-    /// Seconds a value may be served stale; refused for regions that never may.
-    pub stale_seconds: Option<f64>,
-}
+/// The variable that names a file of regions.
+const FILE_VARIABLE: &str = "MTCACHE_REGIONS_FILE";
 
 /// The table as configured: the defaults, and what was changed of them. Reads from TOML or any other serde format as a map of
-/// region names.
+/// region names to their settings; [docs/configuration.md](https://github.com/mastertrade/cache/blob/main/docs/configuration.md) lists both.
 ///
 /// ```
 /// use mtcache_trading::{RegionId, RegionTable};
 ///
-/// let table: RegionTable = toml::from_str("[social_sentiment]\nttl_seconds = 90\n").unwrap();
-/// assert_eq!(table.spec(RegionId::SocialSentiment).unwrap().ttl.as_secs(), 90);
+/// let table = RegionTable::from_toml("[social_sentiment]\nttl = \"90s\"\nnear = true\n")?;
+/// assert_eq!(table.spec(RegionId::SocialSentiment)?.ttl.as_secs(), 90);
+/// let wrong = RegionTable::from_toml("[session]\nttll = \"90s\"\n").unwrap_err().to_string();
+/// assert!(wrong.contains("line 2") && wrong.contains("`ttl`"), "{wrong}");
+/// # Ok::<(), mtcache_trading::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -169,22 +165,45 @@ impl RegionTable {
     /// The same table with one region changed.
     #[must_use]
     pub fn with(mut self, id: RegionId, change: RegionChange) -> Self {
-        self.0.insert(id, change);
+        let merged = self.0.remove(&id).unwrap_or_default().and(change);
+        self.0.insert(id, merged);
         self
     }
 
-    /// The shipped table with what this process' environment changes, see [`with_environment`](Self::with_environment).
+    /// A table from TOML text. What it does not know is refused, with its line and a list of what there is.
+    pub fn from_toml(text: &str) -> Result<Self, Error> {
+        let table: Self = toml::from_str(text).map_err(|error| {
+            Error::new(ErrorKind::Config, format!("the configuration of regions cannot be read: {error}"))
+        })?;
+        table.checked()
+    }
+
+    /// A table from a TOML file.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let wrong = |error: &dyn std::fmt::Display| {
+            Error::new(ErrorKind::Config, format!("{}: {error}", path.display()))
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+        Self::from_toml(&text).map_err(|error| wrong(&error))
+    }
+
+    /// The shipped table with what this process' environment changes: first the file that `MTCACHE_REGIONS_FILE` names, if it does, then
+    /// the variables of [`with_environment`](Self::with_environment).
     pub fn from_environment() -> Result<Self, Error> {
+        let table = match std::env::var_os(FILE_VARIABLE) {
+            Some(path) if !path.is_empty() => Self::from_file(path)?,
+            _ => Self::default(),
+        };
         let ours = std::env::vars_os()
             .map(|(variable, value)| (variable.to_string_lossy().into_owned(), value))
             .filter(|(variable, _)| variable.starts_with(ENVIRONMENT_PREFIX));
-        // What is no text is no number either, and is refused as such.
-        Self::default()
-            .with_environment(ours.map(|(variable, value)| (variable, value.to_string_lossy().into_owned())))
+        // What is no text is no setting either, and is refused as such.
+        table.with_environment(ours.map(|(variable, value)| (variable, value.to_string_lossy().into_owned())))
     }
 
-    /// The same table with what the environment changes: `MTCACHE_REGION_MARKET_DATA_TTL_SECONDS=20`, and `..._STALE_SECONDS`. Other
-    /// variables are passed over; one that names no region, or no number, is an error.
+    /// The same table with what the environment changes: `MTCACHE_REGION_MARKET_DATA_TTL=20s`, and so on for every setting. Other
+    /// variables are passed over; one that names no region, no setting or no value of it is an error.
     ///
     /// ```
     /// # use mtcache_trading::RegionTable;
@@ -198,50 +217,63 @@ impl RegionTable {
         for (variable, value) in variables {
             let Some(rest) = variable.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
             let wrong = |what: &str| Error::new(ErrorKind::Config, format!("{variable}={value} {what}"));
-            let rest = rest.to_ascii_lowercase();
-            let (name, is_ttl) =
-                match (rest.strip_suffix("_ttl_seconds"), rest.strip_suffix("_stale_seconds")) {
-                    (Some(name), _) => (name, true),
-                    (None, Some(name)) => (name, false),
-                    (None, None) => return Err(wrong("must end in _TTL_SECONDS or _STALE_SECONDS")),
-                };
+            let (name, setting) = RegionChange::split_variable(rest)
+                .ok_or_else(|| wrong("must end in the name of a setting, such as _TTL"))?;
             let spec =
                 REGIONS.iter().find(|spec| spec.name == name).ok_or_else(|| wrong("names no region"))?;
-            let seconds = value.trim().parse().map_err(|_| wrong("is no number of seconds"))?;
-            let change = self.0.entry(spec.id).or_default();
-            *if is_ttl { &mut change.ttl_seconds } else { &mut change.stale_seconds } = Some(seconds);
+            let change = RegionChange::new()
+                .with(setting, value.trim())
+                .map_err(|error| wrong(&format!("cannot be: {error}")))?;
+            self = self.with(spec.id, change);
         }
-        Ok(self)
+        self.checked()
     }
 
     /// A region's line, as configured; fails if the configuration makes no sense.
     pub fn spec(&self, id: RegionId) -> Result<RegionSpec, Error> {
-        let mut spec = REGIONS
-            .into_iter()
-            .find(|spec| spec.id == id)
-            .ok_or_else(|| Error::new(ErrorKind::Config, format!("the table has no region {id:?}")))?;
-        let Some(change) = self.0.get(&id) else { return Ok(spec) };
-        if let Some(seconds) = change.ttl_seconds {
-            spec.ttl = duration(&spec, "ttl_seconds", seconds)?;
-        }
-        match (change.stale_seconds, spec.stale) {
-            (None, _) => {}
-            (Some(seconds), Stale::For(_)) => {
-                spec.stale = Stale::For(duration(&spec, "stale_seconds", seconds)?);
-            }
-            (Some(_), Stale::Never | Stale::NotApplicable) => {
-                let message = format!("{} is never served stale; take stale_seconds out", spec.name);
-                return Err(Error::new(ErrorKind::Config, message));
-            }
+        let policy = self.policy(id)?;
+        let mut spec = shipped(id)?;
+        spec.ttl = policy.ttl;
+        spec.lease = policy.lease;
+        if let Stale::For(_) = spec.stale {
+            spec.stale = Stale::For(policy.stale_window);
         }
         Ok(spec)
     }
+
+    /// A region's policy, as configured; fails if the configuration makes no sense.
+    pub fn policy(&self, id: RegionId) -> Result<RegionPolicy, Error> {
+        let spec = shipped(id)?;
+        let Some(change) = self.0.get(&id) else { return Ok(spec.policy()) };
+        let policy = change.apply(spec.policy()).map_err(|error| {
+            Error::new(ErrorKind::Config, format!("region {} is configured wrongly", spec.name))
+                .caused_by(error)
+        })?;
+        if !matches!(spec.stale, Stale::For(_)) && !policy.stale_window.is_zero() {
+            let message = format!("{} is never served stale; take stale_window out", spec.name);
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        Ok(policy)
+    }
+
+    /// The mode that is configured for a region, if one is.
+    pub fn mode(&self, id: RegionId) -> Option<RegionMode> {
+        self.0.get(&id).and_then(RegionChange::mode)
+    }
+
+    fn checked(self) -> Result<Self, Error> {
+        for id in self.0.keys() {
+            self.policy(*id)?;
+        }
+        Ok(self)
+    }
 }
 
-fn duration(spec: &RegionSpec, field: &str, seconds: f64) -> Result<Duration, Error> {
-    Duration::try_from_secs_f64(seconds).ok().filter(|duration| !duration.is_zero()).ok_or_else(|| {
-        Error::new(ErrorKind::Config, format!("{field} of {} is {seconds}; it must be above zero", spec.name))
-    })
+fn shipped(id: RegionId) -> Result<RegionSpec, Error> {
+    REGIONS
+        .into_iter()
+        .find(|spec| spec.id == id)
+        .ok_or_else(|| Error::new(ErrorKind::Config, format!("the table has no region {id:?}")))
 }
 
 #[cfg(test)]
@@ -295,35 +327,49 @@ mod tests {
         let with = |variable: &str, value: &str| {
             RegionTable::default().with_environment([(variable.to_owned(), value.to_owned())])
         };
-        let table = with("MTCACHE_REGION_MARKET_DATA_TTL_SECONDS", "20").unwrap();
+        let table = with("MTCACHE_REGION_MARKET_DATA_TTL", "20s").unwrap();
         assert_eq!(table.spec(RegionId::MarketData).unwrap().ttl, Duration::from_secs(20));
         assert_eq!(table.spec(RegionId::MarketDataSeries).unwrap().ttl, Duration::from_mins(5));
-        let table = with("MTCACHE_REGION_BACKTEST_STALE_SECONDS", "0.5").unwrap();
+        let table = with("MTCACHE_REGION_BACKTEST_STALE_WINDOW", "0.5s").unwrap();
         assert_eq!(table.spec(RegionId::Backtest).unwrap().stale, Stale::For(Duration::from_millis(500)));
+        let table = with("MTCACHE_REGION_SESSION_MODE", "killed").unwrap();
+        assert_eq!(table.mode(RegionId::Session), Some(RegionMode::Killed));
         assert_eq!(with("HOME", "/").unwrap(), RegionTable::default());
         for (variable, value) in [
-            ("MTCACHE_REGION_MARKET_DATA_TTL", "20"),
-            ("MTCACHE_REGION_NONE_TTL_SECONDS", "20"),
-            ("MTCACHE_REGION_MARKET_DATA_TTL_SECONDS", "soon"),
+            ("MTCACHE_REGION_MARKET_DATA_TTL_SECONDS", "20"),
+            ("MTCACHE_REGION_NONE_SUCH_TTL", "20s"),
+            ("MTCACHE_REGION_MARKET_DATA_TTL", "soon"),
+            ("MTCACHE_REGION_MARKET_DATA_TTL", "0s"),
         ] {
             assert_eq!(with(variable, value).unwrap_err().kind(), ErrorKind::Config, "{variable}");
         }
     }
 
     #[test]
+    fn the_environment_wins_over_the_file() {
+        let table = RegionTable::from_toml("[session]\nttl = \"10m\"\nmax_loads = 7\n").unwrap();
+        let variable = ("MTCACHE_REGION_SESSION_TTL".to_owned(), "20m".to_owned());
+        let policy = table.with_environment([variable]).unwrap().policy(RegionId::Session).unwrap();
+        assert_eq!((policy.ttl, policy.max_loads), (Duration::from_mins(20), 7));
+    }
+
+    #[test]
     fn configuration_that_makes_no_sense_is_refused() {
-        let changed = |id, ttl_seconds, stale_seconds| {
-            RegionTable::default().with(id, RegionChange { ttl_seconds, stale_seconds }).spec(id)
+        let changed = |id, setting, value: &str| {
+            let change = RegionChange::new().with(setting, value).map_err(Error::from)?;
+            RegionTable::default().with(id, change).spec(id)
         };
-        assert!(changed(RegionId::MarketData, Some(0.0), None).is_err());
-        assert!(changed(RegionId::MarketData, Some(-1.0), None).is_err());
-        assert!(changed(RegionId::MarketData, Some(f64::NAN), None).is_err());
-        assert!(
-            changed(RegionId::PositionSizing, None, Some(5.0)).is_err(),
-            "a stale answer is a wrong answer"
-        );
-        assert_eq!(changed(RegionId::MarketData, Some(0.5), None).unwrap().ttl, Duration::from_millis(500));
-        assert!(toml::from_str::<RegionTable>("[no_such_region]\nttl_seconds = 5\n").is_err());
-        assert!(toml::from_str::<RegionTable>("[session]\nttl = 5\n").is_err());
+        assert!(changed(RegionId::MarketData, "ttl", "0s").is_err());
+        assert!(changed(RegionId::MarketData, "ttl", "-1s").is_err());
+        assert!(changed(RegionId::MarketData, "ttl", "30").is_err(), "a number without a unit");
+        let stale = changed(RegionId::PositionSizing, "stale_window", "5s");
+        assert!(stale.is_err(), "a stale answer is a wrong answer");
+        assert_eq!(changed(RegionId::MarketData, "ttl", "500ms").unwrap().ttl, Duration::from_millis(500));
+        let refused = |text: &str| RegionTable::from_toml(text).unwrap_err().to_string();
+        let no_region = refused("[no_such_region]\nttl = \"5s\"\n");
+        assert!(no_region.contains("line 1") && no_region.contains("`market_data`"), "{no_region}");
+        let no_setting = refused("[session]\nttl = \"5s\"\nttl_seconds = 5\n");
+        assert!(no_setting.contains("line 3") && no_setting.contains("`load_timeout`"), "{no_setting}");
+        refused("[position_sizing]\nstale_window = \"5s\"\n");
     }
 }

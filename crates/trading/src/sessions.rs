@@ -13,7 +13,6 @@ use mtcache_cache::{Age, Cache, Order, ReadOptions, Region, Script};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::regions::RegionSpec;
 use crate::shapes::hex;
 use crate::{Clock, Error, ErrorKind, Extra, Timestamp};
 
@@ -103,7 +102,7 @@ pub struct Session {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Stored {
+pub(crate) struct Stored {
     user_id: String,
     created_at: Timestamp,
     ends_at: Timestamp,
@@ -146,17 +145,17 @@ pub struct SessionStore {
 }
 
 impl SessionStore {
-    pub(crate) fn new(cache: &Cache, spec: &RegionSpec) -> Result<Self, Error> {
-        Ok(Self {
+    pub(crate) fn new(cache: &Cache, region: Region<Stored>) -> Self {
+        Self {
             cache: cache.clone(),
-            region: cache.region(spec.policy())?,
-            sliding: spec.ttl,
+            sliding: region.policy().ttl,
+            region,
             absolute: DEFAULT_ABSOLUTE_LIFE,
             clock: Clock::default(),
             add_to_index: Script::idempotent(ADD_TO_INDEX),
             extend_in_index: Script::idempotent(EXTEND_IN_INDEX),
             update: Script::idempotent(UPDATE),
-        })
+        }
     }
 
     /// The same store, whose new sessions live so long at the most. Default: 30 days.

@@ -1,13 +1,15 @@
 //! Everything a trading service caches, opened at once over one cache.
 
-use mtcache_cache::{Cache, Region};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use mtcache_cache::{Cache, Region, Reloaded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    BacktestResult, Error, MarketDataCache, OnchainMetrics, PositionSizingCache, RegionId, RegionTable,
-    SessionStore, SignalBuffer, SocialSentiment,
+    BacktestResult, Error, MarketDataCache, OnchainMetrics, PositionSizingCache, REGIONS, RegionId,
+    RegionTable, SessionStore, SignalBuffer, SocialSentiment,
 };
 
 /// The trading regions of one cache. Cheap to clone.
@@ -26,7 +28,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Trading {
     cache: Cache,
-    table: RegionTable,
+    table: Arc<RwLock<RegionTable>>,
     market_data: MarketDataCache,
     social_sentiment: Region<SocialSentiment>,
     onchain_metrics: Region<OnchainMetrics>,
@@ -42,8 +44,8 @@ impl Trading {
         Self::with_table(cache, &RegionTable::default())
     }
 
-    /// All regions, with the TTLs and stale windows that this process' environment changes: `MTCACHE_REGION_MARKET_DATA_TTL_SECONDS=20`. A
-    /// variable of that form that makes no sense is an error.
+    /// All regions, with what this process' environment changes: the file that `MTCACHE_REGIONS_FILE` names, and variables such as
+    /// `MTCACHE_REGION_MARKET_DATA_TTL=20s`. What makes no sense is an error.
     pub fn from_environment(cache: &Cache) -> Result<Self, Error> {
         Self::with_table(cache, &RegionTable::from_environment()?)
     }
@@ -60,10 +62,41 @@ impl Trading {
             backtests: region(cache, table, RegionId::Backtest)?,
             position_sizing: PositionSizingCache::new(region(cache, table, RegionId::PositionSizing)?),
             signals: SignalBuffer::new(cache, &table.spec(RegionId::Signals)?),
-            sessions: SessionStore::new(cache, &table.spec(RegionId::Session)?)?,
+            sessions: SessionStore::new(cache, region(cache, table, RegionId::Session)?),
             cache: cache.clone(),
-            table: table.clone(),
+            table: Arc::new(RwLock::new(table.clone())),
         })
+    }
+
+    /// Takes over, for the regions that are open, what may change while they are, and the modes that the table names; for values that are
+    /// read and stored from then on. All of the table is checked before anything is changed. Says for each region with a change what has
+    /// changed, and what would only when the service starts anew. The signal buffer and the sessions keep their TTLs.
+    ///
+    /// ```no_run
+    /// # fn on_hangup(trading: &mtcache_trading::Trading) -> Result<(), mtcache_trading::Error> {
+    /// use mtcache_trading::RegionTable;
+    ///
+    /// for (region, reloaded) in trading.reload(&RegionTable::from_environment()?)? {
+    ///     println!("{region:?}: {:?} changed, {:?} need a restart", reloaded.changed, reloaded.needs_restart);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn reload(&self, table: &RegionTable) -> Result<Vec<(RegionId, Reloaded)>, Error> {
+        let policies: Vec<_> =
+            REGIONS.iter().map(|spec| Ok((spec.id, table.policy(spec.id)?))).collect::<Result<_, Error>>()?;
+        let mut all = Vec::new();
+        for (id, policy) in policies {
+            let Some(control) = self.cache.control(&policy.name) else { continue };
+            let reloaded = control.reload(&policy)?;
+            if let Some(mode) = table.mode(id) {
+                control.set_mode(mode);
+            }
+            if reloaded != Reloaded::default() {
+                all.push((id, reloaded));
+            }
+        }
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = table.clone();
+        Ok(all)
     }
 
     /// Latest prices.
@@ -104,7 +137,7 @@ impl Trading {
     /// Any region of the table, read and written as `T`; for the regions whose shape is the service's own
     /// (`price_signal`, `historical_klines`, `circuit_breaker`...).
     pub fn region<T: Serialize + DeserializeOwned>(&self, id: RegionId) -> Result<Region<T>, Error> {
-        region(&self.cache, &self.table, id)
+        region(&self.cache, &self.table.read().unwrap_or_else(PoisonError::into_inner), id)
     }
 
     /// Past candles, to be asked with a [`crate::KlinesKey`].
@@ -119,5 +152,12 @@ impl Trading {
 }
 
 fn region<T>(cache: &Cache, table: &RegionTable, id: RegionId) -> Result<Region<T>, Error> {
-    Ok(cache.region(table.spec(id)?.policy())?)
+    let policy = table.policy(id)?;
+    let is_first = cache.control(&policy.name).is_none();
+    let region: Region<T> = cache.region(policy)?;
+    // Later on the mode is the operator's.
+    if let Some(mode) = table.mode(id).filter(|_| is_first) {
+        region.control().set_mode(mode);
+    }
+    Ok(region)
 }

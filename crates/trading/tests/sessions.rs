@@ -81,7 +81,7 @@ async fn use_re_arms_the_session_at_most_once_a_minute() {
 #[tokio::test]
 async fn session_of_a_minute_or_less_slides_too() {
     on_every_backend(|backend| async move {
-        let short = RegionChange { ttl_seconds: Some(60.0), ..RegionChange::default() };
+        let short = RegionChange::new().with("ttl", "60s").unwrap();
         let table = RegionTable::default().with(RegionId::Session, short);
         let trading = Trading::with_table(&backend.cache, &table).unwrap();
         let sessions = trading.sessions();

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::commands::{SCAN_COUNT, Speaks, exactly, prefix_pattern, set_command};
 use super::{Bytes, CachedKey, Entry, When};
 use crate::error::{Error, ErrorKind, Result};
+use crate::health::Troubles;
 use crate::ttl::Ttl;
 
 pub(crate) struct ClusterBackend {
@@ -23,15 +24,25 @@ pub(crate) struct ClusterBackend {
     /// Keys that wait to be invalidated: nobody may read or set them.
     barred: Mutex<HashSet<Bytes>>,
     any_barred: AtomicBool,
+    troubles: Troubles,
 }
 
 impl ClusterBackend {
     pub(crate) fn new(link: ClusterLink) -> Self {
-        Self { link, barred: Mutex::default(), any_barred: AtomicBool::new(false) }
+        let troubles = Troubles::default();
+        Self { link, barred: Mutex::default(), any_barred: AtomicBool::new(false), troubles }
     }
 
     pub(crate) fn link(&self) -> &ClusterLink {
         &self.link
+    }
+
+    pub(crate) fn troubles(&self) -> &Troubles {
+        &self.troubles
+    }
+
+    pub(super) fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| self.troubles.note(error))
     }
 
     pub(crate) fn is_up(&self) -> bool {

@@ -13,12 +13,14 @@ use mtcache_node::{Answer, AppendOnly, Local, Node, NodeOptions};
 use super::commands::Speaks;
 use super::{Backend, Bytes};
 use crate::error::{Error, ErrorKind, Result};
+use crate::health::Troubles;
 
 /// Most bytes that an engine in this process holds unless its URL says otherwise: a service is not a cache server.
 const DEFAULT_MAXMEMORY: &str = "256mb";
 
 pub(crate) struct EmbeddedBackend {
     local: Local,
+    troubles: Troubles,
 }
 
 impl EmbeddedBackend {
@@ -35,7 +37,15 @@ impl EmbeddedBackend {
     pub(crate) fn on(node: Arc<Node>, db: usize) -> Result<Self> {
         let local = Local::new(node, db)
             .ok_or_else(|| Error::new(ErrorKind::Config, format!("the engine has no database {db}")))?;
-        Ok(Self { local })
+        Ok(Self { local, troubles: Troubles::default() })
+    }
+
+    pub(crate) fn troubles(&self) -> &Troubles {
+        &self.troubles
+    }
+
+    fn noted<T>(&self, result: std::result::Result<T, mtcache_link::Error>) -> Result<T> {
+        result.map_err(Into::into).inspect_err(|error| self.troubles.note(error))
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {
@@ -62,7 +72,7 @@ impl From<EmbeddedBackend> for Backend {
 impl Speaks for EmbeddedBackend {
     async fn one(&self, command: Command) -> Result<Reply> {
         let args: Vec<&[u8]> = command.words().collect();
-        Ok(reply(self.local.command(&args).await).ok()?)
+        self.noted(reply(self.local.command(&args).await).ok())
     }
 
     async fn several(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
@@ -76,7 +86,7 @@ impl Speaks for EmbeddedBackend {
 
     async fn atomic(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
         let words: Vec<Vec<&[u8]>> = commands.iter().map(|command| command.words().collect()).collect();
-        Ok(reply(self.local.transaction(&words).await).into_array()?)
+        self.noted(reply(self.local.transaction(&words).await).into_array())
     }
 
     async fn script(&self, script: &Script, keys: &[Bytes], args: &[Bytes]) -> Result<Reply> {
@@ -87,9 +97,9 @@ impl Speaks for EmbeddedBackend {
             Err(error) if error.kind() == mtcache_link::ErrorKind::NoScript => {
                 words[0] = b"EVAL";
                 words[1] = script.source().as_bytes();
-                Ok(reply(self.local.command(&words).await).ok()?)
+                self.noted(reply(self.local.command(&words).await).ok())
             }
-            other => Ok(other?),
+            other => self.noted(other),
         }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) use self::embedded::EmbeddedBackend;
 pub(crate) use self::redis::RedisBackend;
 use crate::collections::{ScoreRange, ZaddOptions};
 use crate::error::Result;
+use crate::health::Troubles;
 use crate::ttl::{TimeLeft, Ttl};
 
 /// Bytes of a key, a field, a member or a value.
@@ -88,7 +89,7 @@ macro_rules! operations {
             $($(#[$doc])* pub(crate) async fn $name(&self $(, $arg: $type)*) -> Result<$result> {
                 match self {
                     Self::Redis(backend) => backend.$name($($arg),*).await,
-                    Self::Cluster(backend) => backend.$name($($arg),*).await,
+                    Self::Cluster(backend) => backend.noted(backend.$name($($arg),*).await),
                     Self::Embedded(backend) => backend.$name($($arg),*).await,
                 }
             })*
@@ -152,7 +153,7 @@ impl Backend {
     pub(crate) async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
         match self {
             Self::Redis(backend) => backend.get(key).await,
-            Self::Cluster(backend) => backend.get(key).await,
+            Self::Cluster(backend) => backend.noted(backend.get(key).await),
             Self::Embedded(backend) => backend.get_directly(key).await,
         }
     }
@@ -181,6 +182,15 @@ impl Backend {
             Self::Redis(backend) => backend.wait_up(patience).await,
             Self::Cluster(backend) => backend.wait_up(patience).await,
             Self::Embedded(_) => true,
+        }
+    }
+
+    /// What went wrong lately.
+    pub(crate) fn troubles(&self) -> &Troubles {
+        match self {
+            Self::Redis(backend) => backend.troubles(),
+            Self::Cluster(backend) => backend.troubles(),
+            Self::Embedded(backend) => backend.troubles(),
         }
     }
 

@@ -9,18 +9,28 @@ use mtcache_link::{Command, Link, Reply, Script};
 use super::Bytes;
 use super::commands::Speaks;
 use crate::error::Result;
+use crate::health::Troubles;
 
 pub(crate) struct RedisBackend {
     link: Link,
+    troubles: Troubles,
 }
 
 impl RedisBackend {
     pub(crate) fn new(link: Link) -> Self {
-        Self { link }
+        Self { link, troubles: Troubles::default() }
     }
 
     pub(crate) fn link(&self) -> &Link {
         &self.link
+    }
+
+    pub(crate) fn troubles(&self) -> &Troubles {
+        &self.troubles
+    }
+
+    fn noted<T>(&self, result: std::result::Result<T, mtcache_link::Error>) -> Result<T> {
+        result.map_err(Into::into).inspect_err(|error| self.troubles.note(error))
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -43,18 +53,18 @@ impl RedisBackend {
 
 impl Speaks for RedisBackend {
     async fn one(&self, command: Command) -> Result<Reply> {
-        Ok(self.link.command(command).await?)
+        self.noted(self.link.command(command).await)
     }
 
     async fn several(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
-        Ok(self.link.pipeline(commands).await?)
+        self.noted(self.link.pipeline(commands).await)
     }
 
     async fn atomic(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
-        Ok(self.link.transaction(commands).await?)
+        self.noted(self.link.transaction(commands).await)
     }
 
     async fn script(&self, script: &Script, keys: &[Bytes], args: &[Bytes]) -> Result<Reply> {
-        Ok(self.link.script(script, keys, args).await?)
+        self.noted(self.link.script(script, keys, args).await)
     }
 }

@@ -7,6 +7,7 @@
 //! simpler here, where an entry has to be looked at for its epoch in any case.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use mtcache_node::ChangeListener;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+use tokio::sync::oneshot;
 
 use super::Keeping;
 use super::wakes::{Wake, Wakes};
 use crate::events::{Event, RemovalCause, Teller};
 use crate::read::Age;
+use crate::read_probe::PROBE_PREFIX;
 use crate::tags::TAG_KEY_PREFIX;
 
 /// Keys share so many locks, and so many counts of what was heard: a fill is dropped too when a neighbour's key changes.
@@ -49,6 +52,8 @@ pub(crate) struct Kept {
     pub(crate) is_none: bool,
     /// The stripes of the tags that it carries.
     pub(crate) tags: Option<Arc<[u16]>>,
+    /// Of its stored form, see `checker.rs`; 0 where it is not to be checked.
+    pub(crate) digest: u64,
 }
 
 /// What is kept, with what had been heard when its read was sent.
@@ -80,6 +85,8 @@ pub(crate) struct Store {
     hasher: RandomState,
     entries: Cache<Box<[u8]>, Held, ByWeight, DefaultHashBuilder, Leaving>,
     teller: Arc<Teller>,
+    /// Who waits for probes to be dropped, by their keys.
+    awaited: Mutex<HashMap<Box<[u8]>, oneshot::Sender<Instant>>>,
     max_entry: u64,
     wakes: Arc<Wakes>,
 }
@@ -155,6 +162,7 @@ impl Store {
             entries,
             teller,
             wakes: Arc::default(),
+            awaited: Mutex::default(),
         }
     }
 
@@ -221,9 +229,22 @@ impl Store {
             self.entries.remove(key)
         };
         // Its value may be the last of its kind and take long to take apart: not under the lock.
-        if dropped.is_some() {
+        if key.starts_with(PROBE_PREFIX.as_bytes()) {
+            // Ours or another process': a probe is nobody's value, and no event.
+            if let Some(waiting) = self.awaited.lock().remove(key) {
+                let _ = waiting.send(Instant::now());
+            }
+        } else if dropped.is_some() {
             tell_dropped(&self.teller, key, cause);
         }
+    }
+
+    pub(crate) fn await_drop(&self, key: &[u8]) -> oneshot::Receiver<Instant> {
+        let (sender, receiver) = oneshot::channel();
+        let mut awaited = self.awaited.lock();
+        awaited.retain(|_, waiting| !waiting.is_closed());
+        awaited.insert(key.into(), sender);
+        receiver
     }
 
     pub(crate) fn drop_prefix(&self, prefix: &[u8]) {
@@ -319,7 +340,16 @@ mod tests {
     fn kept(value: u64, weight: u64) -> Kept {
         let read = Instant::now();
         let expires = read + Duration::from_hours(1);
-        Kept { value: Arc::new(value), age: Age::Unknown, read, expires, weight, is_none: false, tags: None }
+        Kept {
+            value: Arc::new(value),
+            age: Age::Unknown,
+            read,
+            expires,
+            weight,
+            is_none: false,
+            tags: None,
+            digest: 0,
+        }
     }
 
     fn get(store: &Store, key: &str) -> Option<u64> {

@@ -23,6 +23,7 @@ mod limits;
 mod loads;
 mod near;
 mod near_faults;
+mod operating;
 mod processes;
 mod proxy;
 mod recovery;

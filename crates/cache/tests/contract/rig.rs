@@ -1,5 +1,6 @@
 //! One backend under test, empty, with what a test needs around it.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -10,8 +11,11 @@ use mtcache_conformance::certificates::Authority;
 use mtcache_conformance::servers::{ServerOptions, TestServer, free_port};
 use mtcache_conformance::watched::{Watched, WatchedOptions};
 use mtcache_conformance::{ClusterOptions, Program, TestCluster};
-use mtcache_link::{ClusterLink, Command, LinkOptions};
-use mtcache_node::{Answer, Local, Node, NodeOptions};
+use mtcache_link::{
+    ClusterLink, ClusterTracker, Command, Link, LinkOptions, Listener, TrackOptions, Tracker,
+};
+use mtcache_node::{Answer, ChangeListener, Changes, Local, Node, NodeOptions};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 /// The backends of the contract.
@@ -116,6 +120,35 @@ impl Rig {
         }
     }
 
+    /// Counts the messages about keys with this prefix that one more process would have.
+    pub(crate) fn told_of(&self, prefix: &str) -> Told {
+        let counts = Arc::new(Counts::default());
+        let over_link = |url: &str| {
+            let link = Link::open(&url.parse().unwrap(), LinkOptions::default()).unwrap();
+            let tracker = Tracker::start(&link, TrackOptions::default(), Arc::<Counts>::clone(&counts));
+            tracker.add_prefix(prefix);
+            Box::new((link, tracker))
+        };
+        let by: Box<dyn Send> = match &self.backend {
+            Behind::Server { url, .. } => over_link(url),
+            Behind::Sentinels(watched) => over_link(&watched.url()),
+            Behind::Cluster(cluster) => {
+                let link =
+                    ClusterLink::open(&cluster.url().parse().unwrap(), LinkOptions::default()).unwrap();
+                let listener = Arc::<Counts>::clone(&counts);
+                let tracker = ClusterTracker::start(&link, TrackOptions::default(), listener);
+                tracker.add_prefix(prefix);
+                Box::new((link, tracker))
+            }
+            Behind::Engine(node) => {
+                let changes = Changes::of(Arc::clone(node), Arc::<Counts>::clone(&counts));
+                changes.add_prefix(prefix.as_bytes()).unwrap();
+                Box::new(changes)
+            }
+        };
+        Told { counts, _by: by }
+    }
+
     /// Does as a foreign writer does.
     pub(crate) async fn raw(&self, words: &[&str]) -> Reply {
         match &self.foreign {
@@ -152,6 +185,53 @@ impl Rig {
             keys.into_iter().map(|k| String::from_utf8(k.into_bytes().unwrap().unwrap()).unwrap()).collect();
         keys.sort();
         keys
+    }
+}
+
+/// Messages by their key.
+#[derive(Default)]
+struct Counts(Mutex<HashMap<Vec<u8>, u64>>);
+
+impl Counts {
+    fn count(&self, key: &[u8]) {
+        *self.0.lock().entry(key.to_vec()).or_default() += 1;
+    }
+}
+
+impl Listener for Counts {
+    fn changed(&self, key: &[u8]) {
+        self.count(key);
+    }
+
+    fn all_changed(&self) {}
+}
+
+impl ChangeListener for Counts {
+    fn changed(&self, key: &[u8]) {
+        self.count(key);
+    }
+
+    fn all_changed(&self) {}
+}
+
+/// The messages that have come.
+pub(crate) struct Told {
+    counts: Arc<Counts>,
+    _by: Box<dyn Send>,
+}
+
+impl Told {
+    /// About this key.
+    pub(crate) fn of(&self, key: &str) -> u64 {
+        self.counts.0.lock().get(key.as_bytes()).copied().unwrap_or_default()
+    }
+
+    /// About keys without this prefix, and none of a probe.
+    pub(crate) fn others(&self, prefix: &str) -> u64 {
+        let counts = self.counts.0.lock();
+        let is_other =
+            |key: &[u8]| !key.starts_with(prefix.as_bytes()) && !key.starts_with(b"mtcache:probe:");
+        counts.iter().filter(|(key, _)| is_other(key)).map(|(_, count)| count).sum()
     }
 }
 
