@@ -6,6 +6,7 @@
 
 mod view;
 
+use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ impl<T: DeserializeOwned> Region<T> {
         key: &str,
         options: ReadOptions,
     ) -> Result<(Looked<T>, Option<Sight>)> {
-        let sight = options.in_time(self.cache.see(key, &self.state)).await;
+        let sight = options.in_time(pin!(self.cache.see(key, &self.state))).await;
         let sight = sight.inspect_err(|_| stats::count(&self.state.counters.backend_errors))?;
         let Some(sight) = sight else { return Ok((Looked::Nothing, None)) };
         match sight.standing {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a read never claims to be fresher than it can know. Deliberately absent: how any of it is found out.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,7 +167,7 @@ impl ReadOptions {
     pub(crate) async fn by_deadline<A>(
         self,
         region: &str,
-        call: impl Future<Output = Result<A>>,
+        call: Pin<&mut impl Future<Output = Result<A>>>,
     ) -> Result<A> {
         let Some(limit) = self.deadline else { return call.await };
         tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
@@ -179,7 +180,7 @@ impl ReadOptions {
 
     /// The backend's answer, if it comes in time. One that comes later is thrown away; that the backend is silent is noticed all the same,
     /// by the link.
-    pub(crate) async fn in_time<A>(self, answer: impl Future<Output = Result<A>>) -> Result<A> {
+    pub(crate) async fn in_time<A>(self, answer: Pin<&mut impl Future<Output = Result<A>>>) -> Result<A> {
         let Some(limit) = self.backend_timeout else { return answer.await };
         tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
             Err(Error::new(

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -114,7 +115,7 @@ impl<T: DeserializeOwned> Region<T> {
             }
             Ok((backend.get(key.as_bytes()).await?, Age::Unknown))
         };
-        let (value, age) = options.in_time(answer).await.map_err(failed)?;
+        let (value, age) = options.in_time(pin!(answer)).await.map_err(failed)?;
         match value {
             Some(bytes) if options.accepts(age) => self.decoded(&bytes, age),
             _ => Ok(Looked::Nothing),

@@ -8,6 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -447,7 +448,8 @@ impl<T: DeserializeOwned> Region<T> {
     /// Reads an entry with demands.
     pub async fn get_with(&self, id: impl KeyParts, options: ReadOptions) -> Result<Option<Read<T>>> {
         let key = self.key(id)?;
-        options.by_deadline(self.name(), self.read(&key, options)).await
+        let read = pin!(self.read(&key, options));
+        options.by_deadline(self.name(), read).await
     }
 
     /// Reads several entries, in the order asked for.
@@ -575,7 +577,8 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let key = self.key(id)?;
-        options.by_deadline(self.name(), self.read_through(key, options, loader)).await
+        let read = pin!(self.read_through(key, options, loader));
+        options.by_deadline(self.name(), read).await
     }
 }
 

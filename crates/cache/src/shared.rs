@@ -4,6 +4,7 @@
 //! life, under a ticket taken before its read was sent. Deliberately absent: when such a value is dropped (`near.rs`).
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -50,7 +51,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
             return Ok(Some(read));
         }
         let key = self.key(id)?;
-        match options.by_deadline(self.name(), self.look_and_keep(&key, options)).await? {
+        let look = pin!(self.look_and_keep(&key, options));
+        match options.by_deadline(self.name(), look).await? {
             Looked::Value(read) => {
                 self.count_hit(&key, &read, started);
                 Ok(Some(read))
@@ -132,7 +134,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
             let sent = Instant::now();
             Ok((sent, backend.get_with_time_left(key.as_bytes()).await?))
         };
-        let (sent, (value, left)) = options.in_time(answer).await.map_err(failed)?;
+        let (sent, (value, left)) = options.in_time(pin!(answer)).await.map_err(failed)?;
         let Some(bytes) = value else { return Ok(Looked::Nothing) };
         let age = self.state.age(&bytes, left);
         if !options.accepts(age) {
@@ -261,6 +263,6 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
                 }
             }
         };
-        options.by_deadline(self.name(), call).await
+        options.by_deadline(self.name(), pin!(call)).await
     }
 }
