@@ -53,13 +53,15 @@ static STORE_ALWAYS: LazyLock<Script> = LazyLock::new(|| Script::idempotent(STOR
 static STORE_WHEN: LazyLock<Script> = LazyLock::new(|| Script::new(STORE));
 
 /// KEYS: key. ARGV: how long it is fresh from now on in ms. Writes that and the time into the frame, and gives the key that life and its
-/// stale window; a plain value is only given the life. Answers 1 if the key is there.
+/// stale window; a plain value is only given the life. One that is past its life stays so. Answers 1 if the key is there and fresh.
 static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::idempotent(
         "local value = redis.call('GET', KEYS[1])\n\
          if not value then return 0 end\n\
          if string.sub(value, 1, 2) == '\\193\\1' and #value >= 40 then\n\
            local now = redis.call('TIME')\n\
+           local ends = struct.unpack('>I8', value, 9) + struct.unpack('>I8', value, 17) * 1000\n\
+           if now[1] * 1000000 + now[2] >= ends then return 0 end\n\
            local life = ARGV[1] + struct.unpack('>I8', value, 25)\n\
            value = string.sub(value, 1, 8) .. struct.pack('>I8', now[1] * 1000000 + now[2])\n\
              .. struct.pack('>I8', tonumber(ARGV[1])) .. string.sub(value, 25)\n\

@@ -412,7 +412,11 @@ impl Load {
     async fn begin(&self, sharing: Sharing) -> Result<Begun> {
         let policy = &self.state.policy;
         let suffices = match self.options.max_age {
-            Some(max_age) => Suffices::Within { ttl: self.state.longest_life(), max_age },
+            Some(max_age) => {
+                // A plain value has no stale window in the backend.
+                let ttl = if policy.framing.is_some() { self.state.longest_life() } else { policy.ttl };
+                Suffices::Within { ttl, max_age }
+            }
             None => Suffices::Any,
         };
         let backend = self.cache.backend().await?;

@@ -19,8 +19,10 @@ pub(crate) struct CacheControl {
     pub(crate) no_cache: bool,
     pub(crate) private: bool,
     pub(crate) public: bool,
-    /// `must-revalidate` or `proxy-revalidate`.
+    /// `must-revalidate`.
     pub(crate) must_revalidate: bool,
+    /// `proxy-revalidate`: as that to a shared cache, but no leave to store what was asked for with credentials (section 3.5).
+    pub(crate) proxy_revalidate: bool,
     pub(crate) only_if_cached: bool,
     pub(crate) max_age: Option<Duration>,
     pub(crate) s_maxage: Option<Duration>,
@@ -70,7 +72,8 @@ impl CacheControl {
             "no-cache" => self.no_cache = true,
             "private" => self.private = true,
             "public" => self.public = true,
-            "must-revalidate" | "proxy-revalidate" => self.must_revalidate = true,
+            "must-revalidate" => self.must_revalidate = true,
+            "proxy-revalidate" => self.proxy_revalidate = true,
             "only-if-cached" => self.only_if_cached = true,
             "max-age" => self.max_age = shorter(self.max_age),
             "s-maxage" => self.s_maxage = shorter(self.s_maxage),

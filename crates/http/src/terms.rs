@@ -96,7 +96,10 @@ impl Terms {
             return None;
         }
         // s-maxage says what proxy-revalidate says, section 5.2.2.10.
-        let never_stale = control.must_revalidate || control.no_cache || control.s_maxage.is_some();
+        let never_stale = control.must_revalidate
+            || control.proxy_revalidate
+            || control.no_cache
+            || control.s_maxage.is_some();
         let window = if never_stale { Duration::ZERO } else { rules.stale_window };
         Some(Self {
             fresh,
@@ -172,7 +175,9 @@ fn initial_age(headers: &HeaderMap, delay: Duration, now: SystemTime) -> Duratio
     let apparent = date.and_then(|date| now.duration_since(date).ok()).unwrap_or_default();
     let apparent = apparent.saturating_sub(Duration::from_secs(1));
     let told = headers.get(AGE).and_then(|age| age.to_str().ok()).and_then(|age| age.trim().parse().ok());
-    let corrected = told.map_or(Duration::ZERO, Duration::from_secs) + delay;
+    // What is larger counts as this, section 1.2.2.
+    let told = told.map_or(Duration::ZERO, |seconds: u64| Duration::from_secs(seconds.min(1 << 31)));
+    let corrected = told + delay;
     apparent.max(corrected)
 }
 
@@ -237,7 +242,9 @@ mod tests {
             let headers = headers(&[("cache-control", control)]);
             Terms::of(StatusCode::OK, &headers, &asked, &TOLD, seconds(0), SystemTime::now())
         };
-        assert!(of("max-age=60").is_none());
+        for control in ["max-age=60", "max-age=60, proxy-revalidate"] {
+            assert!(of(control).is_none(), "{control}");
+        }
         for control in ["public, max-age=60", "s-maxage=60", "must-revalidate, max-age=60"] {
             assert!(of(control).is_some_and(|terms| terms.for_authorized), "{control}");
         }
@@ -254,6 +261,12 @@ mod tests {
         assert_eq!(fresh(&[("expires", "0")]), None);
         assert_eq!(fresh(&[("expires", "0"), ("etag", "\"a\"")]), Some(seconds(0)), "it can be asked about");
         assert_eq!(fresh(&[("cache-control", "no-cache"), ("etag", "\"a\"")]), Some(seconds(0)));
+    }
+
+    #[test]
+    fn an_age_beyond_all_bounds_is_only_old() {
+        let age = headers(&[("age", "18446744073709551615")]);
+        assert!(initial_age(&age, seconds(5), SystemTime::now()) >= seconds(1 << 31));
     }
 
     #[test]

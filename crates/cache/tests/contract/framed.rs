@@ -151,6 +151,10 @@ async fn a_touch_begins_its_life_anew(rig: Rig) {
     let age = exact(region.get("k").await.unwrap().unwrap().age);
     assert!(age >= Duration::from_millis(300) && age < Duration::from_secs(10), "{age:?}");
     assert!(!region.touch("absent").await.unwrap());
+    region.set_for("old", &1, Duration::from_millis(20)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    assert!(!region.touch("old").await.unwrap(), "in its stale window it is past its life");
+    assert!(region.get("old").await.unwrap().is_none());
     let TimeLeft::For(left) = region.time_left("k").await.unwrap() else { panic!("no expiry") };
     assert!(left > TTL && left <= TTL * 2, "{left:?}");
 }
