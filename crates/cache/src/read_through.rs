@@ -468,6 +468,7 @@ impl Load {
         // Whatever comes of it: the next read of this process must not find what was near before.
         let _drops = self.cache.drops_near([self.key.key.as_slice()]);
         let mut stand = true;
+        let mut sent = Instant::now();
         let filled: Result<Fill> = async {
             let backend = self.cache.backend().await?;
             let frame = match ttl.filter(|_| self.state.policy.framing.is_some()) {
@@ -475,6 +476,7 @@ impl Load {
                 None => None,
             };
             let stored = self.state.stored(frame.as_deref().unwrap_or(bytes));
+            sent = Instant::now();
             let filled = fill_token::fill(backend, &self.key, permit, stored, ttl, began.elapsed()).await?;
             stand = taken.is_empty() || self.cache.tags_stand(backend, &self.tags, taken).await;
             Ok(filled)
@@ -487,7 +489,7 @@ impl Load {
         match filled {
             Ok(Fill::Stored) => {
                 stats::count(&counters.fills_stored);
-                if stand { Currency::Current } else { Currency::MayBeOvertaken }
+                if stand { Currency::AsOf(sent) } else { Currency::MayBeOvertaken }
             }
             Ok(Fill::Refused) => {
                 stats::count(&counters.fills_refused);
@@ -501,13 +503,13 @@ impl Load {
                 if ttl.is_some() {
                     stats::count(&counters.fills_too_late);
                 }
-                Currency::Current
+                Currency::AsOf(sent)
             }
             Err(error) => {
                 stats::count(&counters.fills_failed);
                 stats::count(&counters.backend_errors);
                 tracing::debug!(region = %self.state.policy.name, %error, "a loaded value was not stored");
-                Currency::Current
+                Currency::after(&error)
             }
         }
     }

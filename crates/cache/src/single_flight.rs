@@ -45,11 +45,22 @@ pub(crate) struct Landed {
 /// Whether the key may have changed between the beginning of a flight and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Currency {
-    /// It has not, as far as the backend could be asked.
+    /// The backend could not be asked.
     Current,
+    /// It had not when the fill was sent. A flight may land long after that, a batch above all: whoever asked in between may have asked after
+    /// a change.
+    AsOf(Instant),
     /// It may have: the fill was refused, or the value was there and was read at a moment that a later reader cannot place. Whoever
     /// asked after the flight began may have asked after the change.
     MayBeOvertaken,
+}
+
+impl Currency {
+    /// What a fill that failed leaves to be said. A backend that is out of reach must not make a load for each reader; one that answered takes
+    /// others' invalidations as well.
+    pub(crate) fn after(error: &Error) -> Self {
+        if error.is_backend_down() { Self::Current } else { Self::MayBeOvertaken }
+    }
 }
 
 impl Landed {
@@ -108,9 +119,15 @@ impl Demand {
     }
 
     /// What was loaded since the caller asked is as good as what a load of its own would bring, whatever its age by now. What may have
-    /// been overtaken is only for those who asked before its flight began: the change may be what made the others ask.
+    /// been overtaken is only for those who asked before its flight began, and what was current once for those who had asked by then: the
+    /// change may be what made the others ask. They find what was stored in the second look of the next flight.
     fn is_met_by(&self, landed: &Landed, began: Instant) -> bool {
-        if landed.currency == Currency::MayBeOvertaken && began < self.asked {
+        let is_in_order = match landed.currency {
+            Currency::Current => true,
+            Currency::AsOf(moment) => self.asked <= moment,
+            Currency::MayBeOvertaken => self.asked <= began,
+        };
+        if !is_in_order {
             return false;
         }
         if self.none == NoneIs::NoAnswer && codec::is_null(landed.bytes()) {
@@ -384,6 +401,31 @@ mod tests {
         let (part, landed) = straggler.now_or_never().unwrap();
         assert_eq!((part, landed.unwrap().unwrap().bytes()), (Part::Joined, &[1][..]));
         assert!(flights.by_key.lock().is_empty());
+    }
+
+    /// A batch stores in steps, and lands when all are stored: what is asked in between is not met by what was stored before.
+    #[tokio::test]
+    async fn who_asks_after_the_fill_was_sent_does_not_have_it() {
+        let flights = Flights::default();
+        let lands = Arc::new(Notify::new());
+        let told = Arc::clone(&lands);
+        let mut leader = Box::pin(flights.fly("k", any(), || {
+            Box::pin(async move {
+                let sent = Instant::now();
+                told.notified().await;
+                Ok(Landed::now([1], Source::Loader, Age::Unknown, Currency::AsOf(sent)))
+            })
+        }));
+        let early = any();
+        assert!((&mut leader).now_or_never().is_none());
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let mut before = Box::pin(flights.fly("k", early, || Box::pin(async { Ok(value(2)) })));
+        let mut after = Box::pin(flights.fly("k", any(), || Box::pin(async { Ok(value(3)) })));
+        assert!((&mut before).now_or_never().is_none() && (&mut after).now_or_never().is_none());
+        lands.notify_one();
+        assert_eq!(leader.await.1.unwrap().unwrap().bytes(), [1]);
+        assert_eq!(before.await.1.unwrap().unwrap().bytes(), [1]);
+        assert_eq!(after.await.1.unwrap().unwrap().bytes(), [3]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::backend::CachedKey;
 use crate::control::RegionMode;
 use crate::error::Result;
-use crate::events::Event;
+use crate::events::{Event, RemovalCause};
 use crate::read::{Read, ReadOptions};
 use crate::read_through::{Looked, Storing};
 use crate::region::{Region, RegionState};
@@ -33,6 +33,9 @@ impl<T> Region<T> {
     pub(crate) fn served_past(&self, key: &str) {
         if let Some(prefix) = self.state.key_prefix() {
             self.state.counters.control.served_past(&CachedKey::new(key), &prefix, self.cache.pending());
+            // The region may have been switched on while this was loaded, and have kept what the cache had.
+            self.cache.near().drop_key(key.as_bytes(), RemovalCause::Invalidated);
+            self.cache.flights(Storing::IfCurrent).detach(key);
         }
     }
 

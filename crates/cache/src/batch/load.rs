@@ -244,21 +244,23 @@ impl BatchLoad {
         if fillings.is_empty() {
             return currencies;
         }
-        let outcomes = match self.cache.backend().await {
+        let backend = self.cache.backend().await;
+        let sent = Instant::now();
+        let outcomes = match backend {
             Ok(backend) => fill_token::fill_many(backend, fillings, began).await,
             Err(error) => Err(error),
         };
         let outcomes = outcomes.unwrap_or_else(|error| filled.iter().map(|_| Err(error.clone())).collect());
         for ((n, key, is_kept), outcome) in filled.into_iter().zip(outcomes) {
             if let Some(currency) = currencies.get_mut(n) {
-                *currency = self.settled(key, outcome, is_kept);
+                *currency = self.settled(key, outcome, is_kept, sent);
             }
         }
         currencies
     }
 
     /// Counts how a fill ended, and says what that makes of its value.
-    fn settled(&self, key: &CachedKey, outcome: Result<Fill>, is_kept: bool) -> Currency {
+    fn settled(&self, key: &CachedKey, outcome: Result<Fill>, is_kept: bool, sent: Instant) -> Currency {
         let counters = &self.state.counters;
         match outcome {
             Ok(Fill::Stored) => stats::count(&counters.fills_stored),
@@ -273,9 +275,10 @@ impl BatchLoad {
                 stats::count(&counters.fills_failed);
                 stats::count(&counters.backend_errors);
                 tracing::debug!(region = %self.state.policy.name, %error, "a loaded value was not stored");
+                return Currency::after(&error);
             }
         }
-        Currency::Current
+        Currency::AsOf(sent)
     }
 }
 

