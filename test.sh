@@ -213,7 +213,7 @@ long_floats() {
 fuzz() {
   cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked || return 1
   local name
-  for name in requests frames rdb aof; do
+  for name in requests frames rdb aof stored; do
     mkdir -p "fuzz/corpus/$name"
     # What earlier runs have found.
     if [ -f "fuzz/kept/$name.tar.gz" ]; then tar -xzf "fuzz/kept/$name.tar.gz" -C "fuzz/corpus/$name" || return 1; fi

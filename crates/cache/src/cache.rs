@@ -28,7 +28,7 @@ use crate::keys;
 use crate::near::{Near, NearOptions};
 use crate::newer;
 use crate::options::{Condition, SetOptions};
-use crate::pending::{self, Pending};
+use crate::pending::Pending;
 use crate::read_probe::Measured;
 use crate::read_through::Storing;
 use crate::region::{Region, RegionPolicy, RegionState};
@@ -36,7 +36,7 @@ use crate::single_flight::Flights;
 use crate::stats::{self, Counters, RegionStats};
 use crate::tags::{self, TagBook, Tags};
 use crate::ttl::{TimeLeft, Ttl};
-use crate::writing::{Clearing, Keyed, Ledger, Writing};
+use crate::writing::{Keyed, Ledger, Writing};
 
 /// How many keys one atomic step of a bulk write touches; more would keep the backend from others for too long.
 const BULK_STEP: usize = 1000;
@@ -643,24 +643,6 @@ impl Cache {
             self.changed(region, step, removal_of(region));
         }
         Ok(deleted)
-    }
-
-    pub(crate) async fn invalidate_region(&self, region: &RegionState) -> Result<u64> {
-        let Some(prefix) = region.key_prefix() else { return Ok(0) };
-        let mut clearing = Clearing::new(&self.0.ledger, region, &prefix);
-        let result = match self.backend().await {
-            Err(error) => Err(error),
-            Ok(backend) => pending::invalidate_prefix(backend, &prefix).await,
-        };
-        if let Ok(n) = &result {
-            clearing.done();
-            stats::add(&region.counters.invalidations, *n);
-            let name = Cow::Borrowed(region.policy.name.as_str());
-            self.event(|| Event::RegionInvalidated { region: name, keys: *n });
-        } else {
-            stats::count(&region.counters.backend_errors);
-        }
-        result
     }
 
     pub(crate) async fn expire_full(&self, key: &str, ttl: Duration) -> Result<bool> {

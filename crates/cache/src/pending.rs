@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::backend::{Backend, CachedKey, ClusterBackend};
+use crate::clearing::invalidate_prefix;
 use crate::error::Result;
-use crate::fill_token;
 
 /// How many keys can be waiting one by one.
 pub(crate) const MAX_KEYS: usize = 10_000;
@@ -147,7 +147,7 @@ impl Pending {
             };
             if batch.is_empty() {
                 let Some((prefix, failure)) = region else { continue };
-                invalidate_prefix(backend, &prefix).await?;
+                invalidate_prefix(backend, &prefix, &mut |_| {}).await?;
                 let mut queue = self.queue.lock();
                 if queue.regions.get(&prefix) == Some(&failure) {
                     queue.regions.remove(&prefix);
@@ -197,44 +197,5 @@ impl Pending {
             self.waiting.store(false, Ordering::Release);
         }
         true
-    }
-}
-
-/// Invalidates every key with this prefix, and every load of one that is under way.
-pub(crate) async fn invalidate_prefix(backend: &Backend, prefix: &str) -> Result<u64> {
-    // The tokens first: a load that stores while the keys are walked over stores behind the walk.
-    let tokens = fill_token::token_prefix();
-    let mut cursor = 0;
-    loop {
-        let (next, keys) = backend.scan(cursor, tokens).await?;
-        let keys: Vec<_> = keys
-            .into_iter()
-            .filter(|token| fill_token::token_is_of_prefix(token, prefix.as_bytes()))
-            .map(|token| CachedKey { key: token.clone(), token })
-            .collect();
-        if !keys.is_empty() {
-            backend.delete(&keys).await?;
-        }
-        if next == 0 {
-            break;
-        }
-        cursor = next;
-    }
-    let mut invalidated = 0;
-    cursor = 0;
-    loop {
-        let (next, keys) = backend.scan(cursor, prefix.as_bytes()).await?;
-        let keys: Vec<_> = keys
-            .into_iter()
-            .filter(|key| key.starts_with(prefix.as_bytes()))
-            .map(|key| CachedKey { token: fill_token::token_key(&key), key })
-            .collect();
-        if !keys.is_empty() {
-            invalidated += backend.delete(&keys).await?;
-        }
-        if next == 0 {
-            return Ok(invalidated);
-        }
-        cursor = next;
     }
 }

@@ -411,11 +411,6 @@ impl<T> Region<T> {
         self.cache.delete_full(&[key], &self.state).await.map(|n| n > 0)
     }
 
-    /// Removes every entry of the region; walks the whole database, so it is for rare use.
-    pub async fn invalidate_all(&self) -> Result<u64> {
-        self.cache.invalidate_region(&self.state).await
-    }
-
     /// Gives an entry the region's whole TTL again; false if it is not there. Its age counts from here on: this is for what lives by
     /// being used, such as sessions, not for answers that grow old.
     pub async fn touch(&self, id: impl KeyParts) -> Result<bool> {

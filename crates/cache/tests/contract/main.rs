@@ -10,6 +10,8 @@ mod ages;
 mod batch_history;
 mod batches;
 mod cancelled;
+mod clearing;
+mod clocks;
 mod cluster;
 mod collections;
 mod events;

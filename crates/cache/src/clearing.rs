@@ -1,0 +1,143 @@
+//! Invalidation of many entries by what their names begin with, and of whole regions.
+//!
+//! Keys are walked by SCAN, never KEYS, and removed in bounded steps, so that nobody else waits for long. Invariants: no key is taken
+//! whose name only looks alike (`users` leaves `usersAbc` alone); a walk that fails or is dropped half way waits to be made again before the
+//! next read. Deliberately absent: tags, which need no walk (`tags.rs`).
+
+use std::borrow::Cow;
+
+use crate::backend::{Backend, CachedKey};
+use crate::cache::Cache;
+use crate::error::Result;
+use crate::events::Event;
+use crate::fill_token;
+use crate::keys::KeyParts;
+use crate::region::{Region, RegionState};
+use crate::stats;
+use crate::writing::Clearing;
+
+/// Keys that one step removes.
+const STEP: usize = 1000;
+
+/// How far a walk has come. Keys are not walked in order, and how many there are is not known before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Steps of the walk, each over some thousand keys of the database.
+    pub steps: u64,
+    /// Entries removed.
+    pub invalidated: u64,
+}
+
+impl<T> Region<T> {
+    /// Removes every entry of the region; walks the whole database, so it is for rare use. A framed region that gives its values a
+    /// tag of its own ([`Framing::tags`](crate::Framing::tags)) is emptied by that in one step.
+    pub async fn invalidate_all(&self) -> Result<u64> {
+        self.invalidate_all_with(|_| {}).await
+    }
+
+    /// As [`invalidate_all`](Self::invalidate_all); tells how far it has come after each step. Can be dropped at any time: what is left waits
+    /// to be removed before the next read.
+    pub async fn invalidate_all_with(&self, progress: impl FnMut(Progress)) -> Result<u64> {
+        let Some(prefix) = self.state.key_prefix() else { return Ok(0) };
+        self.cache.clear(&self.state, &prefix, progress).await
+    }
+
+    /// Removes an entry and every entry below it, of which its name's parts are the first: `["BTC"]` takes `["BTC"]` and `["BTC", "1h"]`, not
+    /// `["BTCUSDT"]`. Walks the whole database. Says how many there were.
+    pub async fn invalidate_under(&self, id: impl KeyParts) -> Result<u64> {
+        self.invalidate_under_with(id, |_| {}).await
+    }
+
+    /// As [`invalidate_under`](Self::invalidate_under); tells how far it has come after each step.
+    pub async fn invalidate_under_with(
+        &self,
+        id: impl KeyParts,
+        progress: impl FnMut(Progress),
+    ) -> Result<u64> {
+        let key = self.key(id)?;
+        let below = format!("{key}:");
+        // Both are under way from here on: should the first fail, the second waits too.
+        let clearing = self.cache.clear(&self.state, &below, progress);
+        let keys = [key];
+        let itself = self.cache.delete_full(&keys, &self.state);
+        let (itself, cleared) = tokio::join!(itself, clearing);
+        Ok(itself? + cleared?)
+    }
+}
+
+impl Cache {
+    async fn clear(
+        &self,
+        region: &RegionState,
+        prefix: &str,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<u64> {
+        let mut clearing = Clearing::new(self.ledger(), region, prefix);
+        let result = match self.backend().await {
+            Err(error) => Err(error),
+            Ok(backend) => invalidate_prefix(backend, prefix, &mut progress).await,
+        };
+        match &result {
+            Ok(n) => {
+                clearing.done();
+                stats::add(&region.counters.invalidations, *n);
+                let name = Cow::Borrowed(region.policy.name.as_str());
+                self.event(|| Event::RegionInvalidated { region: name, keys: *n });
+            }
+            Err(_) => stats::count(&region.counters.backend_errors),
+        }
+        result
+    }
+}
+
+/// Invalidates every key with this prefix, and every load of one that is under way.
+pub(crate) async fn invalidate_prefix(
+    backend: &Backend,
+    prefix: &str,
+    progress: &mut impl FnMut(Progress),
+) -> Result<u64> {
+    let prefix = prefix.as_bytes();
+    // The tokens first: a load that stores while the keys are walked over stores behind the walk.
+    let mut loads = Progress::default();
+    walk(
+        backend,
+        fill_token::token_prefix(),
+        &mut loads,
+        &mut |loads: Progress| progress(Progress { invalidated: 0, ..loads }),
+        |token| {
+            fill_token::token_is_of_prefix(&token, prefix).then(|| CachedKey { key: token.clone(), token })
+        },
+    )
+    .await?;
+    let mut entries = Progress { steps: loads.steps, invalidated: 0 };
+    walk(backend, prefix, &mut entries, progress, |key| {
+        key.starts_with(prefix).then(|| CachedKey { token: fill_token::token_key(&key), key })
+    })
+    .await?;
+    Ok(entries.invalidated)
+}
+
+/// Removes the keys with this prefix that `taken` takes.
+async fn walk(
+    backend: &Backend,
+    prefix: &[u8],
+    sofar: &mut Progress,
+    progress: &mut impl FnMut(Progress),
+    taken: impl Fn(Vec<u8>) -> Option<CachedKey>,
+) -> Result<()> {
+    let mut cursor = 0;
+    loop {
+        let (next, keys) = backend.scan(cursor, prefix).await?;
+        let keys: Vec<_> = keys.into_iter().filter_map(&taken).collect();
+        for step in keys.chunks(STEP) {
+            sofar.invalidated += backend.delete(step).await?;
+        }
+        sofar.steps += 1;
+        progress(*sofar);
+        if next == 0 {
+            return Ok(());
+        }
+        cursor = next;
+    }
+}

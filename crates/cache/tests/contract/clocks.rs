@@ -1,0 +1,132 @@
+//! A backend whose clock is a quarter of an hour away from ours, and tags while a backend is out of reach. Servers outside only.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mtcache_cache::{Age, Cache, ErrorKind, Framing, ReadOptions, Region, RegionPolicy, Source};
+use mtcache_conformance::{Program, ServerOptions, TestServer, Value};
+
+use crate::near::{near_is_on, warm};
+use crate::proxy::{Mode, Proxy};
+use crate::rig::eventually;
+
+const TTL: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_millis(300);
+
+/// Debian's package `faketime`. Its redis-server does not start under it: both want to be first in the memory allocator.
+fn libfaketime() -> PathBuf {
+    let libraries = std::fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok);
+    libraries
+        .map(|entry| entry.path().join("faketime/libfaketime.so.1"))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("this test needs Debian's package faketime: apt-get install faketime"))
+}
+
+fn policy() -> RegionPolicy {
+    RegionPolicy::new("r", TTL).framed(Framing::new())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ages_and_tags_are_the_same_whatever_the_backends_clock_says() {
+    let library = libfaketime();
+    for program in [Program::Valkey, Program::Mtcache] {
+        for offset in ["+15m", "-15m"] {
+            let options = ServerOptions::new()
+                .environment("LD_PRELOAD", library.to_str().unwrap())
+                .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .environment("FAKETIME", offset);
+            let server = TestServer::start(program, options).unwrap();
+            let here = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+            let time = server.client().unwrap().command(&["TIME"]).unwrap();
+            let Value::Array(parts) = time else { panic!("{time:?}") };
+            let Some(Value::Bulk(seconds)) = parts.first() else { panic!("{parts:?}") };
+            let there: u64 = String::from_utf8_lossy(seconds).parse().unwrap();
+            assert!(there.abs_diff(here) > 800, "{program:?} {offset}: {there} against {here}");
+
+            let cache = Cache::connect(&server.url()).await.unwrap();
+            let region: Region<u64> = cache.region(policy().near(true).stale_window(TTL)).unwrap();
+            let tagged = region.tagged(["t"]).unwrap();
+            near_is_on(&cache).await;
+            tagged.set("k", &1).await.unwrap();
+            let loader = || async { Ok::<_, io::Error>(2) };
+            tagged.get_or_load("l", loader).await.unwrap();
+            for id in ["k", "l"] {
+                let strict = ReadOptions::new().max_age(Duration::from_secs(10));
+                let read = region.get_with(id, strict).await.unwrap().unwrap();
+                assert!(matches!(read.age, Age::Exact(_)), "{program:?} {offset}: {:?}", read.age);
+                warm(&region, id).await;
+            }
+            region.set_for("short", &3, Duration::from_millis(50)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            assert!(region.get("short").await.unwrap().is_none());
+            cache.invalidate_tag("t").await.unwrap();
+            assert!(region.get_shared("k").await.unwrap().is_none());
+            assert!(region.get("l").await.unwrap().is_none());
+            let read = tagged.get_or_load("l", || async { Ok::<_, io::Error>(4) }).await.unwrap();
+            assert_eq!((read.value, read.source), (4, Source::Loader));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_whose_invalidation_failed_falls_before_the_next_read() {
+    for program in Program::ALL {
+        let server = TestServer::start(program, ServerOptions::new()).unwrap();
+        let proxy = Proxy::before(server.port()).await;
+        let cache = Cache::builder(proxy.url())
+            .connect_timeout(SHORT)
+            .response_timeout(SHORT)
+            .backoff(Duration::from_millis(20), Duration::from_millis(200))
+            .open()
+            .await
+            .unwrap();
+        let region: Region<u64> = cache.region(policy()).unwrap();
+        region.tagged(["t"]).unwrap().set("k", &1).await.unwrap();
+        region.tagged(["u"]).unwrap().set("other", &2).await.unwrap();
+        proxy.set(Mode::SwallowRequests);
+        assert_eq!(cache.invalidate_tag("t").await.unwrap_err().kind(), ErrorKind::Timeout);
+        assert_eq!(cache.pending_invalidations(), (1, 0));
+        // Dropped by its caller is no better. The connection is a new one by now.
+        assert!(cache.wait_connected(Duration::from_secs(10)).await);
+        proxy.set(Mode::SwallowRequests);
+        let dropped =
+            tokio::time::timeout(Duration::from_millis(50), cache.invalidate_tags(&["t", "u2"])).await;
+        assert!(dropped.is_err());
+        assert_eq!(cache.pending_invalidations(), (2, 0));
+        proxy.set(Mode::Pass);
+        eventually("the first read after it", async || match region.get("k").await {
+            Ok(read) => {
+                assert!(read.is_none(), "{read:?}");
+                true
+            }
+            Err(_) => false,
+        })
+        .await;
+        assert_eq!(cache.pending_invalidations(), (0, 0));
+        assert_eq!(region.get("other").await.unwrap().unwrap().value, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_tags_than_the_queue_holds_take_all_tags_with_them() {
+    let mut server = TestServer::redis(ServerOptions::new()).unwrap();
+    let cache = Cache::builder(server.url())
+        .connect_timeout(SHORT)
+        .backoff(Duration::from_millis(20), Duration::from_millis(200))
+        .open()
+        .await
+        .unwrap();
+    server.stop().unwrap();
+    let tags: Vec<_> = (0..10_001).map(|n| n.to_string()).collect();
+    assert!(cache.invalidate_tags(&tags).await.is_err());
+    assert_eq!(cache.pending_invalidations(), (0, 1));
+    server.start_again().unwrap();
+    let mut raw = server.client().unwrap();
+    raw.command(&["SET", "mtcache:tag:{some}", "x"]).unwrap();
+    raw.command(&["SET", "mtcache:tagged", "x"]).unwrap();
+    let region: Region<u64> = cache.region(policy()).unwrap();
+    eventually("it is read again", async || region.get("k").await.is_ok()).await;
+    assert_eq!(raw.command(&["EXISTS", "mtcache:tag:{some}"]).unwrap(), Value::Integer(0));
+    assert_eq!(raw.command(&["EXISTS", "mtcache:tagged"]).unwrap(), Value::Integer(1));
+}
