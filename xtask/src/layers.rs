@@ -22,6 +22,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("mtcache-trading", 5),
     ("mtcache-workload", 5),
     ("mtcache-http", 6),
+    ("mtcache-macros", 6),
     ("mtcache", 7),
     ("mtcache-demo", 8),
     ("mtcache-python", 8),

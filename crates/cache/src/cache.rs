@@ -396,6 +396,11 @@ impl Cache {
         self.0.backend.wait_up(patience).await
     }
 
+    /// Whether this is a clone of the other.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The deployment prefix.
     pub fn prefix(&self) -> &str {
         &self.0.prefix

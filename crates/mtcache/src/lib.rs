@@ -52,6 +52,7 @@
 //! - [`Region`]: one kind of data under one [`RegionPolicy`]; [`Region::get_or_load`] is the read that most services need.
 //! - [`Read`]: what a read returned: the value, where it came from, how old it is, whether it is stale.
 //! - [`trading::REGIONS`]: the table of everything a trading platform caches.
+//! - `cached`, with the feature `macros`: an attribute that caches a function's answers, keyed by all of its arguments.
 //! - `http`, with the feature of that name: a tower layer that caches responses, and a store for `tower-sessions`.
 //! - [`Error`]: errors are values; none of them reads as a miss.
 //!
@@ -60,6 +61,8 @@
 pub use mtcache_cache as cache;
 #[cfg(feature = "http")]
 pub use mtcache_http as http;
+#[cfg(feature = "macros")]
+pub use mtcache_macros::cached;
 pub use mtcache_trading as trading;
 
 pub use mtcache_cache::{
