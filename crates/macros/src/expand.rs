@@ -196,3 +196,56 @@ impl Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_cached_is_refused_with_what_to_do() {
+        let options = || quote!(cache = cache(), ttl = 60);
+        let plain = || {
+            quote!(
+                async fn price(symbol: &str) -> u64 {
+                    0
+                }
+            )
+        };
+        for (options, item, said) in [
+            (
+                options(),
+                quote!(
+                    async fn price<T: ToString>(symbol: T) -> u64 {
+                        0
+                    }
+                ),
+                "generic",
+            ),
+            (
+                options(),
+                quote!(
+                    async fn price(&self, symbol: &str) -> u64 {
+                        0
+                    }
+                ),
+                "self",
+            ),
+            (
+                options(),
+                quote!(
+                    fn price(symbol: &str) -> u64 {
+                        0
+                    }
+                ),
+                "async",
+            ),
+            (quote!(cache = cache()), plain(), "ttl"),
+            (quote!(cache = cache(), ttl = 60, skip(client)), plain(), "no argument `client`"),
+            (quote!(cache = cache(), ttl = 60, ttl = 61), plain(), "twice"),
+            (quote!(cache = cache(), ttl = 0), plain(), "0.001"),
+        ] {
+            let refusal = expand(options, item).unwrap_err().to_string();
+            assert!(refusal.contains(said), "{said}: {refusal}");
+        }
+    }
+}

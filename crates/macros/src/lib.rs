@@ -48,6 +48,19 @@ use proc_macro::TokenStream;
 /// - A function that returns a plain value is run past the cache where the cache has no answer to give: when loads are shed, or it
 ///   took longer than 30 s, or it panicked (it then panics again).
 ///
+/// An argument that has no form in a key does not compile; skip it, if the answer does not depend on it:
+///
+/// ```compile_fail
+/// # fn cache() -> mtcache::Cache { unreachable!() }
+/// #[derive(Clone)]
+/// struct Client;
+///
+/// #[mtcache::cached(cache = cache(), ttl = 60)]
+/// async fn price(client: &Client, symbol: &str) -> u64 {
+///     0
+/// }
+/// ```
+///
 /// What a function returns under the same arguments is taken to be the same: rename it, or its region, when its meaning changes.
 #[proc_macro_attribute]
 pub fn cached(options: TokenStream, item: TokenStream) -> TokenStream {

@@ -134,8 +134,3 @@ async fn calls_at_once_share_one_run() {
     }
     assert_eq!(runs.0.load(Ordering::SeqCst), 1);
 }
-
-#[test]
-fn what_cannot_be_cached_is_refused_with_what_to_do() {
-    trybuild::TestCases::new().compile_fail("tests/refused/*.rs");
-}

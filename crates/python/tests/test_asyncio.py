@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import signal
 import sys
 import textwrap
 import threading
@@ -320,11 +321,16 @@ def test_uvloop_is_a_loop_like_others(url):
 def test_ctrl_c_ends_a_wait_without_a_loop(own_server):
     import _thread
 
+    # A process that was started in the background ignores the signal, and Python then has no handler for it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     cache = mtcache.connect(own_server.url, response_timeout=30).wait()
     own_server.freeze()
     threading.Timer(0.3, _thread.interrupt_main).start()
-    with pytest.raises(KeyboardInterrupt):
-        cache.get("key").wait()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("key").wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
     own_server.thaw()
     cache.close()
 
