@@ -187,7 +187,7 @@ impl ClusterLink {
         Ok(replies.into_iter().next().unwrap_or(Reply::Nil))
     }
 
-    /// Sends several commands as one MULTI/EXEC, as [`Link::transaction`] does; all their keys must be in one slot.
+    /// Sends several commands as one MULTI/EXEC, as [`Link::transaction`](crate::Link::transaction) does; all their keys must be in one slot.
     pub async fn transaction(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
         let slot = slots::of_commands(&commands)?;
         let commands: Vec<&Command> = commands.iter().collect();

@@ -59,7 +59,7 @@ impl<T> Region<T> {
     }
 
     /// This region, with these tags besides those of its policy for all that is stored through what is returned. For regions that are
-    /// [`framed`](crate::RegionPolicy::framed). [`Cache::invalidate_tag`] then invalidates all that carries the tag, in one step.
+    /// [`framed`](crate::RegionPolicy::framed). [`Cache::invalidate_tag`](crate::Cache::invalidate_tag) then invalidates all that carries the tag, in one step.
     ///
     /// The tags of an entry should follow from its name: concurrent loads of one entry are one load, which stores the tags of whoever
     /// came first. At most 16 tags per value.
