@@ -227,8 +227,8 @@ mod tests {
         (text(), option, list, (text(), 0..3_u8), proptest::sample::select(vec![0.0, -0.0, 0.1, 1e300]))
     }
 
-    fn key((a, b, c, d, e): &Arguments) -> String {
-        let key = CallKey::new(None).with(a.as_str()).with(b).with(&c[..]).with(d).with(e);
+    fn key((text, option, list, pair, number): &Arguments) -> String {
+        let key = CallKey::new(None).with(text.as_str()).with(option).with(&list[..]).with(pair).with(number);
         join("r", &key).unwrap()
     }
 
