@@ -38,7 +38,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     ///
     /// More than [`max_batch`](crate::RegionPolicy::max_batch) ids are loaded by several calls. A batch counts as one load towards
     /// [`max_loads`](crate::RegionPolicy::max_loads), and has [`load_timeout`](crate::RegionPolicy::load_timeout) for all of its ids. It is
-    /// called again only for what was set or invalidated while others loaded it, or if their loader panicked.
+    /// called again only for what was set or invalidated while others loaded it, if their loader panicked, or, where the region leases, for
+    /// what another process was to load and did not.
     ///
     /// While the region is in shadow mode, what is cached is loaded too, by a call of its own.
     ///

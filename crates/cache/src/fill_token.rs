@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use mtcache_link::{Reply, Script};
 
 use crate::backend::{Backend, Bytes, CachedKey, ScriptCall};
-use crate::error::{Error, Outcome, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::framed;
 use crate::slot::bookkeeping_key;
 use crate::ttl::{self, TimeLeft, Ttl};
@@ -29,6 +29,8 @@ const BEGIN_TRIES: usize = 3;
 /// do; a lower bound of -1 takes any value; 1 if the token is to be nobody else's; the token of an attempt before this one whose answer
 /// did not come, or nothing. Answers {1, value, ms left}, {2, ms left of another's token} or {0, value or nil, ms left, token, the
 /// backend's time in seconds and the microseconds beyond}.
+///
+/// Who joins a lease does not lengthen it: for how long its holder is waited for is for the holder's region to say.
 ///
 /// Not idempotent: sent again, and late, it would put back a token that a write has deleted, so each attempt has a token of its own.
 static BEGIN: LazyLock<Script> = LazyLock::new(|| {
@@ -48,7 +50,7 @@ static BEGIN: LazyLock<Script> = LazyLock::new(|| {
            redis.call('SET', KEYS[2], token, 'PX', ARGV[2])\n\
          elseif ARGV[5] == '1' then\n\
            return {2, redis.call('PTTL', KEYS[2])}\n\
-         elseif redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then\n\
+         elseif string.sub(token, 1, 1) ~= 'L' and redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then\n\
            redis.call('PEXPIRE', KEYS[2], ARGV[2])\n\
          end\n\
          local now = redis.call('TIME')\n\
@@ -213,7 +215,7 @@ pub(crate) async fn begin(
 ) -> Result<Begun> {
     let mut unanswered = None;
     for last in (0..BEGIN_TRIES).rev().map(|left| left == 0) {
-        let token = fresh_token();
+        let token = fresh_token(sharing);
         match begin_once(backend, key, token.clone(), token_ttl, suffices, sharing, unanswered).await {
             Err(error) if error.outcome() == Outcome::Unknown && !last => {
                 // One that others may have joined is joined again; a lease that only we can hold is taken anew.
@@ -238,19 +240,50 @@ async fn begin_once(
     begun(backend.script(&BEGIN, &call.keys, &call.args).await?, sharing)
 }
 
-/// As [`begin`], for several keys in one go; each its own step, with its own outcome. None of them is leased: to wait for one would hold up all.
-pub(crate) async fn begin_many<'a>(
+/// As [`begin`], for several keys in one go; each its own step, with its own outcome.
+pub(crate) async fn begin_many(
     backend: &Backend,
-    keys: impl IntoIterator<Item = &'a CachedKey>,
+    keys: &[&CachedKey],
     token_ttl: Duration,
     suffices: Suffices,
-) -> Result<Vec<Result<Begun>>> {
-    let calls: Vec<_> = keys
-        .into_iter()
-        .map(|key| begin_call(key, fresh_token(), token_ttl, suffices, Sharing::Joined, None))
-        .collect();
-    let replies = backend.scripts(&BEGIN, &calls).await?;
-    Ok(replies.into_iter().map(|reply| begun(reply, Sharing::Joined)).collect())
+    sharing: Sharing,
+) -> Vec<Result<Begun>> {
+    let mut outcomes: Vec<_> =
+        keys.iter().map(|_| Err(Error::protocol("no attempt to begin a load was made"))).collect();
+    let mut open: Vec<(usize, Option<Bytes>)> = (0..keys.len()).map(|place| (place, None)).collect();
+    for last in (0..BEGIN_TRIES).rev().map(|left| left == 0) {
+        let tokens: Vec<Bytes> = open.iter().map(|_| fresh_token(sharing)).collect();
+        let asked = open.iter().zip(&tokens).filter_map(|((place, unanswered), token)| {
+            let key = keys.get(*place)?;
+            Some(begin_call(key, token.clone(), token_ttl, suffices, sharing, unanswered.clone()))
+        });
+        let calls: Vec<_> = asked.collect();
+        let replies = in_places(backend.scripts(&BEGIN, &calls).await, calls.len());
+        let mut again = Vec::new();
+        for (((place, _), token), reply) in open.into_iter().zip(tokens).zip(replies) {
+            let outcome = reply.and_then(|reply| begun(reply, sharing));
+            if !last && outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionLost) {
+                // As in `begin`. After a timeout its caller has waited long enough.
+                again.push((place, (sharing == Sharing::Exclusive).then_some(token)));
+            }
+            if let Some(stands) = outcomes.get_mut(place) {
+                *stands = outcome;
+            }
+        }
+        if again.is_empty() {
+            break;
+        }
+        open = again;
+    }
+    outcomes
+}
+
+/// The outcome of each of so many calls; if all failed together, each has that error.
+fn in_places(replies: Result<Vec<Reply>>, calls: usize) -> Vec<Result<Reply>> {
+    match replies {
+        Ok(replies) => replies.into_iter().map(|reply| Ok(reply.ok()?)).collect(),
+        Err(error) => (0..calls).map(|_| Err(error.clone())).collect(),
+    }
 }
 
 fn begin_call(
@@ -277,7 +310,7 @@ fn begin_call(
         if sharing == Sharing::Exclusive { b"1".to_vec() } else { b"0".to_vec() },
         unanswered.unwrap_or_default(),
     ];
-    ScriptCall { keys: [key.key.clone(), key.token.clone()], args }
+    ScriptCall { keys: vec![key.key.clone(), key.token.clone()], args }
 }
 
 fn begun(reply: Reply, sharing: Sharing) -> Result<Begun> {
@@ -300,16 +333,34 @@ fn begun(reply: Reply, sharing: Sharing) -> Result<Begun> {
     }
 }
 
-/// Lengthens a token's life; false if it is gone or another's.
-pub(crate) async fn renew(backend: &Backend, key: &CachedKey, token: &[u8], ttl: Duration) -> Result<bool> {
-    let args = [token.to_vec(), millis(ttl).to_string().into_bytes()];
-    Ok(backend.script(&RENEW, std::slice::from_ref(&key.token), &args).await?.into_int()? == 1)
+/// A token and the key that it is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Token {
+    pub(crate) key: CachedKey,
+    pub(crate) token: Bytes,
 }
 
-/// Takes a token away, unless it is another's.
-pub(crate) async fn release(backend: &Backend, key: &CachedKey, token: &[u8]) -> Result<()> {
-    backend.script(&RELEASE, std::slice::from_ref(&key.token), &[token.to_vec()]).await?;
-    Ok(())
+/// Lengthens tokens' lives; false for one that is gone or another's.
+pub(crate) async fn renew(backend: &Backend, tokens: &[Token], ttl: Duration) -> Vec<Result<bool>> {
+    let ttl = millis(ttl).to_string().into_bytes();
+    let calls: Vec<_> = tokens.iter().map(|held| held.call([ttl.clone()])).collect();
+    let replies = in_places(backend.scripts(&RENEW, &calls).await, calls.len());
+    replies.into_iter().map(|reply| Ok(reply?.into_int()? == 1)).collect()
+}
+
+/// Takes tokens away, unless they are others'.
+pub(crate) async fn release(backend: &Backend, tokens: &[Token]) -> Result<()> {
+    let calls: Vec<_> = tokens.iter().map(|held| held.call([])).collect();
+    in_places(backend.scripts(&RELEASE, &calls).await, calls.len())
+        .into_iter()
+        .try_for_each(|reply| reply.map(drop))
+}
+
+impl Token {
+    fn call(&self, more: impl IntoIterator<Item = Bytes>) -> ScriptCall {
+        let args = std::iter::once(self.token.clone()).chain(more).collect();
+        ScriptCall { keys: vec![self.key.token.clone()], args }
+    }
 }
 
 /// Stores what was loaded, if nothing came in between. `ttl` counts from when the load began, `elapsed` ago; none for a value that is not
@@ -339,11 +390,12 @@ pub(crate) async fn fill_many(
     backend: &Backend,
     fillings: Vec<Filling<'_>>,
     began: Instant,
-) -> Result<Vec<Result<Fill>>> {
+) -> Vec<Result<Fill>> {
     let elapsed = began.elapsed();
     let calls: Vec<_> =
         fillings.into_iter().map(|f| fill_call(f.key, f.permit, f.value, f.ttl, elapsed)).collect();
-    Ok(backend.scripts(&FILL, &calls).await?.into_iter().map(filled).collect())
+    let replies = in_places(backend.scripts(&FILL, &calls).await, calls.len());
+    replies.into_iter().map(|reply| filled(reply?)).collect()
 }
 
 fn fill_call(
@@ -380,7 +432,7 @@ fn fill_call(
         shortest.to_string().into_bytes(),
     ];
     args.extend(rest.into_iter().flatten());
-    ScriptCall { keys: [key.key.clone(), key.token.clone()], args }
+    ScriptCall { keys: vec![key.key.clone(), key.token.clone()], args }
 }
 
 fn filled(reply: Reply) -> Result<Fill> {
@@ -396,7 +448,8 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// 128 random bits in hex. Never guessed, never ordered, only compared.
-fn fresh_token() -> Bytes {
-    format!("{:032x}", rand::random::<u128>()).into_bytes()
+/// 128 random bits in hex, behind an `L` if nobody is to join. Never guessed, never ordered, only compared.
+fn fresh_token(sharing: Sharing) -> Bytes {
+    let mark = if sharing == Sharing::Exclusive { "L" } else { "" };
+    format!("{mark}{:032x}", rand::random::<u128>()).into_bytes()
 }

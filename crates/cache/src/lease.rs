@@ -5,14 +5,16 @@
 //! whoever waits does so for a bounded time and then loads as where there are no leases. Deliberately absent: what keeps a late load from storing
 //! (`fill_token.rs`), and who waits in this process (`single_flight.rs`).
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use futures_util::future::select_all;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::backend::{Bytes, CachedKey};
+use crate::backend::CachedKey;
 use crate::cache::Cache;
-use crate::fill_token;
+use crate::fill_token::{self, Token};
 use crate::near::Wake;
 
 /// A lease's TTL where a region names none: how long a holder that stands still is waited for.
@@ -26,13 +28,12 @@ const POLL_MIN: Duration = Duration::from_millis(5);
 /// Longest such pause.
 const POLL_MAX: Duration = Duration::from_millis(200);
 
-/// A lease that is held. It is renewed until this is dropped, and then released unless the fill has taken it.
+/// A lease that is held, of one key or, by a batch, of several. It is renewed until this is dropped, and then released unless the fill has
+/// taken it.
 pub(crate) struct Lease {
     cache: Cache,
-    key: CachedKey,
-    token: Bytes,
+    held: Vec<Token>,
     renewal: JoinHandle<()>,
-    is_over: bool,
 }
 
 impl Lease {
@@ -44,28 +45,38 @@ impl Lease {
         ttl: Duration,
         longest: Duration,
     ) -> Self {
-        let renewal = tokio::spawn(keep(cache.clone(), key.clone(), token.to_vec(), ttl, longest));
-        Self { cache: cache.clone(), key: key.clone(), token: token.to_vec(), renewal, is_over: false }
+        Self::hold_many(cache, vec![Token { key: key.clone(), token: token.to_vec() }], ttl, longest)
     }
 
-    /// The token is gone: the fill has used it, or somebody else has deleted it.
+    /// The same of several keys of one load.
+    pub(crate) fn hold_many(cache: &Cache, held: Vec<Token>, ttl: Duration, longest: Duration) -> Self {
+        let renewal = tokio::spawn(keep(cache.clone(), held.clone(), ttl, longest));
+        Self { cache: cache.clone(), held, renewal }
+    }
+
+    /// The tokens are gone: the fill has used them, or somebody else has deleted them.
     pub(crate) fn is_over(&mut self) {
-        self.is_over = true;
+        self.held.clear();
+    }
+
+    /// As [`is_over`](Self::is_over), for some of several keys.
+    pub(crate) fn is_over_for(&mut self, keys: &HashSet<&CachedKey>) {
+        self.held.retain(|held| !keys.contains(&held.key));
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.renewal.abort();
-        if self.is_over {
+        if self.held.is_empty() {
             return;
         }
         // The loader failed, panicked, or brought what is not stored: the next need not wait until the lease ends by itself.
         let Ok(runtime) = Handle::try_current() else { return };
-        let (cache, key, token) = (self.cache.clone(), self.key.clone(), std::mem::take(&mut self.token));
+        let (cache, held) = (self.cache.clone(), std::mem::take(&mut self.held));
         runtime.spawn(async move {
             let released = match cache.backend().await {
-                Ok(backend) => fill_token::release(backend, &key, &token).await,
+                Ok(backend) => fill_token::release(backend, &held).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = released {
@@ -75,34 +86,38 @@ impl Drop for Lease {
     }
 }
 
-/// Renews a lease on a task of its own, so that a loader that computes does not keep it from it.
-async fn keep(cache: Cache, key: CachedKey, token: Bytes, ttl: Duration, longest: Duration) {
+/// Renews leases on a task of its own, so that a loader that computes does not keep it from it.
+async fn keep(cache: Cache, mut held: Vec<Token>, ttl: Duration, longest: Duration) {
     let began = Instant::now();
-    while began.elapsed() < longest {
+    while !held.is_empty() && began.elapsed() < longest {
         tokio::time::sleep(ttl / RENEWALS).await;
-        let renewed = match cache.backend().await {
-            Ok(backend) => fill_token::renew(backend, &key, &token, ttl).await,
-            Err(error) => Err(error),
-        };
-        match renewed {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => tracing::debug!(%error, "a lease was not renewed"),
+        let mut renewed = match cache.backend().await {
+            Ok(backend) => fill_token::renew(backend, &held, ttl).await,
+            Err(error) => vec![Err(error)],
         }
+        .into_iter();
+        held.retain(|_| match renewed.next() {
+            Some(Ok(is_there)) => is_there,
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a lease was not renewed");
+                true
+            }
+            None => true,
+        });
     }
 }
 
-/// The patience of one who waits for somebody else's lease.
+/// The patience of one who waits for somebody else's lease, or for any of several.
 pub(crate) struct Patience {
     began: Instant,
     limit: Duration,
     pause: Duration,
-    wake: Option<Wake>,
+    wakes: Vec<Wake>,
 }
 
 impl Patience {
-    pub(crate) fn new(limit: Duration, wake: Option<Wake>) -> Self {
-        Self { began: Instant::now(), limit, pause: POLL_MIN, wake }
+    pub(crate) fn new(limit: Duration, wakes: impl IntoIterator<Item = Wake>) -> Self {
+        Self { began: Instant::now(), limit, pause: POLL_MIN, wakes: wakes.into_iter().collect() }
     }
 
     pub(crate) fn is_exhausted(&self) -> bool {
@@ -114,11 +129,11 @@ impl Patience {
         let pause = self.pause.mul_f64(0.5 + rand::random::<f64>() / 2.0);
         self.pause = (self.pause * 2).min(POLL_MAX);
         let pause = pause.min(left + Duration::from_millis(1));
-        match &self.wake {
-            Some(wake) => {
-                let _ = tokio::time::timeout(pause, wake.heard()).await;
-            }
-            None => tokio::time::sleep(pause).await,
+        if self.wakes.is_empty() {
+            tokio::time::sleep(pause).await;
+        } else {
+            let heard = select_all(self.wakes.iter().map(|wake| Box::pin(wake.heard())));
+            let _ = tokio::time::timeout(pause, heard).await;
         }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Entry {
 /// The keys and arguments of one run of a script.
 #[derive(Clone, Debug)]
 pub(crate) struct ScriptCall {
-    pub(crate) keys: [Bytes; 2],
+    pub(crate) keys: Vec<Bytes>,
     pub(crate) args: Vec<Bytes>,
 }
 

@@ -1,47 +1,54 @@
 //! The one load of a batch: what the flights of its keys share.
 //!
-//! Invariant: a key whose token could not be had, or is lost, costs only its own fill. Deliberately absent: single loads, which are
-//! `read_through.rs`'.
+//! Invariants: a key whose token could not be had, or is lost, costs only its own fill; one that another process loads is waited for beside
+//! the load of the others, and lands by itself; no lease outlives the load that it was taken for. Deliberately absent: single loads,
+//! which are `read_through.rs`'.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::SemaphorePermit;
 
 use crate::backend::{Bytes, CachedKey};
 use crate::cache::Cache;
-use crate::codec;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::fill_token::{self, Begun, Fill, Filling, Permit, Stored, Suffices, TOKEN_MARGIN};
+use crate::fill_token::{self, Begun, Fill, Filling, Permit, Sharing, Stored, Suffices, TOKEN_MARGIN, Token};
 use crate::keys::{self, KeyParts};
+use crate::lease::{Lease, Patience};
 use crate::read::{Age, ReadOptions, Source};
 use crate::read_through::Storing;
 use crate::region::RegionState;
-use crate::single_flight::{Currency, Landed};
+use crate::single_flight::{Currency, Landed, Landing};
 use crate::stats;
 use crate::timeouts;
+use crate::ttl::TimeLeft;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The stored form of what a loader has for each id that it was asked for.
 pub(super) type Answers = Vec<Result<Bytes>>;
 
-/// The answers for these keys among a loader's pairs of id and value; for those that it left out, that there is none.
-pub(super) fn answers_of<'a, A: KeyParts, T: Serialize>(
+/// The answers for these keys among a loader's pairs of id and value; `none` for those that it left out.
+pub(super) fn answers_of<'a, A: KeyParts, T>(
     pairs: impl IntoIterator<Item = (A, T)>,
     keys: impl Iterator<Item = &'a String>,
     base: &str,
+    none: &Result<Bytes>,
+    encode: impl Fn(&T) -> Result<Bytes>,
 ) -> Answers {
     let places: HashMap<&str, usize> = keys.map(String::as_str).zip(0..).collect();
-    let mut answers: Answers = places.iter().map(|_| Ok(codec::NULL.to_vec())).collect();
+    let mut answers: Answers = places.iter().map(|_| none.clone()).collect();
     for (id, value) in pairs {
         let place = keys::join(base, &id).ok().and_then(|key| places.get(key.as_str()).copied());
         if let Some(answer) = place.and_then(|place| answers.get_mut(place)) {
-            *answer = codec::encode(&value);
+            *answer = encode(&value);
         }
     }
     answers
@@ -62,106 +69,184 @@ struct Wanted {
     permit: Option<Permit>,
 }
 
+/// What became of keys that a load was to begin with, and have not landed.
+#[derive(Default)]
+struct Entered {
+    wanted: Vec<Wanted>,
+    /// Others hold the leases of these.
+    held: Vec<usize>,
+    /// The first of those leases ends in so long.
+    left: Duration,
+}
+
 impl BatchLoad {
-    /// What there is for each key. The loader is given the places of those keys that nobody has stored meanwhile.
-    pub(super) async fn run<F, Fut>(self, loader: F) -> Vec<Result<Landed>>
+    /// Lands each key with what there is, or what the loader gives. That is given the places of those keys that nobody has stored meanwhile,
+    /// and again of those that another process was to load and did not.
+    pub(super) async fn run<F, Fut>(self, loader: F, landing: Landing)
     where
-        F: FnOnce(Vec<usize>) -> Fut + Send,
+        F: Fn(Vec<usize>) -> Fut + Send + Sync,
         Fut: Future<Output = std::result::Result<Answers, Failure>> + Send,
     {
-        let counters = &self.state.counters;
-        let place = match self.state.limit.place(&self.state.policy.name).await {
-            Ok(place) => place,
-            Err(error) => {
-                stats::count(&counters.loads_shed);
-                return self.keys.iter().map(|_| Err(error.clone())).collect();
-            }
-        };
-        let mut landed: Vec<Option<Result<Landed>>> = self.keys.iter().map(|_| None).collect();
-        let wanted = self.begin(&mut landed).await;
-        if !wanted.is_empty() {
-            let began = Instant::now();
-            let outcome = self.load(loader(wanted.iter().map(|wanted| wanted.place).collect())).await;
-            drop(place);
-            self.count_load(&wanted, began, outcome.is_ok());
-            match outcome {
-                Ok(answers) => self.fill(wanted, answers, began, &mut landed).await,
+        let mut loads = FuturesUnordered::new();
+        let mut open: Vec<usize> = (0..self.keys.len()).collect();
+        let mut patience: Option<Patience> = None;
+        while !open.is_empty() {
+            // The place first, as for a single load.
+            let place = match beside(&mut loads, self.state.limit.place(&self.state.policy.name)).await {
+                Ok(place) => place,
                 Err(error) => {
-                    for Wanted { place, .. } in wanted {
-                        put(&mut landed, place, Err(error.clone()));
+                    stats::count(&self.state.counters.loads_shed);
+                    self.cache.troubles().note(&error);
+                    for place in open {
+                        landing.land(place, Err(error.clone()));
                     }
+                    break;
                 }
+            };
+            let sharing = self.sharing(patience.as_ref());
+            let entered = beside(&mut loads, self.begin(&open, sharing, &landing)).await;
+            if entered.wanted.is_empty() {
+                drop(place);
+            } else {
+                loads.push(self.load_some(place, entered.wanted, &loader, &landing));
+            }
+            open = entered.held;
+            if !open.is_empty() {
+                let patience = patience.get_or_insert_with(|| self.patience(&open));
+                beside(&mut loads, patience.pause(entered.left)).await;
             }
         }
-        let missing = || Err(Error::protocol("a batch left out a key"));
-        landed.into_iter().map(|landed| landed.unwrap_or_else(missing)).collect()
+        while loads.next().await.is_some() {}
     }
 
     fn name(&self) -> Cow<'_, str> {
         Cow::Borrowed(&self.state.policy.name)
     }
 
-    /// The second look and the tokens. What is there has landed; the rest is to be loaded.
-    async fn begin(&self, landed: &mut [Option<Result<Landed>>]) -> Vec<Wanted> {
+    fn keys_at<'a>(
+        &'a self,
+        places: impl IntoIterator<Item = &'a usize>,
+    ) -> impl Iterator<Item = &'a CachedKey> {
+        places.into_iter().filter_map(|place| self.keys.get(*place))
+    }
+
+    fn sharing(&self, patience: Option<&Patience>) -> Sharing {
+        if self.state.policy.lease.is_none() {
+            return Sharing::Joined;
+        }
+        if patience.is_some_and(Patience::is_exhausted) {
+            stats::count(&self.state.counters.lease_timeouts);
+            return Sharing::Joined;
+        }
+        Sharing::Exclusive
+    }
+
+    /// Of one who waits for the leases of these keys.
+    fn patience(&self, held: &[usize]) -> Patience {
+        stats::count(&self.state.counters.lease_waits);
+        let policy = &self.state.policy;
+        let near = self.cache.near();
+        let texts = self.keys_at(held).filter_map(|key| std::str::from_utf8(&key.key).ok());
+        let wakes = texts.filter_map(|key| near.wake(key));
+        Patience::new(policy.load_timeout + policy.lease.unwrap_or_default(), wakes)
+    }
+
+    /// The second look and the tokens. What is there lands.
+    async fn begin(&self, open: &[usize], sharing: Sharing, landing: &Landing) -> Entered {
+        let mut entered = Entered { left: Duration::MAX, ..Entered::default() };
         if self.storing == Storing::Never {
-            return (0..self.keys.len()).map(|place| Wanted { place, permit: None }).collect();
+            entered.wanted.extend(open.iter().map(|place| Wanted { place: *place, permit: None }));
+            return entered;
         }
         let suffices = match self.options.max_age {
             Some(max_age) => Suffices::Within { ttl: self.state.policy.ttl, max_age },
             None => Suffices::Any,
         };
-        let mut unreadable = Vec::new();
-        let mut wanted = Vec::new();
-        let all: Vec<usize> = (0..self.keys.len()).collect();
-        for (place, begun) in self.begin_some(&all, suffices).await {
-            match begun {
-                Some(Begun::Found(bytes, left)) if (self.decodes)(&bytes) => {
-                    let age = self.state.age(&bytes, left);
-                    put(
-                        landed,
-                        place,
-                        Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken)),
-                    );
-                }
-                Some(Begun::Found(..)) => unreadable.push(place),
-                Some(Begun::Load(permit)) => wanted.push(Wanted { place, permit: Some(permit) }),
-                // Nobody is waited for in a batch.
-                Some(Begun::Held(_)) | None => wanted.push(Wanted { place, permit: None }),
+        let mut unfit = Vec::new();
+        for (place, bytes, left) in self.enter(open, suffices, sharing, &mut entered).await {
+            if (self.decodes)(&bytes) {
+                let age = self.state.age(&bytes, left);
+                landing.land(place, Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken)));
+            } else {
+                unfit.push(place);
             }
         }
-        if !unreadable.is_empty() {
-            for (place, begun) in self.begin_some(&unreadable, Suffices::Nothing).await {
-                let permit = match begun {
-                    Some(Begun::Load(permit)) => Some(permit),
-                    _ => None,
-                };
-                wanted.push(Wanted { place, permit });
-            }
+        if !unfit.is_empty() {
+            let found = self.enter(&unfit, Suffices::Nothing, sharing, &mut entered).await;
+            entered.wanted.extend(found.into_iter().map(|(place, ..)| Wanted { place, permit: None }));
         }
-        wanted
+        entered
     }
 
-    async fn begin_some(&self, places: &[usize], suffices: Suffices) -> Vec<(usize, Option<Begun>)> {
-        let failed = |error: &Error| {
-            stats::count(&self.state.counters.backend_errors);
-            tracing::debug!(region = %self.state.policy.name, %error, "no fill token; a value will not be stored");
-        };
-        let keys = places.iter().filter_map(|place| self.keys.get(*place));
-        let token_ttl = self.state.policy.load_timeout + TOKEN_MARGIN;
+    /// Begins with these keys; returns what was found.
+    async fn enter(
+        &self,
+        places: &[usize],
+        suffices: Suffices,
+        sharing: Sharing,
+        entered: &mut Entered,
+    ) -> Vec<(usize, Bytes, TimeLeft)> {
+        let policy = &self.state.policy;
+        let keys: Vec<_> = self.keys_at(places).collect();
+        let token_ttl = policy.lease.unwrap_or(policy.load_timeout + TOKEN_MARGIN);
         let begun = match self.cache.backend().await {
-            Ok(backend) => fill_token::begin_many(backend, keys, token_ttl, suffices).await,
-            Err(error) => Err(error),
+            Ok(backend) => fill_token::begin_many(backend, &keys, token_ttl, suffices, sharing).await,
+            Err(error) => keys.iter().map(|_| Err(error.clone())).collect(),
         };
-        match begun {
-            Ok(begun) => {
-                let begun = begun.into_iter().map(|begun| begun.inspect_err(failed).ok());
-                places.iter().copied().zip(begun).collect()
-            }
-            Err(error) => {
-                failed(&error);
-                places.iter().map(|place| (*place, None)).collect()
+        let mut found = Vec::new();
+        for (place, begun) in places.iter().copied().zip(begun) {
+            match begun {
+                Ok(Begun::Found(bytes, left)) => found.push((place, bytes, left)),
+                Ok(Begun::Load(permit)) => entered.wanted.push(Wanted { place, permit: Some(permit) }),
+                Ok(Begun::Held(left)) => {
+                    entered.left = entered.left.min(left);
+                    entered.held.push(place);
+                }
+                Err(error) => {
+                    stats::count(&self.state.counters.backend_errors);
+                    tracing::debug!(region = %policy.name, %error, "no fill token; a value will not be stored");
+                    entered.wanted.push(Wanted { place, permit: None });
+                }
             }
         }
+        found
+    }
+
+    /// One call of the loader, and what becomes of it.
+    async fn load_some<F, Fut>(
+        &self,
+        place: SemaphorePermit<'_>,
+        wanted: Vec<Wanted>,
+        loader: &F,
+        landing: &Landing,
+    ) where
+        F: Fn(Vec<usize>) -> Fut + Send + Sync,
+        Fut: Future<Output = std::result::Result<Answers, Failure>> + Send,
+    {
+        let lease = self.hold(&wanted);
+        let began = Instant::now();
+        let outcome = self.load(loader(wanted.iter().map(|wanted| wanted.place).collect())).await;
+        drop(place);
+        self.count_load(&wanted, began, outcome.is_ok());
+        match outcome {
+            Ok(answers) => self.fill(wanted, lease, answers, began, landing).await,
+            Err(error) => {
+                for Wanted { place, .. } in wanted {
+                    landing.land(place, Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn hold(&self, wanted: &[Wanted]) -> Option<Lease> {
+        let policy = &self.state.policy;
+        let ttl = policy.lease?;
+        let held = wanted.iter().filter_map(|wanted| {
+            let token = wanted.permit.as_ref()?.lease()?.to_vec();
+            Some(Token { key: self.keys.get(wanted.place)?.clone(), token })
+        });
+        let held: Vec<_> = held.collect();
+        (!held.is_empty()).then(|| Lease::hold_many(&self.cache, held, ttl, policy.load_timeout))
     }
 
     async fn load(
@@ -194,9 +279,10 @@ impl BatchLoad {
     async fn fill(
         &self,
         wanted: Vec<Wanted>,
+        lease: Option<Lease>,
         answers: Answers,
         began: Instant,
-        landed: &mut [Option<Result<Landed>>],
+        landing: &Landing,
     ) {
         let mut loaded = Vec::with_capacity(wanted.len());
         let mut permits = Vec::with_capacity(wanted.len());
@@ -206,13 +292,13 @@ impl BatchLoad {
                     loaded.push((place, bytes));
                     permits.push(permit);
                 }
-                Err(error) => put(landed, place, Err(error)),
+                Err(error) => landing.land(place, Err(error)),
             }
         }
-        let currencies = self.fill_all(&loaded, permits, began).await;
+        let currencies = self.fill_all(&loaded, permits, lease, began).await;
         for ((place, bytes), currency) in loaded.into_iter().zip(currencies) {
             let age = Age::AtMost(began.elapsed());
-            put(landed, place, Ok(Landed::now(bytes, Source::Loader, age, currency)));
+            landing.land(place, Ok(Landed::now(bytes, Source::Loader, age, currency)));
         }
     }
 
@@ -220,6 +306,7 @@ impl BatchLoad {
         &self,
         loaded: &[(usize, Bytes)],
         permits: Vec<Option<Permit>>,
+        mut lease: Option<Lease>,
         began: Instant,
     ) -> Vec<Currency> {
         let keys = || loaded.iter().filter_map(|(place, _)| self.keys.get(*place));
@@ -248,13 +335,19 @@ impl BatchLoad {
         let sent = Instant::now();
         let outcomes = match backend {
             Ok(backend) => fill_token::fill_many(backend, fillings, began).await,
-            Err(error) => Err(error),
+            Err(error) => filled.iter().map(|_| Err(error.clone())).collect(),
         };
-        let outcomes = outcomes.unwrap_or_else(|error| filled.iter().map(|_| Err(error.clone())).collect());
+        let mut over = HashSet::new();
         for ((n, key, is_kept), outcome) in filled.into_iter().zip(outcomes) {
+            if let Ok(Fill::Stored | Fill::Refused) = outcome {
+                over.insert(key);
+            }
             if let Some(currency) = currencies.get_mut(n) {
                 *currency = self.settled(key, outcome, is_kept, sent);
             }
+        }
+        if let Some(lease) = &mut lease {
+            lease.is_over_for(&over);
         }
         currencies
     }
@@ -286,8 +379,16 @@ fn key_text(key: &CachedKey) -> Cow<'_, str> {
     String::from_utf8_lossy(&key.key)
 }
 
-fn put(landed: &mut [Option<Result<Landed>>], place: usize, outcome: Result<Landed>) {
-    if let Some(landed) = landed.get_mut(place) {
-        *landed = Some(outcome);
+/// The outcome of this, while those go on.
+async fn beside<T>(
+    those: &mut FuturesUnordered<impl Future<Output = ()> + Send>,
+    this: impl Future<Output = T> + Send,
+) -> T {
+    let mut this = pin!(this);
+    loop {
+        tokio::select! {
+            outcome = &mut this => return outcome,
+            Some(()) = those.next(), if !those.is_empty() => {}
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::near::Ticket;
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::read_through::{Looked, Storing};
 use crate::region::Region;
-use crate::single_flight::{Demand, Landed, LoadManyFuture, NoneIs, Part};
+use crate::single_flight::{Demand, Landed, Landing, LoadManyFuture, NoneIs, Part};
 use crate::stats;
 use crate::ttl::TimeLeft;
 
@@ -328,7 +328,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let ids: Arc<[K]> = ids.into();
-        let load = |places: Vec<usize>| -> LoadManyFuture {
+        let load = |places: Vec<usize>, landing: Landing| -> LoadManyFuture {
             let names: Vec<_> = places.iter().filter_map(|place| keys.get(*place)).cloned().collect();
             let load = BatchLoad {
                 cache: self.cache.clone(),
@@ -339,13 +339,21 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                 decodes: |bytes| codec::is_null(bytes) || codec::decode::<T>(bytes).is_ok(),
             };
             let (ids, loader, base) = (Arc::clone(&ids), Arc::clone(loader), self.state.base.clone());
-            Box::pin(load.run(move |wanted: Vec<usize>| async move {
-                let pick = |n: &usize| places.get(*n).and_then(|place| ids.get(*place)).cloned();
-                let loading = loader(wanted.iter().filter_map(pick).collect());
-                let pairs = loading.await.map_err(Into::into)?;
-                let names = wanted.iter().filter_map(|n| names.get(*n));
-                Ok(answers_of(pairs, names, &base))
-            }))
+            let asked = Arc::new((ids, places, names, base));
+            let call = move |wanted: Vec<usize>| {
+                let (asked, loader) = (Arc::clone(&asked), Arc::clone(&loader));
+                async move {
+                    let (ids, places, names, base) = &*asked;
+                    let pick = |n: &usize| places.get(*n).and_then(|place| ids.get(*place)).cloned();
+                    let loading = loader(wanted.iter().filter_map(pick).collect());
+                    let pairs = loading.await.map_err(Into::into)?;
+                    let names = wanted.iter().filter_map(|n| names.get(*n));
+                    Ok(answers_of(pairs, names, base, &Ok(codec::NULL.to_vec()), |value| {
+                        codec::encode(value)
+                    }))
+                }
+            };
+            Box::pin(load.run(call, landing))
         };
         let demand = Demand::now(options, NoneIs::AnAnswer);
         let flown =

@@ -7,11 +7,29 @@ use std::cell::RefCell;
 
 use super::{
     Arc, AssertUnwindSafe, Demand, Ending, Error, Flight, Flights, FutureExt, Kind, Landed, MAX_FLIGHTS,
-    MAX_PANICS, Part, Pin, Seat,
+    MAX_PANICS, Mutex, Part, Pin, Seat,
 };
 
-/// One load for several keys: an answer for each, in their order.
-pub(crate) type LoadManyFuture = Pin<Box<dyn Future<Output = Vec<Result<Landed, Error>>> + Send>>;
+/// One load for several keys, which lands each as soon as it is known.
+pub(crate) type LoadManyFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where the answers of one load for several keys go. Those that have not landed when this is dropped have panicked, as far as their
+/// waiters can tell.
+pub(crate) struct Landing(Mutex<Vec<Option<Seat>>>);
+
+impl Landing {
+    fn new(seats: Vec<Seat>) -> Self {
+        Self(Mutex::new(seats.into_iter().map(Some).collect()))
+    }
+
+    /// Ends the flight of the key at this place of the load.
+    pub(crate) fn land(&self, place: usize, landed: Result<Landed, Error>) {
+        let seat = self.0.lock().get_mut(place).and_then(Option::take);
+        if let Some(seat) = seat {
+            seat.end(Ending::Landed(landed));
+        }
+    }
+}
 
 /// A key that has no answer yet.
 struct Open {
@@ -29,7 +47,7 @@ impl Flights {
         keys: &[String],
         demand: Demand,
         max_batch: usize,
-        load: impl Fn(Vec<usize>) -> LoadManyFuture,
+        load: impl Fn(Vec<usize>, Landing) -> LoadManyFuture,
     ) -> Vec<(Part, Option<Result<Landed, Error>>)> {
         let mut answers: Vec<_> = keys.iter().map(|_| (Part::Joined, None)).collect();
         let mut open: Vec<_> = (0..keys.len()).map(|key| Open { key, ended: None, panics: 0 }).collect();
@@ -70,7 +88,7 @@ impl Flights {
         demand: Demand,
         round: usize,
         max_batch: usize,
-        load: &impl Fn(Vec<usize>) -> LoadManyFuture,
+        load: &impl Fn(Vec<usize>, Landing) -> LoadManyFuture,
     ) -> Vec<(Open, Part, Arc<Flight>)> {
         let led = RefCell::new(Vec::new());
         let mut boarded = Vec::with_capacity(open.len());
@@ -100,16 +118,11 @@ impl Flights {
     }
 }
 
-fn begin(led: Vec<(usize, Seat)>, load: &impl Fn(Vec<usize>) -> LoadManyFuture) {
+fn begin(led: Vec<(usize, Seat)>, load: &impl Fn(Vec<usize>, Landing) -> LoadManyFuture) {
     let (places, seats): (Vec<_>, Vec<_>) = led.into_iter().unzip();
-    let load = load(places);
+    let load = load(places, Landing::new(seats));
     tokio::spawn(async move {
-        // Dropped in reverse: should the runtime drop this, the seats go last.
-        let (seats, load) = (seats, load);
-        let landed = AssertUnwindSafe(load).catch_unwind().await.unwrap_or_default();
-        let mut endings = landed.into_iter().map(Ending::Landed);
-        for seat in seats {
-            seat.end(endings.next().unwrap_or(Ending::Panicked));
-        }
+        // A load that panics takes its landing with it.
+        let _ = AssertUnwindSafe(load).catch_unwind().await;
     });
 }

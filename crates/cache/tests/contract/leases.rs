@@ -32,6 +32,7 @@ on_every_backend! {
     what_is_not_stored_leaves_no_lease,
     a_refresh_is_leased_too,
     a_lease_is_off_unless_asked_for,
+    who_joins_a_lease_does_not_lengthen_it,
 }
 
 fn leased(lease: Duration) -> RegionPolicy {
@@ -239,6 +240,28 @@ async fn a_lease_is_off_unless_asked_for(rig: Rig) {
     assert_eq!(one.stats().lease_waits + two.stats().lease_waits, 0);
     let short = RegionPolicy::new("r", TTL).lease(Duration::from_millis(49));
     assert_eq!(rig.cache().await.region::<u64>(short).unwrap_err().kind(), ErrorKind::Config);
+}
+
+async fn who_joins_a_lease_does_not_lengthen_it(rig: Rig) {
+    let leasing = region(&rig, leased(Duration::from_secs(5))).await;
+    // Another service has not heard of leases yet.
+    let joining = region(&rig, RegionPolicy::new("r", TTL)).await;
+    let (holder, joiner) = (Gate::default(), Gate::default());
+    let held = reading(&leasing, &holder, 1);
+    holder.running.notified().await;
+    let joined = reading(&joining, &joiner, 2);
+    joiner.running.notified().await;
+    let left = rig.raw(&["PTTL", TOKEN]).await.into_int().unwrap();
+    assert!(
+        (0..=5000).contains(&left),
+        "the holder would be waited for longer than its region says: {left} ms"
+    );
+    joiner.open.notify_one();
+    holder.open.notify_one();
+    for load in [held, joined] {
+        load.await.unwrap().unwrap();
+    }
+    assert_eq!(leasing.stats().fills_stored + joining.stats().fills_stored, 1);
 }
 
 /// The request of a load that was given up takes effect when the load has begun by a second one and its key has been invalidated.

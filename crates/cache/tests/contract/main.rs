@@ -8,6 +8,7 @@
 
 mod ages;
 mod batch_history;
+mod batch_leases;
 mod batches;
 mod cancelled;
 mod clearing;
