@@ -1,16 +1,32 @@
 //! The checksum of RDB files and DUMP payloads: CRC-64 with the Jones polynomial, reflected, as Redis computes it.
 //!
-//! Eight bytes a step through eight tables made at compile time, because every byte of a snapshot passes here.
+//! Every byte of a snapshot and of a journal passes here, so that long runs go to `crc-fast`, which has the processor multiply
+//! without carries: thirty times the speed of a table. To begin costs it a tenth of a microsecond, so short runs take eight bytes
+//! a step through eight tables made at compile time.
+
+use crc_fast::{CrcAlgorithm, Digest};
 
 /// The polynomial 0xad93d23594c935a9 with its bits in reverse order.
 const REVERSED_POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
+
+/// From so many bytes on `crc-fast` is the faster.
+const LONG: usize = 128;
 
 /// `TABLES[n][b]` is what the byte `b` makes of the checksum when `n` more bytes of its word follow it.
 static TABLES: [[u64; 256]; 8] = tables();
 
 /// Continues a checksum; it begins with 0.
-#[allow(clippy::indexing_slicing, reason = "every index is a byte, or below eight")]
 pub fn crc64(crc: u64, bytes: &[u8]) -> u64 {
+    if bytes.len() < LONG {
+        return by_table(crc, bytes);
+    }
+    let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc64Redis, crc);
+    digest.update(bytes);
+    digest.finalize()
+}
+
+#[allow(clippy::indexing_slicing, reason = "every index is a byte, or below eight")]
+fn by_table(crc: u64, bytes: &[u8]) -> u64 {
     let mut crc = crc;
     let (words, rest) = bytes.as_chunks::<8>();
     for word in words {
@@ -63,8 +79,8 @@ mod tests {
 
     #[test]
     fn where_the_bytes_are_cut_makes_no_difference() {
-        let bytes: Vec<u8> = (0..100_u8).map(|n| n.wrapping_mul(37)).collect();
-        let one_by_one = bytes.iter().fold(0, |crc, byte| crc64(crc, &[*byte]));
+        let bytes: Vec<u8> = (0..1000_u32).map(|n| n.wrapping_mul(0x9e37_79b1).to_le_bytes()[3]).collect();
+        let one_by_one = bytes.iter().fold(0, |crc, byte| by_table(crc, &[*byte]));
         for cut in 0..bytes.len() {
             let (head, tail) = bytes.split_at(cut);
             assert_eq!(crc64(crc64(0, head), tail), one_by_one);

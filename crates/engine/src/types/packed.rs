@@ -179,8 +179,10 @@ impl Packed {
     pub fn insert(&mut self, position: Position, element: &[u8]) -> Position {
         let size = Self::stored_size(element.len());
         let at = position.0.clamp(self.head(), self.buf.len());
+        // The front of an empty sequence is its back, too, but the room ahead was made for what comes now.
+        let has_gap_for_first = self.is_empty() && self.head() >= size;
         self.count = self.count.saturating_add(1);
-        if at == self.buf.len() {
+        if at == self.buf.len() && !has_gap_for_first {
             self.make_room_at_back(size);
             let at = self.end();
             let mut header = [0; VARINT_MAX];

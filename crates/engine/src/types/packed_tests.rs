@@ -141,3 +141,17 @@ fn a_queue_does_not_grow() {
     }
     assert!(packed.heap_bytes() < 512, "{}", packed.heap_bytes());
 }
+
+#[test]
+fn what_grows_at_the_front_stays_where_it_is_while_its_room_lasts() {
+    let element = [b'x'; 200];
+    let size = Packed::stored_size(element.len());
+    let mut packed = Packed::with_front_gap(8192);
+    packed.push_front(&element);
+    let place = packed.front().unwrap().as_ptr();
+    for _ in 1..8192 / size {
+        packed.push_front(&element);
+        assert_eq!(packed.back().unwrap().as_ptr(), place);
+    }
+    assert_eq!((packed.len(), packed.heap_bytes()), (8192 / size, 8192));
+}

@@ -21,9 +21,6 @@ use crate::journal_buffer::push_select;
 use crate::manifest::{FileEntry, FileType, Manifest};
 use crate::recover::AofOptions;
 
-/// What an idle writer keeps of its memory, in bytes.
-const KEPT_CAPACITY: usize = 4 * 1024 * 1024;
-
 /// The end of the journal, open to be written.
 #[derive(Debug)]
 pub struct AofWriter {
@@ -70,37 +67,43 @@ struct Increment {
     is_untouched: bool,
 }
 
-/// Groups as they stand in the file.
+/// What stands in the file and is not known to be durable, in the order of the file.
 #[derive(Debug, Default)]
 struct Unsynced {
-    bytes: Vec<u8>,
-    /// The length of each, and the database in effect before it (`None` if it begins with a SELECT).
-    groups: VecDeque<(usize, Option<u32>)>,
+    groups: VecDeque<Group>,
+    /// The bytes of all of them.
+    len: usize,
+}
+
+/// A group as it stands in the file.
+#[derive(Debug)]
+struct Group {
+    framed: Vec<u8>,
+    /// The database in effect before it, `None` if it begins with a SELECT.
+    db_before: Option<u32>,
 }
 
 impl Unsynced {
-    fn db_before(&self) -> Option<u32> {
-        self.groups.front().and_then(|&(_, db)| db)
+    fn push(&mut self, group: Group) -> &[u8] {
+        self.len += group.framed.len();
+        self.groups.push_back(group);
+        self.groups.back().map(|group| group.framed.as_slice()).unwrap_or_default()
     }
 
-    fn give_back(&mut self) {
-        self.bytes.shrink_to(KEPT_CAPACITY);
-        self.groups.shrink_to(KEPT_CAPACITY / 1024);
+    fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    fn db_before(&self) -> Option<u32> {
+        self.groups.front().and_then(|group| group.db_before)
     }
 
     /// Forgets the first so many bytes, whole groups.
     fn forget(&mut self, bytes: usize) {
         let mut left = bytes;
-        while let Some(&(len, _)) = self.groups.front()
-            && len <= left
-        {
-            left -= len;
-            self.groups.pop_front();
-        }
-        self.bytes.drain(..bytes.min(self.bytes.len()));
-        // Kept while writes come at this rate: to give it back and fault it in again each second costs more.
-        if self.bytes.is_empty() && bytes < self.bytes.capacity() / 8 {
-            self.give_back();
+        while let Some(group) = self.groups.pop_front_if(|group| group.framed.len() <= left) {
+            left -= group.framed.len();
+            self.len -= group.framed.len();
         }
     }
 }
@@ -116,12 +119,10 @@ impl AofWriter {
         if group.is_empty() {
             return Ok(self.written);
         }
-        let begin = self.unsynced.bytes.len();
         let select = select_of(db_before.filter(|_| self.file.is_untouched));
-        frame_group(&mut self.unsynced.bytes, &select, group);
-        self.unsynced.groups.push_back((self.unsynced.bytes.len() - begin, db_before));
+        let framed = frame_group(&select, group);
         self.appended.0 += group.len() as u64;
-        let framed = self.unsynced.bytes.get(begin..).unwrap_or_default();
+        let framed = self.unsynced.push(Group { framed, db_before });
         if let Err(error) = append_all(&mut *self.file.file, framed) {
             // Best effort: what was written of the group must not stay, but the file is given up in any case, and
             // a new one is not begun before this one has been cut off durably.
@@ -131,7 +132,7 @@ impl AofWriter {
         self.file.len += framed.len() as u64;
         self.file.is_untouched = false;
         self.written = self.appended;
-        if self.unsynced.bytes.len() > self.options.max_unsynced_bytes {
+        if self.unsynced.len > self.options.max_unsynced_bytes {
             self.sync()?;
         }
         Ok(self.written)
@@ -142,7 +143,6 @@ impl AofWriter {
         self.refuse_if_failed()?;
         self.settle()?;
         if self.synced == self.written {
-            self.unsynced.give_back();
             return Ok(self.synced);
         }
         match self.file.file.sync_data() {
@@ -161,7 +161,6 @@ impl AofWriter {
         self.refuse_if_failed()?;
         self.settle()?;
         if self.synced == self.written {
-            self.unsynced.give_back();
             return Ok(None);
         }
         match self.file.file.sync_handle() {
@@ -247,7 +246,7 @@ impl AofWriter {
         self.last_seq += 1;
         self.manifest = manifest;
         self.earlier_bytes += self.file.synced_len;
-        next.is_untouched = self.unsynced.bytes.is_empty();
+        next.is_untouched = self.unsynced.is_empty();
         self.file = next;
         self.unsynced = Unsynced::default();
         // One that still runs is of the file before.
@@ -527,18 +526,15 @@ impl AofWriter {
     fn prepare_increment(&self, name: &str) -> Result<Increment> {
         let io = |error| Error::io(format_args!("begin the AOF file {name}"), error);
         let mut file = self.disk.create(&self.dir.join(name)).map_err(io)?;
-        let mut content = Vec::new();
-        if !self.unsynced.bytes.is_empty() {
-            let select = select_of(self.unsynced.db_before());
-            if !select.is_empty() {
-                frame_group(&mut content, &select, b"");
-            }
-            append_all(&mut *file, &content).map_err(io)?;
-            append_all(&mut *file, &self.unsynced.bytes).map_err(io)?;
+        let select = select_of(self.unsynced.db_before());
+        let begin = if select.is_empty() { Vec::new() } else { frame_group(&select, b"") };
+        append_all(&mut *file, &begin).map_err(io)?;
+        for group in &self.unsynced.groups {
+            append_all(&mut *file, &group.framed).map_err(io)?;
         }
         file.sync_all().map_err(io)?;
         sync_dir(&*self.disk, &self.dir)?;
-        let len = (content.len() + self.unsynced.bytes.len()) as u64;
+        let len = (begin.len() + self.unsynced.len) as u64;
         Ok(Increment { name: name.to_owned(), file, len, synced_len: len, is_untouched: true })
     }
 }
@@ -580,8 +576,10 @@ pub(crate) fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
 
 /// The one place that decides what stands in the file for a group of commands: they themselves, after a line with their
 /// checksum that does not count as part of the logical journal.
-fn frame_group(file: &mut Vec<u8>, select: &[u8], group: &[u8]) {
-    push_group(file, [select, group]);
+fn frame_group(select: &[u8], group: &[u8]) -> Vec<u8> {
+    let mut framed = Vec::new();
+    push_group(&mut framed, [select, group]);
+    framed
 }
 
 /// Says which database is in effect, at the beginning of a file or after an unknown one.
