@@ -16,7 +16,8 @@ mod text;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use self::stored::Stored;
+use self::stored::Brought;
+pub use self::stored::{Coded, Stored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame;
 
@@ -38,6 +39,9 @@ pub enum Codec {
 impl Codec {
     /// The form of a value in a frame.
     pub(crate) fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>> {
+        if let Some(Brought::Coded(codec, bytes)) = stored::bytes_of(value) {
+            return of_this(Some(self), codec, bytes);
+        }
         match self {
             Self::Json => json(value),
             Self::MessagePack => rmp_serde::to_vec_named(value).map_err(|error| {
@@ -48,6 +52,9 @@ impl Codec {
 
     /// The value of a form in a frame.
     pub(crate) fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T> {
+        if let Some(value) = stored::value_of(Some(self), bytes) {
+            return Ok(value);
+        }
         match self {
             Self::Json => serde_json::from_slice(bytes).map_err(|error| undecodable::<T>(bytes, error)),
             Self::MessagePack => {
@@ -73,8 +80,10 @@ impl Codec {
 
 /// The plain stored form of a value.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
-    if let Some(bytes) = stored::bytes_of(value) {
-        return Ok(bytes);
+    match stored::bytes_of(value) {
+        Some(Brought::Stored(bytes)) => return Ok(bytes),
+        Some(Brought::Coded(codec, bytes)) => return of_this(None, codec, bytes),
+        None => {}
     }
     let json = json(value)?;
     if json.first() == Some(&b'"') {
@@ -82,6 +91,16 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
         return Ok(text.into_bytes());
     }
     Ok(json)
+}
+
+/// The bytes that a value has brought, if they are in the form that is wanted.
+fn of_this(wanted: Option<Codec>, brought: Option<Codec>, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    if wanted == brought {
+        return Ok(bytes);
+    }
+    let name = |codec: Option<Codec>| codec.map_or_else(|| "plain".to_owned(), |codec| format!("{codec:?}"));
+    let message = format!("the value is in the form {} and {} is wanted", name(brought), name(wanted));
+    Err(Error::new(ErrorKind::Unencodable, message))
 }
 
 fn json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
@@ -100,7 +119,7 @@ fn json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
 
 /// The value of a plain stored form.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    if let Some(value) = stored::value_of(bytes) {
+    if let Some(value) = stored::value_of(None, bytes) {
         return Ok(value);
     }
     let not_json = match serde_json::from_slice(bytes) {
@@ -139,7 +158,7 @@ fn undecodable<T>(bytes: &[u8], cause: impl Into<Box<dyn std::error::Error + Sen
 
 /// Whether a type has a place for "there is none". A text has not: to it [`NULL`] would be a word.
 pub(crate) fn has_none<T: DeserializeOwned>() -> bool {
-    stored::value_of::<T>(NULL).is_some() || serde_json::from_slice::<T>(NULL).is_ok()
+    stored::value_of::<T>(None, NULL).is_some() || serde_json::from_slice::<T>(NULL).is_ok()
 }
 
 fn contains_null(json: &[u8]) -> bool {

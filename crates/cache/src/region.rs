@@ -20,7 +20,7 @@ use crate::backend::{CachedKey, Entry};
 use crate::batch::MAX_BATCH;
 use crate::cache::Cache;
 use crate::codec::{self, Codec};
-use crate::control::RegionControl;
+use crate::control::{RegionControl, RegionMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::{self, Frame, Framing};
 use crate::framed::{self, View};
@@ -28,9 +28,9 @@ use crate::keys::{self, KeyParts};
 use crate::lease::LEASE_TTL_MIN;
 use crate::newer;
 use crate::options::{Condition, SetOptions};
-use crate::read::{Age, Read, ReadOptions};
+use crate::read::{Age, Read, ReadOptions, Source};
 use crate::settings::{self, Reloaded};
-use crate::stats::{Counters, RegionStats};
+use crate::stats::{self, Counters, RegionStats};
 use crate::tags::Tag;
 use crate::timeouts::{LOAD_TIMEOUT, LoadLimit, MAX_LOAD_WAIT, MAX_LOADS, MAX_WAITING_LOADS};
 use crate::ttl::{TimeLeft, Ttl};
@@ -398,6 +398,26 @@ impl<T> Region<T> {
     /// The switches of all regions of this name.
     pub fn control(&self) -> RegionControl {
         RegionControl::new(self.cache.clone(), self.name().to_owned(), Arc::clone(&self.state.counters))
+    }
+
+    /// Whether this region is on, see [`control`](Self::control).
+    pub fn mode(&self) -> RegionMode {
+        self.state.mode()
+    }
+
+    /// Counts a hit as a miss, and as undecodable: for readers with a form of their own on top of the stored one, to whom what was
+    /// read from there is no value.
+    pub fn count_undecodable(&self, source: Source) {
+        let counters = &self.state.counters;
+        match source {
+            Source::Near => stats::take_back(&counters.near_hits),
+            Source::Backend => {}
+            // It was a miss already.
+            Source::Loader => return,
+        }
+        stats::take_back(&counters.hits);
+        stats::count(&counters.misses);
+        stats::count(&counters.undecodable);
     }
 
     /// The region's counters now.

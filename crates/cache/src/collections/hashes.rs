@@ -15,14 +15,17 @@ use crate::codec;
 use crate::error::Result;
 use crate::ttl::Ttl;
 
-/// KEYS: the hash. ARGV: its TTL in ms, then fields and values. Answers how many fields are new.
+/// KEYS: the hash. ARGV: its TTL in ms, whether that is only for a hash without an expiry, then fields and values. Answers how many fields
+/// are new.
 static SET_WITH_TTL: LazyLock<Script> = LazyLock::new(|| {
     Script::idempotent(
         "local added = 0\n\
-         for i = 2, #ARGV, 2 do\n\
+         for i = 3, #ARGV, 2 do\n\
            added = added + redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])\n\
          end\n\
-         redis.call('PEXPIRE', KEYS[1], ARGV[1])\n\
+         if ARGV[2] == '0' or redis.call('PTTL', KEYS[1]) == -1 then\n\
+           redis.call('PEXPIRE', KEYS[1], ARGV[1])\n\
+         end\n\
          return added\n",
     )
 });
@@ -45,11 +48,30 @@ impl HashView {
         fields: &[(F, V)],
         ttl: Duration,
     ) -> Result<u64> {
+        self.set_all(fields, ttl, b"0").await
+    }
+
+    /// Sets fields, and gives the hash this TTL if it has no expiry yet, as one step: one that it has, whoever set it, is neither prolonged
+    /// nor cut short. Says how many fields are new.
+    pub async fn set_many_keeping_expiry<F: AsRef<str>, V: Serialize>(
+        &self,
+        fields: &[(F, V)],
+        ttl: Duration,
+    ) -> Result<u64> {
+        self.set_all(fields, ttl, b"1").await
+    }
+
+    async fn set_all<F: AsRef<str>, V: Serialize>(
+        &self,
+        fields: &[(F, V)],
+        ttl: Duration,
+        only_without_expiry: &[u8],
+    ) -> Result<u64> {
         let ttl = Ttl::new(ttl)?;
         if fields.is_empty() {
             return Ok(0);
         }
-        let mut args = vec![ttl.as_millis().to_string().into_bytes()];
+        let mut args = vec![ttl.as_millis().to_string().into_bytes(), only_without_expiry.to_vec()];
         for (field, value) in fields {
             args.push(field.as_ref().as_bytes().to_vec());
             args.push(codec::encode(value)?);

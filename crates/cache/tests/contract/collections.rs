@@ -11,6 +11,7 @@ use crate::rig::{Rig, on_every_backend};
 on_every_backend! {
     a_hash_holds_values,
     a_hash_set_with_a_ttl_has_it,
+    a_hash_keeps_the_expiry_that_it_has_where_that_is_asked_for,
     a_sorted_set_is_read_from_both_ends,
     scores_are_exact_and_bounds_hold,
     adding_keeps_to_its_options,
@@ -45,6 +46,25 @@ async fn a_hash_set_with_a_ttl_has_it(rig: Rig) {
     assert!(matches!(left, TimeLeft::For(left) if left > Duration::from_secs(90) && left <= ttl), "{left:?}");
     assert_eq!(hash.get::<i32>("a").await.unwrap(), Some(3));
     assert_eq!(hash.set_many(&[("a", 1)], Duration::ZERO).await.unwrap_err().kind(), ErrorKind::BadTtl);
+}
+
+async fn a_hash_keeps_the_expiry_that_it_has_where_that_is_asked_for(rig: Rig) {
+    let cache = rig.cache().await;
+    let hash = cache.hash("h").unwrap();
+    let left = async || match cache.ttl("h").await.unwrap() {
+        TimeLeft::For(left) => left,
+        other => panic!("{other:?}"),
+    };
+    let (day, short) = (Duration::from_hours(24), Duration::from_secs(100));
+    assert!(hash.set("a", &1).await.unwrap());
+    assert_eq!(cache.ttl("h").await.unwrap(), TimeLeft::Forever);
+    assert_eq!(hash.set_many_keeping_expiry(&[("b", 2)], day).await.unwrap(), 1);
+    assert!(left().await > short, "one that had none has it now");
+    assert!(cache.expire("h", short).await.unwrap());
+    assert_eq!(hash.set_many_keeping_expiry(&[("b", 3), ("c", 4)], day).await.unwrap(), 1);
+    assert!(left().await <= short, "a shorter one is not prolonged");
+    assert_eq!(hash.set_many_keeping_expiry(&[("b", 5)], short / 2).await.unwrap(), 0);
+    assert!(left().await > short / 2, "nor is one cut short");
 }
 
 async fn a_sorted_set_is_read_from_both_ends(rig: Rig) {

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use mtcache_cache::codec::Coded;
 use mtcache_cache::{
     Age, Codec, Compression, Condition, ErrorKind, Framing, PlainValues, ReadOptions, Region, RegionPolicy,
     Script, Source, TimeLeft, Undecodable,
@@ -28,6 +29,7 @@ on_every_backend! {
     an_absence_in_a_frame_is_cached_for_its_own_time,
     what_does_not_fit_is_refused,
     many_frames_are_set_and_read_at_once,
+    a_callers_own_bytes_are_framed_as_they_are,
 }
 
 fn policy(framing: Framing) -> RegionPolicy {
@@ -36,6 +38,30 @@ fn policy(framing: Framing) -> RegionPolicy {
 
 async fn region<T>(rig: &Rig, policy: RegionPolicy) -> Region<T> {
     rig.cache().await.region(policy).unwrap()
+}
+
+async fn a_callers_own_bytes_are_framed_as_they_are(rig: Rig) {
+    for (codec, bytes) in
+        [(Codec::Json, &b"{\"a\":[1,null]}"[..]), (Codec::MessagePack, b"\x81\xa1a\x92\x01\xc0")]
+    {
+        let policy = policy(Framing::new()).codec(codec);
+        let own: Region<Coded> = region(&rig, policy.clone()).await;
+        let typed: Region<Value> = region(&rig, policy).await;
+        let coded = Coded { codec: Some(codec), bytes: bytes.to_vec() };
+        own.set("k", &coded).await.unwrap();
+        assert_eq!(typed.get("k").await.unwrap().unwrap().value, json!({"a": [1, null]}));
+        typed.set("k", &json!({"a": [1, null]})).await.unwrap();
+        assert_eq!(own.get("k").await.unwrap().unwrap().value, coded);
+        let plain = Coded { codec: None, bytes: bytes.to_vec() };
+        assert_eq!(own.set("k", &plain).await.unwrap_err().kind(), ErrorKind::Unencodable);
+        rig.raw(&["SET", "r:k", "words"]).await;
+        let words = own.get("k").await.unwrap().unwrap().value;
+        assert_eq!(
+            words,
+            Coded { codec: None, bytes: b"words".to_vec() },
+            "a plain value says that it is one"
+        );
+    }
 }
 
 fn exact(age: Age) -> Duration {
