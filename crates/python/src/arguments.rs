@@ -40,7 +40,6 @@ fn seconds(value: &Bound<'_, PyAny>) -> PyResult<f64> {
 
 /// How a value is set. `ttl` of None: it does not expire.
 pub(crate) fn set_options(
-    py: Python<'_>,
     ttl: Option<&Bound<'_, PyAny>>,
     nx: bool,
     xx: bool,
@@ -50,7 +49,7 @@ pub(crate) fn set_options(
         Some(value) => SetOptions::ttl(self::ttl(value)?),
         None => SetOptions::no_expiry(),
     };
-    Ok(match condition(py, nx, xx, newer_by)? {
+    Ok(match condition(nx, xx, newer_by)? {
         Condition::IfAbsent => options.if_absent(),
         Condition::IfPresent => options.if_present(),
         Condition::IfNewer { field } => options.if_newer(field),
@@ -58,7 +57,7 @@ pub(crate) fn set_options(
     })
 }
 
-pub(crate) fn condition(_: Python<'_>, nx: bool, xx: bool, newer_by: Option<String>) -> PyResult<Condition> {
+pub(crate) fn condition(nx: bool, xx: bool, newer_by: Option<String>) -> PyResult<Condition> {
     match (nx, xx, newer_by) {
         (false, false, None) => Ok(Condition::Always),
         (true, false, None) => Ok(Condition::IfAbsent),
@@ -68,12 +67,17 @@ pub(crate) fn condition(_: Python<'_>, nx: bool, xx: bool, newer_by: Option<Stri
     }
 }
 
-pub(crate) fn read_options(max_age: Option<&Bound<'_, PyAny>>, with_age: bool) -> PyResult<ReadOptions> {
+/// What a reader demands; None of each: nothing.
+pub(crate) fn read_options(
+    max_age: Option<&Bound<'_, PyAny>>,
+    backend_timeout: Option<&Bound<'_, PyAny>>,
+    deadline: Option<&Bound<'_, PyAny>>,
+) -> PyResult<ReadOptions> {
     let mut options = ReadOptions::new();
-    if let Some(limit) = max_age {
-        options = options.max_age(span(limit)?);
-    }
-    Ok(if with_age { options.with_age() } else { options })
+    options.max_age = max_age.map(span).transpose()?;
+    options.backend_timeout = backend_timeout.map(span).transpose()?;
+    options.deadline = deadline.map(span).transpose()?;
+    Ok(options)
 }
 
 /// What names an entry of a region: a text, a number, or a tuple of them.

@@ -10,6 +10,7 @@ use mtcache::cache::{Reply, TimeLeft};
 use mtcache::{Cache, CacheBuilder};
 use parking_lot::{Mutex, RwLock};
 use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
@@ -38,6 +39,28 @@ impl<T: Clone + Send + Sync + 'static> Closing<T> {
     }
 }
 
+/// All that ends with a cache.
+#[derive(Clone, Default)]
+pub(crate) struct Parts(Arc<Mutex<Vec<std::sync::Weak<dyn Close>>>>);
+
+impl Parts {
+    pub(crate) fn add<T: Send + Sync + 'static>(&self, part: T) -> Closing<T> {
+        let part = Arc::new(RwLock::new(Some(part)));
+        let weak: std::sync::Weak<dyn Close> = Arc::<RwLock<Option<T>>>::downgrade(&part);
+        let mut parts = self.0.lock();
+        parts.retain(|part| part.strong_count() > 0);
+        parts.push(weak);
+        Closing(Owned::new(part))
+    }
+
+    fn close(&self) {
+        let parts = std::mem::take(&mut *self.0.lock());
+        for part in parts.iter().filter_map(std::sync::Weak::upgrade) {
+            part.close();
+        }
+    }
+}
+
 trait Close: Send + Sync {
     fn close(&self);
 }
@@ -53,7 +76,7 @@ impl<T: Send + Sync> Close for RwLock<Option<T>> {
 #[pyclass(frozen, subclass, module = "mtcache", name = "_Core")]
 pub(crate) struct Core {
     cache: Closing<Cache>,
-    parts: Mutex<Vec<std::sync::Weak<dyn Close>>>,
+    parts: Parts,
 }
 
 impl Core {
@@ -61,46 +84,55 @@ impl Core {
         self.cache.get(py)
     }
 
+    /// Where to put what ends with the cache.
+    pub(crate) fn parts(&self) -> Parts {
+        self.parts.clone()
+    }
+
     /// Something made of the cache that ends with it.
     pub(crate) fn part<T: Send + Sync + 'static>(&self, part: T) -> Closing<T> {
-        let part = Arc::new(RwLock::new(Some(part)));
-        let weak: std::sync::Weak<dyn Close> = Arc::<RwLock<Option<T>>>::downgrade(&part);
-        let mut parts = self.parts.lock();
-        parts.retain(|part| part.strong_count() > 0);
-        parts.push(weak);
-        Closing(Owned::new(part))
+        self.parts.add(part)
     }
 }
 
 /// Opens a cache.
 #[pyfunction]
-#[pyo3(name = "_open", signature = (kind, url, *, prefix, connect_timeout, response_timeout, max_in_flight, client_name, near_max_bytes,
-    near_heartbeat))]
-#[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
-pub(crate) fn open(
-    kind: Py<PyAny>,
-    url: String,
-    prefix: String,
-    connect_timeout: &Bound<'_, PyAny>,
-    response_timeout: &Bound<'_, PyAny>,
-    max_in_flight: usize,
-    client_name: String,
-    near_max_bytes: u64,
-    near_heartbeat: &Bound<'_, PyAny>,
-) -> PyResult<Operation> {
-    let builder: CacheBuilder = Cache::builder(url)
-        .prefix(prefix)
-        .connect_timeout(arguments::ttl(connect_timeout)?)
-        .response_timeout(arguments::ttl(response_timeout)?)
-        .max_in_flight(max_in_flight)
-        .client_name(client_name)
-        .near_max_bytes(near_max_bytes)
-        .near_heartbeat(arguments::ttl(near_heartbeat)?);
+#[pyo3(name = "_open")]
+pub(crate) fn open(kind: Py<PyAny>, url: String, options: &Bound<'_, PyDict>) -> PyResult<Operation> {
+    let mut builder = Cache::builder(url);
+    for (name, value) in options {
+        builder = option(builder, &name.extract::<String>()?, &value)?;
+    }
     Ok(Operation::new(builder.open(), move |py, cache| {
         let cache = Closing(Owned::new(Arc::new(RwLock::new(Some(cache)))));
-        let core = Core { cache, parts: Mutex::default() };
+        let core = Core { cache, parts: Parts::default() };
         kind.bind(py).call1((Opened { inside: Mutex::new(Some(core)) },)).map(Bound::unbind)
     }))
+}
+
+fn option(builder: CacheBuilder, name: &str, value: &Bound<'_, PyAny>) -> PyResult<CacheBuilder> {
+    let period = || arguments::ttl(value);
+    Ok(match name {
+        "prefix" => builder.prefix(value.extract::<String>()?),
+        "connect_timeout" => builder.connect_timeout(period()?),
+        "response_timeout" => builder.response_timeout(period()?),
+        "backoff" => {
+            let (first, longest): (Bound<'_, PyAny>, Bound<'_, PyAny>) = value.extract()?;
+            builder.backoff(arguments::ttl(&first)?, arguments::ttl(&longest)?)
+        }
+        "breaker" => {
+            let (silences, first, longest): (u32, Bound<'_, PyAny>, Bound<'_, PyAny>) = value.extract()?;
+            builder.breaker(silences, arguments::ttl(&first)?, arguments::ttl(&longest)?)
+        }
+        "max_in_flight" => builder.max_in_flight(value.extract()?),
+        "topology_refresh" => builder.topology_refresh(period()?),
+        "client_name" => builder.client_name(value.extract::<String>()?),
+        "near_max_bytes" => builder.near_max_bytes(value.extract()?),
+        "near_heartbeat" => builder.near_heartbeat(period()?),
+        "publish_stats" => builder.publish_stats(period()?),
+        "probe_stale_reads" => builder.probe_stale_reads(period()?),
+        other => return Err(PyTypeError::new_err(format!("a cache has no option {other}"))),
+    })
 }
 
 /// What has been opened, on its way into the object of Python's class.
@@ -156,11 +188,7 @@ impl Core {
 
     /// Lets go of the backend. What is under way goes on to its end; everything else is refused.
     fn close(&self) -> PyResult<()> {
-        for part in self.parts.lock().drain(..) {
-            if let Some(part) = part.upgrade() {
-                part.close();
-            }
-        }
+        self.parts.close();
         self.cache.0.get()?.close();
         Ok(())
     }
@@ -204,23 +232,22 @@ impl Core {
 
     fn wait_connected(&self, py: Python<'_>, patience: &Bound<'_, PyAny>) -> PyResult<Operation> {
         let (cache, patience) = (self.cache(py)?, arguments::span(patience)?);
-        let future = async move { Ok::<_, mtcache::Error>(cache.wait_connected(patience).await) };
-        Ok(Operation::new(future, |py, up| up.into_py_any(py)))
+        Ok(Operation::of(async move { Ok::<_, mtcache::Error>(cache.wait_connected(patience).await) }))
     }
 
     fn ping(&self, py: Python<'_>) -> PyResult<Operation> {
         let cache = self.cache(py)?;
-        Ok(Operation::new(async move { cache.ping().await }, |py, ()| true.into_py_any(py)))
+        Ok(Operation::of(async move { cache.ping().await.map(|()| true) }))
     }
 
     fn info(&self, py: Python<'_>, section: String) -> PyResult<Operation> {
         let cache = self.cache(py)?;
-        Ok(Operation::new(async move { cache.info(&section).await }, |py, text| text.into_py_any(py)))
+        Ok(Operation::of(async move { cache.info(&section).await }))
     }
 
     fn flush_database(&self, py: Python<'_>) -> PyResult<Operation> {
         let cache = self.cache(py)?;
-        Ok(Operation::new(async move { cache.flush_database().await }, |py, ()| Ok(py.None())))
+        Ok(Operation::done(async move { cache.flush_database().await }))
     }
 
     /// Sends a command as its words are.
@@ -276,10 +303,9 @@ impl Core {
         newer_by: Option<String>,
     ) -> PyResult<Operation> {
         let cache = self.cache(py)?;
-        let options = arguments::set_options(py, ttl, nx, xx, newer_by)?;
+        let options = arguments::set_options(ttl, nx, xx, newer_by)?;
         let bytes = encode(value)?;
-        let future = async move { cache.set_bytes(&key, &bytes, options).await };
-        Ok(Operation::new(future, |py, stored| stored.into_py_any(py)))
+        Ok(Operation::of(async move { cache.set_bytes(&key, &bytes, options).await }))
     }
 
     fn set_many(
@@ -294,24 +320,24 @@ impl Core {
             .iter()
             .map(|(key, value)| Ok((key.extract()?, Stored(encode(&value)?))))
             .collect::<PyResult<Vec<(String, Stored)>>>()?;
-        Ok(Operation::new(async move { cache.set_many(&entries, ttl).await }, |py, ()| Ok(py.None())))
+        Ok(Operation::done(async move { cache.set_many(&entries, ttl).await }))
     }
 
     #[pyo3(signature = (*keys))]
     fn delete(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Operation> {
         let cache = self.cache(py)?;
-        Ok(Operation::new(async move { cache.delete(&keys).await }, |py, count| count.into_py_any(py)))
+        Ok(Operation::of(async move { cache.delete(&keys).await }))
     }
 
     #[pyo3(signature = (*keys))]
     fn exists(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Operation> {
         let cache = self.cache(py)?;
-        Ok(Operation::new(async move { cache.exists(&keys).await }, |py, count| count.into_py_any(py)))
+        Ok(Operation::of(async move { cache.exists(&keys).await }))
     }
 
     fn expire(&self, py: Python<'_>, key: String, ttl: &Bound<'_, PyAny>) -> PyResult<Operation> {
         let (cache, ttl) = (self.cache(py)?, self::ttl(ttl)?);
-        Ok(Operation::new(async move { cache.expire(&key, ttl).await }, |py, there| there.into_py_any(py)))
+        Ok(Operation::of(async move { cache.expire(&key, ttl).await }))
     }
 
     /// Seconds left; infinite without an expiry, None if the key is absent.
@@ -323,12 +349,12 @@ impl Core {
     #[pyo3(signature = (key, by=1))]
     fn increment(&self, py: Python<'_>, key: String, by: i64) -> PyResult<Operation> {
         let cache = self.cache(py)?;
-        Ok(Operation::new(async move { cache.increment(&key, by).await }, |py, sum| sum.into_py_any(py)))
+        Ok(Operation::of(async move { cache.increment(&key, by).await }))
     }
 
     #[pyo3(signature = (key, by=1))]
     fn decrement(&self, py: Python<'_>, key: String, by: i64) -> PyResult<Operation> {
         let cache = self.cache(py)?;
-        Ok(Operation::new(async move { cache.decrement(&key, by).await }, |py, sum| sum.into_py_any(py)))
+        Ok(Operation::of(async move { cache.decrement(&key, by).await }))
     }
 }

@@ -2,7 +2,7 @@
 
 use mtcache::cache::Order;
 use mtcache::cache::codec::Stored;
-use mtcache::cache::collections::ZaddOptions;
+use mtcache::cache::collections::{HashView, SortedSetView, ZaddOptions};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -19,8 +19,14 @@ fn order(descending: bool) -> Order {
     if descending { Order::Descending } else { Order::Ascending }
 }
 
-fn raised(py: Python<'_>) -> impl Fn(mtcache::Error) -> PyErr + '_ {
-    move |error| errors::raise(py, &error)
+impl Core {
+    fn hash_view(&self, py: Python<'_>, key: &str) -> PyResult<HashView> {
+        self.cache(py)?.hash(key).map_err(|error| errors::raise(py, &error))
+    }
+
+    fn set_view(&self, py: Python<'_>, key: &str) -> PyResult<SortedSetView> {
+        self.cache(py)?.sorted_set(key).map_err(|error| errors::raise(py, &error))
+    }
 }
 
 #[pymethods]
@@ -31,12 +37,19 @@ impl Core {
         key: &str,
         mapping: &Bound<'_, PyDict>,
         ttl: &Bound<'_, PyAny>,
+        keep_expiry: bool,
     ) -> PyResult<Operation> {
         let ttl = arguments::ttl(ttl)?;
-        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
+        let hash = self.hash_view(py, key)?;
         let fields = arguments::fields(mapping)?;
         let fields: Vec<_> = fields.into_iter().map(|(field, value)| (field, Stored(value))).collect();
-        Ok(Operation::new(async move { hash.set_many(&fields, ttl).await }, |py, new| new.into_py_any(py)))
+        Ok(Operation::of(async move {
+            if keep_expiry {
+                hash.set_many_keeping_expiry(&fields, ttl).await
+            } else {
+                hash.set_many(&fields, ttl).await
+            }
+        }))
     }
 
     #[pyo3(signature = (key, field, default=None))]
@@ -47,7 +60,7 @@ impl Core {
         field: String,
         default: Option<Py<PyAny>>,
     ) -> PyResult<Operation> {
-        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
+        let hash = self.hash_view(py, key)?;
         let future = async move { hash.get::<Stored>(&field).await };
         Ok(Operation::new(future, move |py, value| match value {
             Some(value) => decode(py, &value.0),
@@ -56,7 +69,7 @@ impl Core {
     }
 
     fn hgetall(&self, py: Python<'_>, key: &str) -> PyResult<Operation> {
-        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
+        let hash = self.hash_view(py, key)?;
         Ok(Operation::new(async move { hash.all::<Stored>().await }, |py, all| {
             let dict = PyDict::new(py);
             for (field, value) in all {
@@ -68,19 +81,19 @@ impl Core {
 
     #[pyo3(signature = (key, *fields))]
     fn hdel(&self, py: Python<'_>, key: &str, fields: Vec<String>) -> PyResult<Operation> {
-        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
-        Ok(Operation::new(async move { hash.delete(&fields).await }, |py, count| count.into_py_any(py)))
+        let hash = self.hash_view(py, key)?;
+        Ok(Operation::of(async move { hash.delete(&fields).await }))
     }
 
     fn hlen(&self, py: Python<'_>, key: &str) -> PyResult<Operation> {
-        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
-        Ok(Operation::new(async move { hash.len().await }, |py, count| count.into_py_any(py)))
+        let hash = self.hash_view(py, key)?;
+        Ok(Operation::of(async move { hash.len().await }))
     }
 
     #[pyo3(signature = (key, field, by=1))]
     fn hincrby(&self, py: Python<'_>, key: &str, field: String, by: i64) -> PyResult<Operation> {
-        let hash = self.cache(py)?.hash(key).map_err(raised(py))?;
-        Ok(Operation::new(async move { hash.increment(&field, by).await }, |py, sum| sum.into_py_any(py)))
+        let hash = self.hash_view(py, key)?;
+        Ok(Operation::of(async move { hash.increment(&field, by).await }))
     }
 
     #[pyo3(signature = (key, mapping, nx=false, xx=false))]
@@ -92,7 +105,7 @@ impl Core {
         nx: bool,
         xx: bool,
     ) -> PyResult<Operation> {
-        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let set = self.set_view(py, key)?;
         let options = match (nx, xx) {
             (false, false) => ZaddOptions::default(),
             (true, false) => ZaddOptions::default().only_new(),
@@ -101,10 +114,11 @@ impl Core {
         };
         let members = arguments::members(mapping)?;
         let members: Vec<_> = members.into_iter().map(|(member, score)| (Stored(member), score)).collect();
-        Ok(Operation::new(async move { set.add(&members, options).await }, |py, new| new.into_py_any(py)))
+        Ok(Operation::of(async move { set.add(&members, options).await }))
     }
 
-    #[pyo3(signature = (key, start=0, end=-1, withscores=false, descending=false))]
+    #[pyo3(signature = (key, start=0, end=-1, withscores=false, descending=false),
+        text_signature = "($self, key, start=0, end=-1, withscores=False, descending=False)")]
     fn zrange(
         &self,
         py: Python<'_>,
@@ -114,7 +128,7 @@ impl Core {
         withscores: bool,
         descending: bool,
     ) -> PyResult<Operation> {
-        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let set = self.set_view(py, key)?;
         let future = async move { set.range::<Stored>(start, end, order(descending)).await };
         Ok(Operation::new(future, move |py, found| members(py, found, withscores)))
     }
@@ -132,7 +146,7 @@ impl Core {
         withscores: bool,
         descending: bool,
     ) -> PyResult<Operation> {
-        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let set = self.set_view(py, key)?;
         let range = arguments::score_range(min, max)?;
         let future = async move { set.range_by_score::<Stored>(range, order(descending), start, num).await };
         Ok(Operation::new(future, move |py, found| members(py, found, withscores)))
@@ -140,17 +154,15 @@ impl Core {
 
     #[pyo3(signature = (key, *removed))]
     fn zrem(&self, py: Python<'_>, key: &str, removed: Vec<Bound<'_, PyAny>>) -> PyResult<Operation> {
-        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let set = self.set_view(py, key)?;
         let removed =
             removed.iter().map(|member| encode(member).map(Stored)).collect::<PyResult<Vec<_>>>()?;
-        Ok(Operation::new(async move { set.remove(&removed).await }, |py, count| count.into_py_any(py)))
+        Ok(Operation::of(async move { set.remove(&removed).await }))
     }
 
     fn zremrangebyrank(&self, py: Python<'_>, key: &str, start: i64, end: i64) -> PyResult<Operation> {
-        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
-        Ok(Operation::new(async move { set.remove_by_rank(start, end).await }, |py, count| {
-            count.into_py_any(py)
-        }))
+        let set = self.set_view(py, key)?;
+        Ok(Operation::of(async move { set.remove_by_rank(start, end).await }))
     }
 
     fn zremrangebyscore(
@@ -160,14 +172,14 @@ impl Core {
         min: &Bound<'_, PyAny>,
         max: &Bound<'_, PyAny>,
     ) -> PyResult<Operation> {
-        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let set = self.set_view(py, key)?;
         let range = arguments::score_range(min, max)?;
-        Ok(Operation::new(async move { set.remove_by_score(range).await }, |py, count| count.into_py_any(py)))
+        Ok(Operation::of(async move { set.remove_by_score(range).await }))
     }
 
     fn zcard(&self, py: Python<'_>, key: &str) -> PyResult<Operation> {
-        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
-        Ok(Operation::new(async move { set.len().await }, |py, count| count.into_py_any(py)))
+        let set = self.set_view(py, key)?;
+        Ok(Operation::of(async move { set.len().await }))
     }
 
     fn zcount(
@@ -177,15 +189,15 @@ impl Core {
         min: &Bound<'_, PyAny>,
         max: &Bound<'_, PyAny>,
     ) -> PyResult<Operation> {
-        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let set = self.set_view(py, key)?;
         let range = arguments::score_range(min, max)?;
-        Ok(Operation::new(async move { set.count(range).await }, |py, count| count.into_py_any(py)))
+        Ok(Operation::of(async move { set.count(range).await }))
     }
 
     fn zscore(&self, py: Python<'_>, key: &str, member: &Bound<'_, PyAny>) -> PyResult<Operation> {
-        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let set = self.set_view(py, key)?;
         let member = Stored(encode(member)?);
-        Ok(Operation::new(async move { set.score(&member).await }, |py, score| score.into_py_any(py)))
+        Ok(Operation::of(async move { set.score(&member).await }))
     }
 
     fn zincrby(
@@ -195,8 +207,8 @@ impl Core {
         amount: f64,
         member: &Bound<'_, PyAny>,
     ) -> PyResult<Operation> {
-        let set = self.cache(py)?.sorted_set(key).map_err(raised(py))?;
+        let set = self.set_view(py, key)?;
         let member = Stored(encode(member)?);
-        Ok(Operation::new(async move { set.increment(&member, amount).await }, |py, sum| sum.into_py_any(py)))
+        Ok(Operation::of(async move { set.increment(&member, amount).await }))
     }
 }

@@ -1,4 +1,4 @@
-//! Stored bytes as Python objects: JSON first, else text, else the bytes.
+//! Stored bytes as Python objects: JSON first, else text, else the bytes; and JSON alone, where a frame says that it is.
 //!
 //! Invariant: what `json.loads` makes of a text, this makes of it too: integers of any size exactly, floats to the last bit, NaN and the
 //! infinities as old writers left them, lone surrogates, the last of equal names; and what it refuses is a text. No value is built twice and
@@ -28,18 +28,31 @@ pub(crate) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
     match json(py, text) {
         Ok(value) => Ok(value.unbind()),
         Err(Fault::NotJson) => Ok(PyString::new(py, text).into_any().unbind()),
-        Err(Fault::TooDeep) => {
-            let message = format!("the stored value nests more than {MAX_NESTING} arrays and objects");
-            Err(errors::new(py, "UndecodableError", &message))
-        }
-        Err(Fault::Python(error)) => Err(error),
+        Err(fault) => Err(fault.raised(py)),
     }
+}
+
+/// The value of bytes that are JSON.
+pub(crate) fn decode_json(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Fault::NotJson.raised(py))?;
+    json(py, text).map(Bound::unbind).map_err(|fault| fault.raised(py))
 }
 
 enum Fault {
     NotJson,
     TooDeep,
     Python(PyErr),
+}
+
+impl Fault {
+    fn raised(self, py: Python<'_>) -> PyErr {
+        let why = match self {
+            Self::Python(error) => return error,
+            Self::NotJson => "is no JSON".to_owned(),
+            Self::TooDeep => format!("nests more than {MAX_NESTING} arrays and objects"),
+        };
+        errors::new(py, "UndecodableError", &format!("the stored value {why}"))
+    }
 }
 
 impl From<PyErr> for Fault {

@@ -37,6 +37,18 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     json(value)
 }
 
+/// The form in a JSON frame, where a text stays one whatever it reads as. Bytes have none.
+pub(crate) fn encode_json(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let is_binary = value.is_instance_of::<PyBytes>()
+        || value.is_instance_of::<PyByteArray>()
+        || value.is_instance_of::<PyMemoryView>();
+    if is_binary {
+        let message = "the value has no stored form: JSON has none for bytes; codec='messagepack' takes them";
+        return Err(errors::new(value.py(), "UnencodableError", message));
+    }
+    json(value)
+}
+
 /// The JSON form of a value, of texts and bytes too.
 pub(crate) fn json(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     let mut writer = Writer { out: Vec::with_capacity(256), depth: 0 };

@@ -34,6 +34,7 @@ fn class_name(kind: ErrorKind) -> &'static str {
         ErrorKind::Loader => "LoaderError",
         ErrorKind::LoaderPanicked => "LoaderLostError",
         ErrorKind::LoadTimeout => "LoadTimeoutError",
+        ErrorKind::Deadline => "DeadlineError",
         _ => "CacheError",
     }
 }

@@ -34,7 +34,7 @@ impl Events {
     fn next(&self, py: Python<'_>) -> PyResult<Operation> {
         let stream = self.stream.get(py)?;
         let future = async move { Ok::<_, mtcache::Error>(stream.lock().await.next().await) };
-        Ok(Operation::new(future, |py, heard| match heard {
+        let next = Operation::new(future, |py, heard| match heard {
             Some(Heard::Event(event)) => dict(py, &event)?.into_py_any(py),
             Some(Heard::Missed(count)) => {
                 let dict = PyDict::new(py);
@@ -43,7 +43,8 @@ impl Events {
                 dict.into_py_any(py)
             }
             None => Ok(py.None()),
-        }))
+        });
+        Ok(next.ends_with_its_task())
     }
 }
 
@@ -90,6 +91,10 @@ fn dict<'py>(py: Python<'py>, event: &Event<'_>) -> PyResult<Bound<'py, PyDict>>
         Event::ShadowDiffered { region, key, places, .. } => {
             about("shadow_differed", Some(region), Some(key))?;
             dict.set_item("places", places)?;
+        }
+        Event::Violation { region, key, age, .. } => {
+            about("violation", Some(region), Some(key))?;
+            dict.set_item("seconds", age.as_secs_f64())?;
         }
         Event::Switched { region, from, to, .. } => {
             about("switched", Some(region), None)?;

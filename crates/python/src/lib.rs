@@ -6,6 +6,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
 mod arguments;
+mod batches;
 mod cache;
 mod collections;
 mod decode;
@@ -14,9 +15,13 @@ mod errors;
 mod events;
 mod hub;
 mod loading;
+mod message_pack;
+mod operating;
 mod operation;
+mod policy;
 mod region;
 mod runtime;
+mod spin;
 mod stats;
 mod trading;
 mod value;
@@ -48,6 +53,7 @@ fn _mtcache(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(stored_form, module)?)?;
     module.add_function(wrap_pyfunction!(value_of, module)?)?;
     module.add_function(wrap_pyfunction!(cache::open, module)?)?;
+    module.add_function(wrap_pyfunction!(operating::hot_keys_of, module)?)?;
     module.add_function(wrap_pyfunction!(trading::_trading_table, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::after_fork_in_child, module)?)?;
     module.add_function(wrap_pyfunction!(operation::send_waiting, module)?)?;

@@ -8,48 +8,168 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
+use mtcache::KeyParts;
+use mtcache::cache::Codec;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::types::{PyList, PyMapping, PyTuple};
 use tokio::sync::oneshot;
 
-use crate::encode::encode;
+use crate::arguments::parts;
 use crate::errors::LoaderFailure;
 use crate::hub::{Delivery, Hub};
 use crate::value::Value;
 
-type Loaded = Result<Vec<u8>, LoaderFailure>;
+/// A name of an entry, with the object that the caller gave for it.
+#[derive(Clone)]
+pub(crate) struct Id(Arc<(Vec<String>, Py<PyAny>)>);
 
-/// A loader with the place where it is to run.
-pub(crate) enum Loader {
-    /// In a loop: `start(done)` begins there.
-    InLoop { hub: Arc<Hub>, start: Py<PyAny> },
-    /// In a thread: `load()` gives the value.
-    InThread { load: Py<PyAny> },
+impl Id {
+    pub(crate) fn new(object: Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self(Arc::new((parts(&object)?, object.unbind()))))
+    }
+}
+
+impl KeyParts for Id {
+    fn each_part(&self, part: &mut dyn FnMut(&str)) {
+        self.0.0.each_part(part);
+    }
+}
+
+/// What a loader is called with, and what its answer is made into.
+enum Asked {
+    /// Nothing; one value.
+    One,
+    /// A name; one value.
+    Named(Id),
+    /// A list of names; a mapping from names to values.
+    Many(Vec<Id>),
+}
+
+/// What a loader gave.
+pub(crate) enum Loaded {
+    One(Value),
+    Many(Vec<(Vec<String>, Value)>),
+}
+
+impl Asked {
+    fn arguments<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self {
+            Self::One => Ok(None),
+            Self::Named(id) => Ok(Some(id.0.1.bind(py).clone())),
+            Self::Many(ids) => {
+                let ids = ids.iter().map(|id| id.0.1.bind(py));
+                Ok(Some(PyList::new(py, ids.collect::<Vec<_>>())?.into_any()))
+            }
+        }
+    }
+
+    fn answer(&self, answer: &Bound<'_, PyAny>, codec: Option<Codec>) -> PyResult<Loaded> {
+        let Self::Many(_) = self else { return Value::of(answer, codec).map(Loaded::One) };
+        let mut values = Vec::new();
+        for item in answer.cast::<PyMapping>()?.items()?.iter() {
+            let (id, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
+            values.push((parts(&id)?, Value::of(&value, codec)?));
+        }
+        Ok(Loaded::Many(values))
+    }
+}
+
+type Ended = Result<Loaded, LoaderFailure>;
+
+/// A loader with the place where it is to run. Called once or several times.
+#[derive(Clone)]
+pub(crate) struct Loader(Arc<Inside>);
+
+struct Inside {
+    place: Place,
+    codec: Option<Codec>,
+}
+
+enum Place {
+    /// In a loop: `start(done, *arguments)` begins there.
+    Loop { hub: Arc<Hub>, start: Py<PyAny> },
+    /// In a thread: `load(*arguments)` gives the value.
+    Thread { load: Py<PyAny> },
 }
 
 impl Loader {
-    pub(crate) async fn run(self) -> Result<Value, LoaderFailure> {
-        let loaded = match self {
-            Self::InLoop { hub, start } => {
+    /// Runs in the loop of this thread.
+    pub(crate) fn in_loop(py: Python<'_>, start: Py<PyAny>, codec: Option<Codec>) -> PyResult<Self> {
+        let place = Place::Loop { hub: Hub::of_running_loop(py)?, start };
+        Ok(Self(Arc::new(Inside { place, codec })))
+    }
+
+    /// Runs in a thread.
+    pub(crate) fn in_thread(load: Py<PyAny>, codec: Option<Codec>) -> Self {
+        Self(Arc::new(Inside { place: Place::Thread { load }, codec }))
+    }
+
+    /// One value.
+    pub(crate) async fn one(self) -> Result<Value, LoaderFailure> {
+        match self.run(Asked::One).await? {
+            Loaded::One(value) => Ok(value),
+            Loaded::Many(_) => unreachable!("one was asked for"),
+        }
+    }
+
+    /// The value of this name.
+    pub(crate) async fn named(self, id: Id) -> Result<Value, LoaderFailure> {
+        match self.run(Asked::Named(id)).await? {
+            Loaded::One(value) => Ok(value),
+            Loaded::Many(_) => unreachable!("one was asked for"),
+        }
+    }
+
+    /// The values of these names, as far as the source has them.
+    pub(crate) async fn many(self, ids: Vec<Id>) -> Result<Vec<(Vec<String>, Value)>, LoaderFailure> {
+        match self.run(Asked::Many(ids)).await? {
+            Loaded::Many(values) => Ok(values),
+            Loaded::One(_) => unreachable!("several were asked for"),
+        }
+    }
+
+    async fn run(self, asked: Asked) -> Ended {
+        let ended = match &self.0.place {
+            Place::Loop { hub, .. } => {
                 let (sender, receiver) = oneshot::channel();
-                let under_way = UnderWay { hub, task: Arc::default() };
-                let task = Arc::clone(&under_way.task);
+                let under_way = UnderWay { hub: Arc::clone(hub), task: Arc::default() };
+                let (task, loader) = (Arc::clone(&under_way.task), self.clone());
                 under_way.hub.deliver(Delivery::Run(Box::new(move |py| {
-                    let done = Py::new(py, Done { sender: Mutex::new(Some(sender)) })?;
-                    *task.lock() = Some(start.bind(py).call1((done,))?.unbind());
+                    *task.lock() = Some(loader.start(py, asked, sender)?);
                     Ok(())
                 })));
                 receiver.await.ok()
             }
-            Self::InThread { load } => {
-                tokio::task::spawn_blocking(move || in_thread(&load)).await.ok().flatten()
+            Place::Thread { .. } => {
+                let loader = self.clone();
+                tokio::task::spawn_blocking(move || loader.call(&asked)).await.ok().flatten()
             }
         };
-        match loaded {
-            Some(loaded) => loaded.map(Value::new),
+        match ended {
+            Some(ended) => ended,
             // Nobody's fault but the caller's who left.
             None => resume_unwind(Box::new("the loader was lost with its caller")),
         }
+    }
+
+    fn start(&self, py: Python<'_>, asked: Asked, sender: oneshot::Sender<Ended>) -> PyResult<Py<PyAny>> {
+        let Place::Loop { start, .. } = &self.0.place else { unreachable!("it runs in a loop") };
+        let arguments = asked.arguments(py)?;
+        let done = Done { sender: Mutex::new(Some(sender)), asked, codec: self.0.codec };
+        let done = Py::new(py, done)?.into_any();
+        let arguments = std::iter::once(done.into_bound(py)).chain(arguments);
+        start.call1(py, PyTuple::new(py, arguments.collect::<Vec<_>>())?)
+    }
+
+    fn call(&self, asked: &Asked) -> Option<Ended> {
+        let Place::Thread { load } = &self.0.place else { unreachable!("it runs in a thread") };
+        let loaded = |py: Python<'_>| {
+            let arguments = PyTuple::new(py, asked.arguments(py)?.into_iter().collect::<Vec<_>>())?;
+            asked.answer(&load.bind(py).call1(arguments)?, self.0.codec)
+        };
+        // None while the interpreter ends.
+        Python::try_attach(|py| loaded(py).map_err(|error| LoaderFailure::new(py, error)))
     }
 }
 
@@ -69,24 +189,19 @@ impl Drop for UnderWay {
     }
 }
 
-fn in_thread(load: &Py<PyAny>) -> Option<Loaded> {
-    // None while the interpreter ends.
-    Python::try_attach(|py| {
-        load.bind(py).call0().and_then(|value| encode(&value)).map_err(|error| LoaderFailure::new(py, error))
-    })
-}
-
 /// How a loader in a loop tells of its end. Dropped without a word, the loader was lost.
 #[pyclass(frozen, name = "_Done")]
 struct Done {
-    sender: Mutex<Option<oneshot::Sender<Loaded>>>,
+    sender: Mutex<Option<oneshot::Sender<Ended>>>,
+    asked: Asked,
+    codec: Option<Codec>,
 }
 
 impl Done {
-    fn tell(&self, loaded: Loaded) {
+    fn tell(&self, ended: Ended) {
         if let Some(sender) = self.sender.lock().take() {
             // The load may have run out of time.
-            let _ = sender.send(loaded);
+            let _ = sender.send(ended);
         }
     }
 }
@@ -94,7 +209,7 @@ impl Done {
 #[pymethods]
 impl Done {
     fn value(&self, py: Python<'_>, value: &Bound<'_, PyAny>) {
-        self.tell(encode(value).map_err(|error| LoaderFailure::new(py, error)));
+        self.tell(self.asked.answer(value, self.codec).map_err(|error| LoaderFailure::new(py, error)));
     }
 
     fn failed(&self, py: Python<'_>, error: Bound<'_, PyAny>) {

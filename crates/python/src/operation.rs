@@ -3,7 +3,7 @@
 //! An [`Operation`] behaves as a coroutine does: nothing happens before it is awaited (or made a task), and one that never is warns. A call
 //! that ends at once, from this process's memory or an engine in it, never goes through the loop. Otherwise the task waits on a [`Waiter`],
 //! which is to asyncio what a future is, without a loop's callback for each. Invariants: cancelling an awaiting task cancels that wait and nothing
-//! else, the call goes on to its end; the value is made in the awaiting task's own turn.
+//! else, the call goes on to its end unless it has been made to end with the wait; the value is made in the awaiting task's own turn.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -13,15 +13,17 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyRuntimeWarning, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
+use tokio::task::AbortHandle;
 
-use crate::errors;
 use crate::hub::{Delivery, Hub};
 use crate::runtime::{Owned, runtime};
+use crate::{errors, spin};
 
 /// How long a thread that waits for a call goes without a look at signals.
 const SIGNAL_PERIOD: Duration = Duration::from_millis(50);
@@ -42,6 +44,8 @@ enum State {
 #[pyclass(frozen, module = "mtcache")]
 pub(crate) struct Operation {
     state: Mutex<State>,
+    /// Whether the call ends when the wait for it is cancelled.
+    ends_with_its_task: bool,
 }
 
 impl Operation {
@@ -63,12 +67,33 @@ impl Operation {
             });
             outcome
         });
-        Self { state: Mutex::new(State::Fresh(Owned::new(call))) }
+        Self { state: Mutex::new(State::Fresh(Owned::new(call))), ends_with_its_task: false }
+    }
+
+    /// A call whose result is a Python object as it is.
+    pub(crate) fn of<T, E, F>(future: F) -> Self
+    where
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+        E: Raised,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        Self::new(future, |py, value| value.into_py_any(py))
+    }
+
+    /// A call that has no result.
+    pub(crate) fn done<E: Raised>(future: impl Future<Output = Result<(), E>> + Send + 'static) -> Self {
+        Self::new(future, |py, ()| Ok(py.None()))
+    }
+
+    /// The same call, which ends when its wait is cancelled: for what is long, or waits for something to happen.
+    pub(crate) fn ends_with_its_task(mut self) -> Self {
+        self.ends_with_its_task = true;
+        self
     }
 
     /// A call that has ended.
     pub(crate) fn ready(result: PyResult<Py<PyAny>>) -> Self {
-        Self { state: Mutex::new(State::Ready(result)) }
+        Self { state: Mutex::new(State::Ready(result)), ends_with_its_task: false }
     }
 
     /// The next step of the awaiting task: what it waits for, or the end.
@@ -83,7 +108,16 @@ impl Operation {
                     let hub = Hub::of_running_loop(py)?;
                     let waiter = Py::new(py, Waiter::new(Arc::clone(&hub)))?;
                     let delivered = Delivered { to: Some((hub, waiter.clone_ref(py))) };
-                    runtime(py)?.spawn(async move { delivered.end(call.await) });
+                    let runtime = runtime(py)?;
+                    let under_way = spin::UnderWay::begin(runtime);
+                    let task = runtime.spawn(async move {
+                        let outcome = call.await;
+                        drop(under_way);
+                        delivered.end(outcome);
+                    });
+                    if self.ends_with_its_task {
+                        waiter.get().inside.lock().call = Some(task.abort_handle());
+                    }
                     let waits_for = waiter.clone_ref(py).into_any();
                     *self.state.lock() = State::Waiting(waiter);
                     Ok(waits_for)
@@ -214,6 +248,7 @@ impl Drop for Operation {
 /// Waits in this thread, with looks at signals, so that Ctrl-C ends it.
 fn wait_for(py: Python<'_>, mut call: Call) -> PyResult<Py<PyAny>> {
     let runtime = runtime(py)?;
+    let _under_way = spin::UnderWay::begin(runtime);
     loop {
         let ended = py
             .detach(|| runtime.block_on(async { tokio::time::timeout(SIGNAL_PERIOD, &mut call).await.ok() }));
@@ -328,13 +363,15 @@ struct Inside {
     is_blocking: bool,
     outcome: Option<Outcome>,
     cancelled: Option<Py<PyAny>>,
+    /// The call, if it ends with the wait.
+    call: Option<AbortHandle>,
     /// The one callback that a task adds, and the context to run it in.
     callback: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
 }
 
 impl Waiter {
     fn new(hub: Arc<Hub>) -> Self {
-        let inside = Inside { is_blocking: true, outcome: None, cancelled: None, callback: None };
+        let inside = Inside { is_blocking: true, outcome: None, cancelled: None, call: None, callback: None };
         Self { hub, inside: Mutex::new(inside) }
     }
 
@@ -400,6 +437,9 @@ impl Waiter {
                 return Ok(false);
             }
             inside.cancelled = Some(msg.unwrap_or_else(|| py.None()));
+            if let Some(call) = inside.call.take() {
+                call.abort();
+            }
             inside.callback.take()
         };
         if let Some((callback, context)) = callback {

@@ -1,43 +1,27 @@
 //! A region as Python holds it.
 //!
-//! Invariant: a near hit is answered in the call itself, without the loop and without a task. Deliberately absent: models
-//! (`mtcache/region.py` makes and reads them).
+//! Invariant: a near hit is answered in the call itself, without the loop and without a task. Deliberately absent: several entries at once
+//! (`batches.rs`); models (`mtcache/region.py` makes and reads them).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use mtcache::cache::{RegionMode, Undecodable};
-use mtcache::{Age, Read, ReadOptions, Region, RegionPolicy};
+use mtcache::cache::{Codec, RegionMode};
+use mtcache::{Age, Read, ReadOptions, Region, RegionPolicy, Source};
 use parking_lot::Mutex;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::arguments::{self, parts, read_options};
-use crate::cache::{Closing, Core, time_left};
-use crate::encode::encode;
+use crate::cache::{Closing, Core, Parts, time_left};
 use crate::errors;
-use crate::hub::Hub;
 use crate::loading::Loader;
 use crate::operation::Operation;
-use crate::stats;
-use crate::value::Value;
-
-/// Whether readers get an object of their own.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Copies {
-    Fresh,
-    Shared,
-}
-
-impl Copies {
-    fn object(self, py: Python<'_>, value: &Value) -> PyResult<Py<PyAny>> {
-        match self {
-            Self::Fresh => value.fresh(py),
-            Self::Shared => value.shared(py),
-        }
-    }
-}
+use crate::value::{Upgrades, Value};
+use crate::{policy, stats};
 
 /// What a call makes of a read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,30 +31,71 @@ enum Wanted {
     Read,
 }
 
+/// How the values of a region become objects.
+#[derive(Clone)]
+pub(crate) struct Objects {
+    /// Whether all readers get one object.
+    are_shared: bool,
+    upgrades: Upgrades,
+}
+
+impl Objects {
+    pub(crate) fn of(&self, py: Python<'_>, value: &Value) -> PyResult<Py<PyAny>> {
+        if self.are_shared { value.shared(py, &self.upgrades) } else { value.fresh(py, &self.upgrades) }
+    }
+
+    fn told(&self, py: Python<'_>, wanted: Wanted, read: &Read<Arc<Value>>) -> PyResult<Py<PyAny>> {
+        match wanted {
+            Wanted::Value => self.of(py, &read.value),
+            Wanted::Read => self.read(py, read),
+        }
+    }
+
+    /// A read as `mtcache.Read` takes it.
+    pub(crate) fn read(&self, py: Python<'_>, read: &Read<Arc<Value>>) -> PyResult<Py<PyAny>> {
+        let (bound, age) = match read.age {
+            Age::Exact(age) => ("exact", Some(age.as_secs_f64())),
+            Age::AtMost(age) => ("at_most", Some(age.as_secs_f64())),
+            Age::Unknown => ("unknown", None),
+        };
+        (self.of(py, &read.value)?, read.source.name(), read.is_stale(), bound, age).into_py_any(py)
+    }
+}
+
 /// A region. Python's `mtcache.Region` is made of it.
 #[pyclass(frozen, subclass, module = "mtcache", name = "_RegionCore")]
 pub(crate) struct RegionCore {
     region: Closing<Region<Value>>,
-    copies: Copies,
+    objects: Objects,
     is_near: bool,
-}
-
-fn told(py: Python<'_>, copies: Copies, wanted: Wanted, read: &Read<Arc<Value>>) -> PyResult<Py<PyAny>> {
-    let object = copies.object(py, &read.value)?;
-    if wanted == Wanted::Value {
-        return Ok(object);
-    }
-    let (bound, age) = match read.age {
-        Age::Exact(age) => ("exact", Some(age.as_secs_f64())),
-        Age::AtMost(age) => ("at_most", Some(age.as_secs_f64())),
-        Age::Unknown => ("unknown", None),
-    };
-    (object, read.source.name(), read.is_stale(), bound, age).into_py_any(py)
+    /// How values are written; none: as plain ones.
+    codec: Option<Codec>,
+    parts: Parts,
 }
 
 impl RegionCore {
-    fn region(&self, py: Python<'_>) -> PyResult<Region<Value>> {
+    pub(crate) fn region(&self, py: Python<'_>) -> PyResult<Region<Value>> {
         self.region.get(py)
+    }
+
+    pub(crate) fn objects(&self) -> Objects {
+        self.objects.clone()
+    }
+
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        self.codec
+    }
+
+    pub(crate) fn value(&self, object: &Bound<'_, PyAny>) -> PyResult<Value> {
+        Value::of(object, self.codec)
+    }
+
+    /// The same region, seen otherwise.
+    fn seen(&self, region: Region<Value>, objects: Objects) -> OpenedRegion {
+        let Self { is_near, codec, ref parts, .. } = *self;
+        let parts = parts.clone();
+        let core = Self { region: parts.add(region), objects, is_near, codec, parts };
+        OpenedRegion { inside: Mutex::new(Some(core)) }
     }
 
     fn read(
@@ -81,28 +106,34 @@ impl RegionCore {
         wanted: Wanted,
         default: Option<Py<PyAny>>,
     ) -> PyResult<Operation> {
-        let (region, id, copies) = (self.region(py)?, parts(id)?, self.copies);
-        if let Some(read) = self.near(py, &region, &id, options)? {
-            return Ok(Operation::ready(told(py, copies, wanted, &read)));
+        if let Some(read) = self.near(py, id, options)? {
+            return Ok(Operation::ready(self.objects.told(py, wanted, &read)));
         }
+        let (region, id, objects) = (self.region(py)?, parts(id)?, self.objects());
         let future = async move { region.get_shared_with(id, options).await };
         Ok(Operation::new(future, move |py, read| match read {
-            Some(read) => told(py, copies, wanted, &read),
+            Some(read) => objects.told(py, wanted, &read),
             None => Ok(default.unwrap_or_else(|| py.None())),
         }))
     }
 
+    /// What is in this process's memory.
     fn near(
         &self,
         py: Python<'_>,
-        region: &Region<Value>,
-        id: &[String],
+        id: &Bound<'_, PyAny>,
         options: ReadOptions,
     ) -> PyResult<Option<Read<Arc<Value>>>> {
         if !self.is_near {
             return Ok(None);
         }
-        region.get_near(id, options).map_err(|error| errors::raise(py, &error))
+        self.region.with(py, |region| {
+            let read = match id.cast::<PyString>() {
+                Ok(text) => region.get_near(text.to_str()?, options),
+                Err(_) => region.get_near(parts(id)?, options),
+            };
+            read.map_err(|error| errors::raise(py, &error))
+        })
     }
 
     fn read_or_load(
@@ -113,60 +144,48 @@ impl RegionCore {
         wanted: Wanted,
         loader: impl FnOnce() -> PyResult<Loader>,
     ) -> PyResult<Operation> {
-        let (region, id, copies) = (self.region(py)?, parts(id)?, self.copies);
+        // In shadow mode the loader is asked in any case.
+        let is_on = self.region.with(py, |region| Ok(region.mode() == RegionMode::On))?;
+        if is_on && let Some(read) = self.near(py, id, options)? {
+            return Ok(Operation::ready(self.objects.told(py, wanted, &read)));
+        }
+        let (region, id, objects) = (self.region(py)?, parts(id)?, self.objects());
         let loader = loader()?;
-        let future = async move { region.get_or_load_shared_with(id, options, move || loader.run()).await };
-        Ok(Operation::new(future, move |py, read| told(py, copies, wanted, &read)))
+        let future = async move { region.get_or_load_shared_with(id, options, move || loader.one()).await };
+        Ok(Operation::new(future, move |py, read| objects.told(py, wanted, &read)))
     }
+}
+
+/// What begins a loader in the running loop: `starter(loader, form)` of `mtcache/_loading.py`.
+pub(crate) fn started(
+    py: Python<'_>,
+    loader: &Bound<'_, PyAny>,
+    form: Option<&Bound<'_, PyAny>>,
+    codec: Option<Codec>,
+) -> PyResult<Loader> {
+    static STARTER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let starter = STARTER
+        .get_or_try_init(py, || py.import("mtcache._loading")?.getattr("starter").map(Bound::unbind))?;
+    Loader::in_loop(py, starter.call1(py, (loader, form))?, codec)
 }
 
 #[pymethods]
 impl Core {
     /// A region, for `mtcache.Region` to be made of.
-    #[pyo3(signature = (name, *, ttl, key_base, stale, none_ttl, ttl_jitter, undecodable, near, share, load_timeout, max_loads,
-        max_waiting_loads, max_load_wait))]
-    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn _region(
         &self,
         py: Python<'_>,
         name: String,
         ttl: &Bound<'_, PyAny>,
-        key_base: Option<String>,
-        stale: &Bound<'_, PyAny>,
-        none_ttl: Option<&Bound<'_, PyAny>>,
-        ttl_jitter: f64,
-        undecodable: &str,
-        near: bool,
         share: bool,
-        load_timeout: &Bound<'_, PyAny>,
-        max_loads: usize,
-        max_waiting_loads: usize,
-        max_load_wait: &Bound<'_, PyAny>,
+        options: &Bound<'_, PyDict>,
     ) -> PyResult<OpenedRegion> {
-        let undecodable = match undecodable {
-            "error" => Undecodable::Error,
-            "miss" => Undecodable::Miss,
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "undecodable is 'error' or 'miss', not {other:?}"
-                )));
-            }
-        };
-        let mut policy = RegionPolicy::new(name, arguments::ttl(ttl)?)
-            .stale_window(arguments::span(stale)?)
-            .none_ttl(none_ttl.map(arguments::ttl).transpose()?)
-            .ttl_jitter(ttl_jitter)
-            .undecodable(undecodable)
-            .near(near)
-            .load_timeout(arguments::ttl(load_timeout)?)
-            .max_loads(max_loads, max_waiting_loads)
-            .max_load_wait(arguments::span(max_load_wait)?);
-        if let Some(base) = key_base {
-            policy = policy.key_base(base);
-        }
+        let policy = policy::changed(RegionPolicy::new(name, arguments::ttl(ttl)?), options)?;
+        let (is_near, codec) = (policy.near, policy.framing.as_ref().map(|_| policy.codec));
         let region = self.cache(py)?.region(policy).map_err(|error| errors::raise(py, &error))?;
-        let copies = if share { Copies::Shared } else { Copies::Fresh };
-        let core = RegionCore { region: self.part(region), copies, is_near: near };
+        let objects = Objects { are_shared: share, upgrades: Upgrades::default() };
+        let parts = self.parts();
+        let core = RegionCore { region: parts.add(region), objects, is_near, codec, parts };
         Ok(OpenedRegion { inside: Mutex::new(Some(core)) })
     }
 }
@@ -193,7 +212,7 @@ impl RegionCore {
     /// `on`, `shadow` or `killed`, for all regions of this name in this process.
     #[getter]
     fn mode(&self, py: Python<'_>) -> PyResult<&'static str> {
-        Ok(self.region(py)?.control().mode().name())
+        Ok(self.region(py)?.mode().name())
     }
 
     #[setter]
@@ -202,6 +221,49 @@ impl RegionCore {
         let region = self.region(py)?;
         py.detach(|| region.control().set_mode(mode));
         Ok(())
+    }
+
+    /// Changes options of all regions of this name; what has changed, and what would only if they were opened anew.
+    #[pyo3(signature = (**options))]
+    fn _reload(
+        &self,
+        py: Python<'_>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<(Vec<&'static str>, Vec<&'static str>)> {
+        let region = self.region(py)?;
+        let mut wanted = region.policy().clone();
+        if let Some(options) = options {
+            wanted = policy::changed(wanted, options)?;
+        }
+        let reloaded = region.control().reload(&wanted).map_err(|error| errors::raise(py, &error))?;
+        Ok((reloaded.changed, reloaded.needs_restart))
+    }
+
+    fn _tagged(&self, py: Python<'_>, tags: Vec<String>) -> PyResult<OpenedRegion> {
+        let region = self.region(py)?.tagged(tags).map_err(|error| errors::raise(py, &error))?;
+        Ok(self.seen(region, self.objects()))
+    }
+
+    fn _reads_schema(&self, py: Python<'_>, schema: u32, upgrade: Py<PyAny>) -> PyResult<OpenedRegion> {
+        let region = self.region(py)?;
+        // The object is made and turned into one of now where it is asked for: here nobody holds Python's lock.
+        let region = region
+            .reads_schema(schema, move |coded| Value::of_schema(schema, coded))
+            .map_err(|error| errors::raise(py, &error))?;
+        let mut upgrades: HashMap<_, _> =
+            self.objects.upgrades.iter().map(|(schema, upgrade)| (*schema, upgrade.clone_ref(py))).collect();
+        upgrades.insert(schema, upgrade);
+        let objects = Objects { upgrades: Arc::new(upgrades), ..self.objects() };
+        Ok(self.seen(region, objects))
+    }
+
+    /// What was read from there as a hit is no value to its reader.
+    fn _count_undecodable(&self, py: Python<'_>, source: &str) -> PyResult<()> {
+        let source = if source == Source::Near.name() { Source::Near } else { Source::Backend };
+        self.region.with(py, |region| {
+            region.count_undecodable(source);
+            Ok(())
+        })
     }
 
     fn key(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<String> {
@@ -214,86 +276,75 @@ impl RegionCore {
 
     #[pyo3(signature = (id, default=None))]
     fn peek(&self, py: Python<'_>, id: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
-        let default = || Ok(default.unwrap_or_else(|| py.None()));
-        let near = self.region.with(py, |region| match id.cast::<pyo3::types::PyString>() {
-            Ok(text) => {
-                region.get_near(text.to_str()?, ReadOptions::new()).map_err(|error| errors::raise(py, &error))
-            }
-            Err(_) => {
-                region.get_near(parts(id)?, ReadOptions::new()).map_err(|error| errors::raise(py, &error))
-            }
-        })?;
-        match near {
-            Some(read) => self.copies.object(py, &read.value),
-            None => default(),
+        match self.near(py, id, ReadOptions::new())? {
+            Some(read) => self.objects.of(py, &read.value),
+            None => Ok(default.unwrap_or_else(|| py.None())),
         }
     }
 
-    #[pyo3(signature = (id, default=None, *, max_age=None))]
+    #[pyo3(signature = (id, default=None, *, max_age=None, backend_timeout=None, deadline=None))]
+    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn get(
         &self,
         py: Python<'_>,
         id: &Bound<'_, PyAny>,
         default: Option<Py<PyAny>>,
         max_age: Option<&Bound<'_, PyAny>>,
+        backend_timeout: Option<&Bound<'_, PyAny>>,
+        deadline: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Operation> {
-        self.read(py, id, read_options(max_age, false)?, Wanted::Value, default)
+        self.read(py, id, read_options(max_age, backend_timeout, deadline)?, Wanted::Value, default)
     }
 
-    #[pyo3(signature = (id, max_age, with_age))]
     fn _read(
         &self,
         py: Python<'_>,
         id: &Bound<'_, PyAny>,
-        max_age: Option<&Bound<'_, PyAny>>,
         with_age: bool,
+        max_age: Option<&Bound<'_, PyAny>>,
+        backend_timeout: Option<&Bound<'_, PyAny>>,
+        deadline: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Operation> {
-        self.read(py, id, read_options(max_age, with_age)?, Wanted::Read, None)
+        let mut options = read_options(max_age, backend_timeout, deadline)?;
+        options.with_age = with_age;
+        self.read(py, id, options, Wanted::Read, None)
     }
 
-    /// `start(done)` begins the loader in the running loop.
-    #[pyo3(signature = (id, start, max_age, as_read))]
+    /// Loads in the running loop.
+    #[pyo3(signature = (id, loader, form, as_read, max_age, backend_timeout, deadline))]
+    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn _get_or_load(
         &self,
         py: Python<'_>,
         id: &Bound<'_, PyAny>,
-        start: Py<PyAny>,
-        max_age: Option<&Bound<'_, PyAny>>,
+        loader: &Bound<'_, PyAny>,
+        form: Option<&Bound<'_, PyAny>>,
         as_read: bool,
+        max_age: Option<&Bound<'_, PyAny>>,
+        backend_timeout: Option<&Bound<'_, PyAny>>,
+        deadline: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Operation> {
+        let options = read_options(max_age, backend_timeout, deadline)?;
         let wanted = if as_read { Wanted::Read } else { Wanted::Value };
-        let loader = || Ok(Loader::InLoop { hub: Hub::of_running_loop(py)?, start });
-        self.read_or_load(py, id, read_options(max_age, false)?, wanted, loader)
+        self.read_or_load(py, id, options, wanted, || started(py, loader, form, self.codec))
     }
 
     /// `load()` gives the value, in a thread.
-    #[pyo3(signature = (id, load, max_age, as_read))]
+    #[pyo3(signature = (id, load, as_read, max_age, backend_timeout, deadline))]
+    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn _get_or_load_in_thread(
         &self,
         py: Python<'_>,
         id: &Bound<'_, PyAny>,
         load: Py<PyAny>,
-        max_age: Option<&Bound<'_, PyAny>>,
         as_read: bool,
+        max_age: Option<&Bound<'_, PyAny>>,
+        backend_timeout: Option<&Bound<'_, PyAny>>,
+        deadline: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Operation> {
+        let options = read_options(max_age, backend_timeout, deadline)?;
         let wanted = if as_read { Wanted::Read } else { Wanted::Value };
-        self.read_or_load(py, id, read_options(max_age, false)?, wanted, || Ok(Loader::InThread { load }))
-    }
-
-    #[pyo3(signature = (ids))]
-    fn _get_many(&self, py: Python<'_>, ids: Vec<Bound<'_, PyAny>>) -> PyResult<Operation> {
-        let (region, copies) = (self.region(py)?, self.copies);
-        let ids = ids.iter().map(parts).collect::<PyResult<Vec<_>>>()?;
-        Ok(Operation::new(async move { region.get_many(&ids).await }, move |py, reads| {
-            let list = PyList::empty(py);
-            for read in reads {
-                match read {
-                    Some(read) => list.append(PyTuple::new(py, [copies.object(py, &read.value)?])?)?,
-                    None => list.append(PyTuple::empty(py))?,
-                }
-            }
-            list.into_py_any(py)
-        }))
+        self.read_or_load(py, id, options, wanted, || Ok(Loader::in_thread(load, self.codec)))
     }
 
     #[pyo3(signature = (id, value, *, ttl=None, nx=false, xx=false, newer_by=None))]
@@ -308,44 +359,41 @@ impl RegionCore {
         xx: bool,
         newer_by: Option<String>,
     ) -> PyResult<Operation> {
-        let (region, id) = (self.region(py)?, parts(id)?);
-        let condition = arguments::condition(py, nx, xx, newer_by)?;
-        let value = Value::new(encode(value)?);
+        let (region, id, value) = (self.region(py)?, parts(id)?, self.value(value)?);
+        let condition = arguments::condition(nx, xx, newer_by)?;
         let Some(ttl) = ttl else {
-            let future = async move { region.set_when(id, &value, condition).await };
-            return Ok(Operation::new(future, |py, stored| stored.into_py_any(py)));
+            return Ok(Operation::of(async move { region.set_when(id, &value, condition).await }));
         };
         if condition != mtcache::Condition::Always {
             return Err(PyValueError::new_err("a condition goes with the region's own ttl only"));
         }
         let ttl = arguments::ttl(ttl)?;
-        Ok(Operation::new(async move { region.set_for(id, &value, ttl).await }, |py, ()| {
-            true.into_py_any(py)
-        }))
-    }
-
-    fn set_many(&self, py: Python<'_>, entries: &Bound<'_, PyDict>) -> PyResult<Operation> {
-        let region = self.region(py)?;
-        let entries = entries
-            .iter()
-            .map(|(id, value)| Ok((parts(&id)?, Value::new(encode(&value)?))))
-            .collect::<PyResult<Vec<_>>>()?;
-        Ok(Operation::new(async move { region.set_many(&entries).await }, |py, ()| Ok(py.None())))
+        Ok(Operation::of(async move { region.set_for(id, &value, ttl).await.map(|()| true) }))
     }
 
     fn invalidate(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<Operation> {
         let (region, id) = (self.region(py)?, parts(id)?);
-        Ok(Operation::new(async move { region.invalidate(id).await }, |py, there| there.into_py_any(py)))
+        Ok(Operation::of(async move { region.invalidate(id).await }))
+    }
+
+    fn invalidate_under(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<Operation> {
+        let (region, id) = (self.region(py)?, parts(id)?);
+        Ok(Operation::of(async move { region.invalidate_under(id).await }))
     }
 
     fn invalidate_all(&self, py: Python<'_>) -> PyResult<Operation> {
         let region = self.region(py)?;
-        Ok(Operation::new(async move { region.invalidate_all().await }, |py, count| count.into_py_any(py)))
+        Ok(Operation::of(async move { region.invalidate_all().await }))
     }
 
     fn touch(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<Operation> {
         let (region, id) = (self.region(py)?, parts(id)?);
-        Ok(Operation::new(async move { region.touch(id).await }, |py, there| there.into_py_any(py)))
+        Ok(Operation::of(async move { region.touch(id).await }))
+    }
+
+    fn expire(&self, py: Python<'_>, id: &Bound<'_, PyAny>, ttl: &Bound<'_, PyAny>) -> PyResult<Operation> {
+        let (region, id, ttl) = (self.region(py)?, parts(id)?, arguments::ttl(ttl)?);
+        Ok(Operation::of(async move { region.expire(id, ttl).await }))
     }
 
     /// Seconds left; infinite without an expiry, None if the entry is absent.

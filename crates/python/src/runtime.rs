@@ -10,7 +10,7 @@ use std::{mem, ptr};
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::errors;
+use crate::{errors, spin};
 
 /// Threads of the runtime, unless `MTCACHE_THREADS` says otherwise. One carries several hundred thousand commands a second, and each more
 /// takes time from Python's own.
@@ -59,6 +59,7 @@ pub(crate) fn generation() -> u32 {
 pub(crate) fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     RUNTIME.store(ptr::null_mut(), Ordering::Release);
+    spin::after_fork();
 }
 
 /// Something that belongs to the process that made it.

@@ -146,12 +146,12 @@ impl SignalCore {
 
     fn count(&self, py: Python<'_>) -> PyResult<Operation> {
         let buffer = self.buffer.get(py)?;
-        Ok(Operation::new(async move { buffer.len().await }, |py, count| count.into_py_any(py)))
+        Ok(Operation::of(async move { buffer.len().await }))
     }
 
     fn clear(&self, py: Python<'_>) -> PyResult<Operation> {
         let buffer = self.buffer.get(py)?;
-        Ok(Operation::new(async move { buffer.clear().await }, |py, ()| Ok(py.None())))
+        Ok(Operation::done(async move { buffer.clear().await }))
     }
 }
 
@@ -196,7 +196,7 @@ impl SessionCore {
             return Ok(Operation::ready(false.into_py_any(py)));
         };
         let (store, data) = (self.store.get(py)?, self::data(Some(data))?);
-        Ok(Operation::new(async move { store.update(&token, data).await }, |py, there| there.into_py_any(py)))
+        Ok(Operation::of(async move { store.update(&token, data).await }))
     }
 
     fn revoke(&self, py: Python<'_>, token: &str) -> PyResult<Operation> {
@@ -204,12 +204,12 @@ impl SessionCore {
             return Ok(Operation::ready(false.into_py_any(py)));
         };
         let store = self.store.get(py)?;
-        Ok(Operation::new(async move { store.revoke(&token).await }, |py, there| there.into_py_any(py)))
+        Ok(Operation::of(async move { store.revoke(&token).await }))
     }
 
     fn revoke_all(&self, py: Python<'_>, user_id: String) -> PyResult<Operation> {
         let store = self.store.get(py)?;
-        Ok(Operation::new(async move { store.revoke_all(&user_id).await }, |py, count| count.into_py_any(py)))
+        Ok(Operation::of(async move { store.revoke_all(&user_id).await }))
     }
 
     fn _list(&self, py: Python<'_>, user_id: String) -> PyResult<Operation> {

@@ -385,3 +385,30 @@ FLAT = """
             assert grown < 8 * 1024 * 1024, f"{grown} bytes more after {count} calls"
     asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 """
+
+
+REST = """
+    import asyncio, sys, time
+    import mtcache
+    async def main(url):
+        async with mtcache.connect(url) as cache:
+            for _ in range(500):
+                await cache.get("key")
+            # As soon as it may be that long asleep, it is.
+            deadline = time.monotonic() + 20
+            while True:
+                before = time.process_time()
+                await asyncio.sleep(0.2)
+                if time.process_time() - before < 0.02:
+                    break
+                assert time.monotonic() < deadline, "it is busy without calls"
+            assert await asyncio.gather(*(cache.get("key") for _ in range(100))) == [None] * 100
+    asyncio.run(main(sys.argv[1]))
+    print("well")
+"""
+
+
+@pytest.mark.parametrize("microseconds", ["", "0", "500"])
+def test_nothing_is_busy_between_calls(url, microseconds):
+    settings = {"MTCACHE_SPIN_MICROS": microseconds} if microseconds else {}
+    assert run_python(textwrap.dedent(REST), url, **settings) == "well\n"

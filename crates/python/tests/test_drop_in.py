@@ -29,7 +29,7 @@ SIGNATURES = {
     "zrange": ["key", "start=0", "end=-1", "withscores=False"],
     "zremrangebyrank": ["key", "start", "end"],
     "zcard": ["key"],
-    "hset": ["key", "mapping", "*", "ttl=86400"],
+    "hset": ["key", "mapping", "*", "ttl=None"],
     "hget": ["key", "field"],
     "hgetall": ["key"],
     "ping": [],

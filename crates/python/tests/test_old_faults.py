@@ -259,6 +259,19 @@ async def test_another_type_is_an_error_and_no_miss(manager, caplog):
 async def test_a_hash_does_not_live_for_ever(manager):
     await manager.hset("hash", {"a": 1})
     assert 86_390 <= await manager.ttl("hash") <= 86_400
+    await manager.cache.command("HSET", "by others", "a", "1")
+    assert await manager.ttl("by others") == -1
+    await manager.hset("by others", {"b": 2})
+    assert 86_390 <= await manager.ttl("by others") <= 86_400
+
+
+async def test_an_expiry_that_a_hash_was_given_is_not_prolonged_by_writing_to_it(manager):
+    await manager.hset("hash", {"a": 1})
+    assert await manager.expire("hash", 100) is True
+    assert await manager.hset("hash", {"b": 2}) == 1
+    assert 90 <= await manager.ttl("hash") <= 100
+    assert await manager.hset("hash", {"c": 3}, ttl=1000) == 1
+    assert 990 <= await manager.ttl("hash") <= 1000, "unless one is given with it"
 
 
 async def test_a_late_tick_never_replaces_a_newer_price(manager):

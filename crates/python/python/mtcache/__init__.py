@@ -14,11 +14,11 @@ from __future__ import annotations
 import os as _os
 
 from . import errors
-from ._mtcache import Operation, __version__, _after_fork_in_child, decode, encode
-from .cache import MISSING, Cache, connect
+from ._mtcache import Operation, __version__, _after_fork_in_child, decode, encode, hot_keys
+from .cache import MISSING, Cache, Health, LastError, connect
 from .decorators import cached
 from .errors import *  # noqa: F403
-from .region import Read, Region
+from .region import Framing, Read, Region, WarmUpReport
 from .sync import SyncCache, SyncRegion, connect_sync
 from .trading import Session, Sessions, Signal, Signals
 
@@ -28,6 +28,9 @@ if hasattr(_os, "register_at_fork"):
 __all__ = [
     "MISSING",
     "Cache",
+    "Framing",
+    "Health",
+    "LastError",
     "Operation",
     "Read",
     "Region",
@@ -37,6 +40,7 @@ __all__ = [
     "Signals",
     "SyncCache",
     "SyncRegion",
+    "WarmUpReport",
     "__version__",
     "cached",
     "connect",
@@ -44,5 +48,6 @@ __all__ = [
     "decode",
     "encode",
     "errors",
+    "hot_keys",
     *errors.__all__,
 ]

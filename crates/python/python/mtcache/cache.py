@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Generator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from . import _mtcache
@@ -27,6 +28,55 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
+
+@dataclass(frozen=True)
+class LastError:
+    """An error that the cache has met."""
+
+    #: The class of :mod:`mtcache.errors`, without its ``Error``.
+    kind: str
+    message: str
+    #: How long ago, in seconds.
+    ago: float
+    #: How often it was met on end.
+    times: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a cache is. Made by :meth:`Cache.health`."""
+
+    #: ``ok``, ``degraded`` or ``down``.
+    level: str
+    #: What is not as it should be, for people.
+    reasons: list[str]
+    #: Where the backend is, without credentials.
+    backend: str
+    backend_is_up: bool
+    #: The circuit breaker: ``closed``, ``open`` or ``half_open``.
+    breaker: str
+    #: How it stands with the connection that keeps the near cache honest.
+    tracking: str
+    #: Keys, and whole regions, that wait to be invalidated in the backend.
+    pending_keys: int
+    pending_regions: int
+    #: Values in the near cache, and their bytes.
+    near_entries: int
+    near_bytes: int
+    #: Loads that were refused because too many waited.
+    loads_shed: int
+    #: Checked reads of the near cache that were wrong.
+    near_violations: int
+    #: Regions that are not on, with their modes.
+    switched: dict[str, str]
+    #: The newest first.
+    last_errors: list[LastError]
+
+    @property
+    def is_ok(self) -> bool:
+        """True if nothing is amiss."""
+        return self.level == "ok"
+
 
 _caches: weakref.WeakSet[Cache] = weakref.WeakSet()
 
@@ -61,8 +111,8 @@ class Cache(_Core):
     def set_many(self, entries, ttl=DEFAULT_TTL):
         return _set_many(self, dict(entries), ttl)
 
-    def hset(self, key, mapping, ttl=DEFAULT_TTL):
-        return _hset(self, key, dict(mapping), ttl)
+    def hset(self, key, mapping, ttl=DEFAULT_TTL, *, keep_expiry=False):
+        return _hset(self, key, dict(mapping), ttl, keep_expiry)
 
     def get_many(self, keys):
         return _get_many(self, list(keys))
@@ -76,7 +126,7 @@ class Cache(_Core):
     def wait_connected(self, patience=5.0):
         return _wait_connected(self, patience)
 
-    def region(self, name, *, ttl=None, **options):
+    def region(self, name, *, ttl, **options):
         return _region_of(self, name, ttl, options)
 
     def trading_region(self, name, **options):
@@ -93,6 +143,12 @@ class Cache(_Core):
                 raise KeyError(f"the table has no region {name!r}")
         return self._trading_regions[name]
 
+    def health(self):
+        found = self._health()
+        found["switched"] = dict(found["switched"])
+        found["last_errors"] = [_last_error(**error) for error in found["last_errors"]]
+        return Health(**found)
+
     def signals(self):
         return Signals(self._signals())
 
@@ -106,6 +162,10 @@ class Cache(_Core):
             if event is None:
                 return
             yield event
+
+
+def _last_error(kind, message, ago, times):
+    return LastError(kind, message, ago["secs"] + ago["nanos"] / 1e9, times)
 
 
 _set = _Core.set
@@ -125,7 +185,7 @@ class Connecting:
         self._cache: Cache | None = None
 
     def _operation(self) -> Any:
-        return _open(Cache, self._url, **self._options)
+        return _open(Cache, self._url, self._options)
 
     def __await__(self) -> Generator[Any, None, Cache]:
         return self._operation().__await__()
@@ -153,6 +213,7 @@ def connect(
     client_name: str = "mtcache",
     near_max_bytes: int = 64 * 1024 * 1024,
     near_heartbeat: float = 1.0,
+    **options: Any,
 ) -> Connecting:
     """Opens a cache. A backend that is down is no error: the cache starts without it and uses it once it is there.
 
@@ -164,6 +225,15 @@ def connect(
     :param max_in_flight: Calls under way at once before more are shed.
     :param near_max_bytes: Most bytes kept in this process, for the regions with ``near=True`` together.
     :param near_heartbeat: How long a change may go unheard before what is kept here is not used, in seconds.
+    :param backoff: First and longest pause between attempts to connect, in seconds; ``(0.05, 2.0)``.
+    :param breaker: After how many connections on which nothing was answered calls are refused at once, for how long at first and at the
+        most; ``(3, 0.5, 10.0)``. With 0 connections never.
+    :param topology_refresh: How often a cluster is asked who serves what; 10 seconds.
+    :param publish_stats: How often the counters of this process are published in the backend, for :meth:`Cache.published_stats`. Not
+        unless it is given.
+    :param probe_stale_reads: How often :meth:`Cache.probe_stale_reads` is done by itself. Not unless it is given.
+
+    Certificates of ``rediss://`` are named in the URL.
 
     >>> import asyncio, mtcache
     >>> async def main():
@@ -184,6 +254,7 @@ def connect(
             "client_name": client_name,
             "near_max_bytes": near_max_bytes,
             "near_heartbeat": near_heartbeat,
+            **options,
         },
     )
 

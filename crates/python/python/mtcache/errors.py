@@ -14,6 +14,7 @@ __all__ = [
     "ClosedError",
     "ConfigError",
     "ConnectionLostError",
+    "DeadlineError",
     "DeniedError",
     "ForkedError",
     "InvalidSignalError",
@@ -115,6 +116,10 @@ class LoaderLostError(CacheError):
 
 class LoadTimeoutError(CacheError, TimeoutError):
     """The loader took longer than the region allows."""
+
+
+class DeadlineError(CacheError, TimeoutError):
+    """The read took longer than its caller allows. A load that has begun goes on."""
 
 
 class ClosedError(CacheError):

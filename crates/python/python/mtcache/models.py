@@ -18,7 +18,7 @@ from typing import Any
 
 from .errors import UndecodableError, UnencodableError
 
-_NONE = type(None)
+_NONE: type = type(None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,8 @@ def _made(kind: Any, stored: Any) -> Any:
             raise TypeError(f"an object is due where {type(stored).__name__} is stored")
         hints = typing.get_type_hints(kind, include_extras=True)
         fields = [field for field in dataclasses.fields(kind) if field.init and field.name in stored]
-        return kind(**{field.name: _made(hints[field.name], stored[field.name]) for field in fields})
+        make: Any = kind
+        return make(**{field.name: _made(hints[field.name], stored[field.name]) for field in fields})
     if kind is Any or not isinstance(kind, type):
         return stored
     if issubclass(kind, enum.Enum):

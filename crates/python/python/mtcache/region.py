@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import models
-from ._loading import in_thread, starter
+from ._loading import in_thread
 from ._mtcache import _RegionCore
+from .errors import UndecodableError
 
 if TYPE_CHECKING:
     from .cache import Cache
 
-T = TypeVar("T")
-
-_DEFAULTS: dict[str, Any] = {
-    "key_base": None,
-    "stale": 0,
-    "none_ttl": 5.0,
-    "ttl_jitter": 0.0,
-    "undecodable": "error",
-    "near": False,
-    "share": False,
-    "load_timeout": 30.0,
-    "max_loads": 256,
-    "max_waiting_loads": 10_000,
-    "max_load_wait": 30.0,
-}
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Read(Generic[T]):
+class Framing:
+    """How the values of a framed region are stored: behind a small header that keeps their exact age, their tags and their schema.
+
+    Other programs that read the keys must know that form. Given to :meth:`Cache.region` as ``framed=``; ``framed=True`` means
+    ``Framing()``.
+
+    >>> import asyncio, mtcache
+    >>> async def main():
+    ...     async with mtcache.connect("embedded://") as cache:
+    ...         framing = mtcache.Framing(compression="zstd", tags=["backtests"])
+    ...         backtests = cache.region("backtest", ttl=86_400, framed=framing, codec="messagepack")
+    ...         await backtests.set("s1", {"curve": b"\\x00\\xff" * 10_000})
+    ...         print((await backtests.read("s1")).age_bound, len((await backtests.get("s1"))["curve"]))
+    ...         await cache.invalidate_tag("backtests")
+    ...         print(await backtests.get("s1"))
+    >>> asyncio.run(main())
+    exact 20000
+    None
+    """
+
+    #: How values above ``compress_above`` bytes are packed, if that makes them smaller: ``none``, ``lz4`` or ``zstd``.
+    compression: str = "none"
+    #: Values up to so many bytes are not packed.
+    compress_above: int = 1024
+    #: The version of the values' shape. Raise it when readers of the version before could misread a value.
+    schema: int = 1
+    #: What a value of a newer schema is to this reader: ``miss`` or ``error``.
+    newer: str = "miss"
+    #: What a plain value under a key of the region is: ``read``, ``miss`` or ``error``.
+    plain: str = "read"
+    #: Tags that every value carries; at most 16 with those of :meth:`Region.tagged`.
+    tags: Iterable[str] = ()
+
+
+@dataclass(frozen=True)
+class Read(Generic[_T]):
     """A value with what is known of it."""
 
     #: The value.
-    value: T
+    value: _T
     #: ``near``, ``backend`` or ``loader``.
     source: str
     #: Whether it is past its time to live.
@@ -46,25 +70,65 @@ class Read(Generic[T]):
     age: float | None
 
 
-class Region(_RegionCore, Generic[T]):
+@dataclass(frozen=True)
+class WarmUpReport:
+    """What a warm-up has done, so far or in the end."""
+
+    #: Entries that were asked for.
+    asked: int
+    #: Of these, those that the cache had.
+    found: int
+    #: Those that were loaded.
+    loaded: int
+    #: Those that are not there.
+    missing: int
+    #: Those whose read failed.
+    failed: int
+
+
+class Region(_RegionCore, Generic[_T]):
     """One kind of data. Made by :meth:`Cache.region`."""
 
-    def __init__(self, opened: Any, form: models.Form | None = None) -> None:
+    def __init__(self, opened: Any, form: models.Form | None = None, misfit: str = "error") -> None:
         self._form = form
+        #: What a stored value is that is none of the model's: ``error`` or ``miss``.
+        self._misfit = misfit
 
-    def get_or_load(self, id, loader, *, max_age=None):
-        return self._get_or_load(id, starter(loader), max_age, False)
+    def get_or_load(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None):
+        return self._get_or_load(id, loader, None, False, max_age, backend_timeout, deadline)
 
-    async def read(self, id, *, max_age=None, with_age=True):
-        told = await self._read(id, max_age, with_age)
+    async def read(self, id, *, max_age=None, with_age=True, backend_timeout=None, deadline=None):
+        told = await self._read(id, with_age, max_age, backend_timeout, deadline)
         return None if told is None else Read(*told)
 
-    async def read_or_load(self, id, loader, *, max_age=None):
-        return Read(*await self._get_or_load(id, starter(loader), max_age, True))
+    async def read_or_load(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None):
+        return Read(*await self._get_or_load(id, loader, None, True, max_age, backend_timeout, deadline))
 
     async def get_many(self, ids):
         ids = list(ids)
         return {id: found[0] for id, found in zip(ids, await self._get_many(ids)) if found}
+
+    async def get_or_load_many(self, ids, loader, **demands):
+        found = await self.get_or_load_each(ids, loader, **demands)
+        return _values(found)
+
+    async def get_or_load_each(self, ids, loader, *, max_age=None, backend_timeout=None, deadline=None):
+        ids = list(ids)
+        outcomes = await self._get_or_load_each(ids, loader, self._dump_many, max_age, backend_timeout, deadline)
+        return {id: Read(*told) if type(told) is tuple else told for id, told in zip(ids, outcomes)}
+
+    async def warm_up(self, ids, loader=None, *, at_once=16, per_second=1000, progress=None):
+        tell = None if progress is None else lambda counts: progress(WarmUpReport(*counts))
+        return WarmUpReport(*await self._warm_up(list(ids), loader, self._dump_one, at_once, per_second, tell))
+
+    def tagged(self, *tags):
+        return type(self)(self._tagged(list(tags)), self._form, self._misfit)
+
+    def reads_schema(self, schema, upgrade):
+        return type(self)(self._reads_schema(schema, upgrade), self._form, self._misfit)
+
+    def reload(self, **options):
+        return self._reload(**options)
 
     def delete(self, id):
         return self.invalidate(id)
@@ -72,46 +136,143 @@ class Region(_RegionCore, Generic[T]):
     def set_many(self, entries):
         return _RegionCore.set_many(self, dict(entries))
 
-    def _load_in_thread(self, id, loader, max_age=None):
-        return self._get_or_load_in_thread(id, in_thread(loader), max_age, False)
+    @property
+    def _dump_one(self):
+        return None if self._form is None else self._form.dump
+
+    @property
+    def _dump_many(self):
+        if self._form is None:
+            return None
+        dump = self._form.dump
+        return lambda values: {id: dump(value) for id, value in dict(values).items()}
+
+    # Without a loop: see sync.py.
+
+    def _load_in_thread(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None):
+        load = in_thread(loader, self._dump_one)
+        return Read(*self._get_or_load_in_thread(id, load, True, max_age, backend_timeout, deadline).wait())
+
+    def _load_each_in_thread(self, ids, loader, *, max_age=None, backend_timeout=None, deadline=None):
+        ids = list(ids)
+        load = in_thread(loader, self._dump_many)
+        outcomes = self._get_or_load_each_in_thread(ids, load, max_age, backend_timeout, deadline).wait()
+        return {id: Read(*told) if type(told) is tuple else told for id, told in zip(ids, outcomes)}
 
 
-class _ModelRegion(Region[T]):
+def _values(found):
+    """The values of a batch; raises what any of its entries failed with."""
+    for outcome in found.values():
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return {id: read.value for id, read in found.items()}
+
+
+class _ModelRegion(Region[_T]):
     """A region whose values are of a class: a pydantic model or a dataclass."""
 
     _form: models.Form
 
-    async def get(self, id, default=None, *, max_age=None):
-        told = await self._read(id, max_age, False)
-        return default if told is None else self._form.load(told[0])
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._removals: dict[Any, asyncio.Future[bool]] = {}
+
+    def _made(self, told):
+        """The read of a value of the class; None if what is stored is none and that counts as a miss."""
+        try:
+            return Read(self._form.load(told[0]), *told[1:])
+        except UndecodableError:
+            self._count_undecodable(told[1])
+            if self._misfit == "error":
+                raise
+            return None
+
+    def _remade(self, read):
+        return self._made((read.value, read.source, read.is_stale, read.age_bound, read.age))
+
+    async def _removed(self, id):
+        """Removes what is no value, once for all in this loop who have come across it."""
+        place = (asyncio.get_running_loop(), id)
+        removal = self._removals.get(place)
+        if removal is None:
+            removal = self._removals[place] = asyncio.ensure_future(self.invalidate(id))
+            removal.add_done_callback(lambda _: self._removals.pop(place))
+        await asyncio.shield(removal)
+
+    async def get(self, id, default=None, *, max_age=None, backend_timeout=None, deadline=None):
+        told = await self._read(id, False, max_age, backend_timeout, deadline)
+        read = None if told is None else self._made(told)
+        return default if read is None else read.value
 
     def peek(self, id, default=None):
         found = _RegionCore.peek(self, id, _NOTHING)
-        return default if found is _NOTHING else self._form.load(found)
+        read = None if found is _NOTHING else self._made((found, "near", False, "unknown", None))
+        return default if read is None else read.value
 
-    async def get_or_load(self, id, loader, *, max_age=None):
-        told = await self._get_or_load(id, starter(loader, self._form.dump), max_age, False)
-        return self._form.load(told)
+    async def get_or_load(self, id, loader, **demands):
+        return (await self.read_or_load(id, loader, **demands)).value
 
-    async def read(self, id, *, max_age=None, with_age=True):
-        told = await self._read(id, max_age, with_age)
-        return None if told is None else Read(self._form.load(told[0]), *told[1:])
+    async def read(self, id, *, max_age=None, with_age=True, backend_timeout=None, deadline=None):
+        told = await self._read(id, with_age, max_age, backend_timeout, deadline)
+        return None if told is None else self._made(told)
 
-    async def read_or_load(self, id, loader, *, max_age=None):
-        told = await self._get_or_load(id, starter(loader, self._form.dump), max_age, True)
-        return Read(self._form.load(told[0]), *told[1:])
+    async def read_or_load(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None):
+        dump, demands = self._form.dump, (max_age, backend_timeout, deadline)
+        read = self._made(await self._get_or_load(id, loader, dump, True, *demands))
+        if read is None:
+            await self._removed(id)
+            told = await self._get_or_load(id, loader, dump, True, *demands)
+            read = Read(self._form.load(told[0]), *told[1:])
+        return read
+
+    async def get_or_load_each(self, ids, loader, **demands):
+        ids = list(ids)
+        found = await Region.get_or_load_each(self, ids, loader, **demands)
+        misfits = [id for id, read in found.items() if not self._is_made(found, id, read)]
+        if misfits:
+            await asyncio.gather(*(self._removed(id) for id in misfits))
+            again = await Region.get_or_load_each(self, misfits, loader, **demands)
+            for id, read in again.items():
+                found[id] = replace(read, value=self._form.load(read.value)) if isinstance(read, Read) else read
+        return found
+
+    def _is_made(self, found, id, read):
+        """Puts the read of a value of the class in the read's place; false if it is to be loaded again."""
+        if isinstance(read, Read):
+            try:
+                found[id] = self._remade(read)
+            except UndecodableError as error:
+                found[id] = error
+            return found[id] is not None
+        return True
+
+    def _load_in_thread(self, id, loader, **demands):
+        read = self._remade(Region._load_in_thread(self, id, loader, **demands))
+        if read is None:
+            self.invalidate(id).wait()
+            read = Region._load_in_thread(self, id, loader, **demands)
+            read = replace(read, value=self._form.load(read.value))
+        return read
+
+    def _load_each_in_thread(self, ids, loader, **demands):
+        found = Region._load_each_in_thread(self, ids, loader, **demands)
+        misfits = [id for id, read in found.items() if not self._is_made(found, id, read)]
+        for id in misfits:
+            self.invalidate(id).wait()
+        for id, read in Region._load_each_in_thread(self, misfits, loader, **demands).items() if misfits else ():
+            found[id] = replace(read, value=self._form.load(read.value)) if isinstance(read, Read) else read
+        return found
 
     async def get_many(self, ids):
-        return {id: self._form.load(found) for id, found in (await Region.get_many(self, ids)).items()}
+        found = await Region.get_many(self, ids)
+        reads = {id: self._made((value, "backend", False, "unknown", None)) for id, value in found.items()}
+        return {id: read.value for id, read in reads.items() if read is not None}
 
     def set(self, id, value, *, ttl=None, nx=False, xx=False, newer_by=None):
         return _RegionCore.set(self, id, self._form.dump(value), ttl=ttl, nx=nx, xx=xx, newer_by=newer_by)
 
     def set_many(self, entries):
         return _RegionCore.set_many(self, {id: self._form.dump(value) for id, value in dict(entries).items()})
-
-    def _load_in_thread(self, id, loader, max_age=None):
-        return self._get_or_load_in_thread(id, in_thread(loader, self._form.dump), max_age, False)
 
 
 _NOTHING = object()
@@ -122,15 +283,10 @@ def _snake(name: str) -> str:
 
 
 def _region_of(cache: Cache, name: Any, ttl: Any, options: dict[str, Any]) -> Region[Any]:
-    model = options.pop("model", None)
+    model, share = options.pop("model", None), options.pop("share", False)
     if isinstance(name, type):
         name, model = _snake(name.__name__), name
-    if ttl is None:
-        raise TypeError("a region has a ttl")
-    unknown = options.keys() - _DEFAULTS.keys()
-    if unknown:
-        raise TypeError(f"a region has no option {', '.join(sorted(unknown))}; there are {', '.join(_DEFAULTS)}")
-    opened = cache._region(name, ttl=ttl, **{**_DEFAULTS, **options})
+    opened = cache._region(name, ttl, share, options)
     if model is None:
         return Region(opened)
-    return _ModelRegion(opened, models.form_of(model))
+    return _ModelRegion(opened, models.form_of(model), options.get("undecodable", "error"))

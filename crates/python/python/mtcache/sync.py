@@ -2,46 +2,76 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from ._mtcache import Operation, _send_waiting
 from .cache import Cache, connect
-from .region import Region
+from .region import Region, _values
 
 _CALLS = (
     "ping info flush_database command get get_bytes get_many set set_many delete delete_many exists expire ttl increment decrement "
     "hset hget hgetall hdel hlen hincrby zadd zrange zrange_by_score zrem zremrangebyrank zremrangebyscore zcard zcount zscore "
-    "zincrby wait_connected"
+    "zincrby wait_connected invalidate_tag published_stats probe_stale_reads"
 ).split()
-_REGION_CALLS = "get set invalidate invalidate_all touch time_left delete set_many".split()
+_AT_ONCE = "stats near_size pending_invalidations health stale_reads mode set_mode full_key close".split()
+_REGION_CALLS = (
+    "get get_many read set set_many delete invalidate invalidate_under invalidate_all touch expire time_left"
+).split()
+_REGION_AT_ONCE = "peek key stats reload".split()
 
 
 class SyncRegion:
-    """A region without ``await``. Made by :meth:`SyncCache.region`."""
+    """A region without ``await``. Made by :meth:`SyncCache.region`. Any thread may use it.
+
+    Threads that miss one entry together share one call of the loader, which runs in a thread of its own.
+
+    >>> import mtcache
+    >>> with mtcache.connect_sync("embedded://") as cache:
+    ...     prices = cache.region("price", ttl=30)
+    ...     prices.get_or_load("BTC", lambda: {"price": 45000.5})
+    ...     prices.get_or_load_many(["BTC", "ETH", "NONE"], lambda missing: {"ETH": {"price": 2500.0}})
+    ...     prices.read("BTC").source
+    {'price': 45000.5}
+    {'BTC': {'price': 45000.5}, 'ETH': {'price': 2500.0}, 'NONE': None}
+    'backend'
+    """
 
     def __init__(self, region: Region[Any]) -> None:
         self._region = region
-        self.name = region.name
 
-    def peek(self, id, default=None):
-        return self._region.peek(id, default)
+    @property
+    def name(self):
+        return self._region.name
 
-    def key(self, id):
-        return self._region.key(id)
+    @property
+    def mode(self):
+        return self._region.mode
 
-    def stats(self):
-        return self._region.stats()
+    @mode.setter
+    def mode(self, mode):
+        self._region.mode = mode
 
-    def get_many(self, ids):
-        return _run(self._region.get_many(ids))
+    def get_or_load(self, id, loader, **demands):
+        return self._region._load_in_thread(id, loader, **demands).value
 
-    def read(self, id, *, max_age=None, with_age=True):
-        return _run(self._region.read(id, max_age=max_age, with_age=with_age))
+    def read_or_load(self, id, loader, **demands):
+        return self._region._load_in_thread(id, loader, **demands)
 
-    def get_or_load(self, id, loader, *, max_age=None):
-        found = self._region._load_in_thread(id, loader, max_age).wait()
-        form = self._region._form
-        return found if form is None else form.load(found)
+    def get_or_load_many(self, ids, loader, **demands):
+        return _values(self._region._load_each_in_thread(ids, loader, **demands))
+
+    def get_or_load_each(self, ids, loader, **demands):
+        return self._region._load_each_in_thread(ids, loader, **demands)
+
+    def warm_up(self, ids, *, at_once=16, per_second=1000):
+        return _run(self._region.warm_up(ids, at_once=at_once, per_second=per_second))
+
+    def tagged(self, *tags):
+        return SyncRegion(self._region.tagged(*tags))
+
+    def reads_schema(self, schema, upgrade):
+        return SyncRegion(self._region.reads_schema(schema, upgrade))
 
 
 class SyncCache:
@@ -58,7 +88,7 @@ class SyncCache:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    def region(self, name, *, ttl=None, **options):
+    def region(self, name, *, ttl, **options):
         return SyncRegion(self._cache.region(name, ttl=ttl, **options))
 
     def trading_region(self, name, **options):
@@ -70,11 +100,17 @@ class SyncCache:
     def recent_signals(self, count=100, **filters):
         return _run(self._cache.signals().recent(count, **filters))
 
-    def stats(self):
-        return self._cache.stats()
+    @property
+    def prefix(self):
+        return self._cache.prefix
 
-    def near_size(self):
-        return self._cache.near_size()
+    @property
+    def breaker(self):
+        return self._cache.breaker
+
+    @property
+    def near_state(self):
+        return self._cache.near_state
 
     @property
     def is_connected(self) -> bool:
@@ -83,9 +119,6 @@ class SyncCache:
     @property
     def closed(self) -> bool:
         return self._cache.closed
-
-    def close(self) -> None:
-        self._cache.close()
 
     def __enter__(self) -> SyncCache:
         return self
@@ -105,20 +138,30 @@ def _run(coroutine: Any) -> Any:
     raise RuntimeError("this needs a loop")
 
 
-def _forward(owner: type, inside: str, name: str) -> None:
+def _forward(owner: type, inside: str, name: str, finish: Any) -> None:
     def call(self: Any, *args: Any, **options: Any) -> Any:
-        return _run(getattr(getattr(self, inside), name)(*args, **options))
+        return finish(getattr(getattr(self, inside), name)(*args, **options))
 
+    asynchronous = {"_cache": Cache, "_region": Region}[inside]
     call.__name__ = name
     call.__qualname__ = f"{owner.__name__}.{name}"
-    call.__doc__ = f"As :meth:`mtcache.{inside.strip('_').capitalize()}.{name}`, in this thread."
+    call.__doc__ = f"As :meth:`mtcache.{asynchronous.__name__}.{name}`, in this thread."
+    call.__signature__ = inspect.signature(getattr(asynchronous, name))  # type: ignore[attr-defined]
     setattr(owner, name, call)
 
 
-for _name in _CALLS:
-    _forward(SyncCache, "_cache", _name)
-for _name in _REGION_CALLS:
-    _forward(SyncRegion, "_region", _name)
+def _as_it_is(result: Any) -> Any:
+    return result
+
+
+for _owner, _inside, _calls, _at_once in [
+    (SyncCache, "_cache", _CALLS, _AT_ONCE),
+    (SyncRegion, "_region", _REGION_CALLS, _REGION_AT_ONCE),
+]:
+    for _name in _calls:
+        _forward(_owner, _inside, _name, _run)
+    for _name in _at_once:
+        _forward(_owner, _inside, _name, _as_it_is)
 
 
 def connect_sync(url: str = "redis://localhost:6379", **options: Any) -> SyncCache:

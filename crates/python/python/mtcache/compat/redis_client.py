@@ -30,7 +30,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-#: How long a hash lives after it was last written. The old one lived for ever.
+#: How long a hash lives after its first write, unless it is given an expiry. The old one lived for ever.
 HASH_TTL = 86_400
 
 
@@ -194,8 +194,11 @@ class RedisCacheManager:
         return await self.cache.zcard(key)
 
     @_failing(int)
-    async def hset(self, key, mapping, *, ttl=HASH_TTL):
-        """Sets fields, and gives the hash ``ttl`` seconds to live from now."""
+    async def hset(self, key, mapping, *, ttl=None):
+        """Sets fields. Without ``ttl`` the hash keeps the expiry that it has, whoever set it, and gets a day if it has none; with it, it lives
+        so many seconds from now on."""
+        if ttl is None:
+            return await self.cache.hset(key, mapping, HASH_TTL, keep_expiry=True)
         return await self.cache.hset(key, mapping, ttl)
 
     @_failing(_none)

@@ -77,9 +77,10 @@ async def collections(cache: RedisCacheManager) -> None:
 
 async def market(cache: RedisCacheManager) -> None:
     heading("Testing Market Data, Metrics and Sentiment")
-    tick = {"symbol": "BTCUSDT", "price": 45000.50, "volume": 1234567.89, "timestamp": time.time()}
+    now = time.time()
+    tick = {"symbol": "BTCUSDT", "price": 45000.50, "volume": 1234567.89, "timestamp": now}
     check("Price stored", stored := await cache_market_data(cache, "BTCUSDT", tick), stored is True)
-    late = {**tick, "price": 1.0, "timestamp": tick["timestamp"] - 10}
+    late = {**tick, "price": 1.0, "timestamp": now - 10}
     await cache_market_data(cache, "BTCUSDT", late)
     check("Price, a late tick later", found := await get_cached_market_data(cache, "BTCUSDT"), found == tick)
     check("Metrics stored", stored := await cache_onchain_metrics(cache, "BTC", {"nvt_ratio": 45.2}), stored is True)
