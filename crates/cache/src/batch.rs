@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::steps::{Asked, Batch, Seen, Shape};
+use self::steps::{Asked, Batch, Seen, SeenAs, Shape};
 use crate::control::RegionMode;
 use crate::error::Result;
 use crate::keys::KeyParts;
@@ -43,7 +43,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     ///
     /// While the region is in shadow mode, what is cached is loaded too, by a call of its own.
     ///
-    /// For plain regions: a framed one refuses it with [`ErrorKind::Config`](crate::ErrorKind::Config).
+    /// What is stored carries the tags of this region's view, see [`tagged`](Self::tagged).
     ///
     /// Fails if any of the entries does; [`get_or_load_each`](Self::get_or_load_each) tells them apart.
     ///
@@ -101,7 +101,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let batch = Batch::of(self, ids)?;
         let outcomes = batch.keys.iter().map(|_| None).collect();
         let shape = Shape { near: false, of: |_, read, _| read };
-        Ok(self.finished(batch, outcomes, Asked { options, started }, loader, shape).await)
+        Ok(self.finished_in_time(batch, outcomes, Asked { options, started }, loader, shape).await)
     }
 }
 
@@ -153,12 +153,15 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
         let shape: Shape<T, Arc<T>> = Shape {
             near: self.state.policy.near && is_on,
             of: |region, read, seen| match seen {
-                Some(Seen { ticket: Some(ticket), key, bytes, left, sent }) => {
+                Some(Seen { ticket: Some(ticket), key, found: SeenAs::Plain(bytes, left), sent }) => {
                     region.kept_near(ticket, key, bytes, left, sent, read)
+                }
+                Some(Seen { ticket: Some(ticket), key, found: SeenAs::Framed(sight), sent }) => {
+                    region.kept_near_frame(ticket, key, sight, sent, read)
                 }
                 _ => read.shared(),
             },
         };
-        Ok(self.finished(batch, outcomes, Asked { options, started }, loader, shape).await)
+        Ok(self.finished_in_time(batch, outcomes, Asked { options, started }, loader, shape).await)
     }
 }

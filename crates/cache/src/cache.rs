@@ -265,21 +265,23 @@ impl Cache {
         self.set_full(&key, value, &options, &self.0.no_region).await
     }
 
-    /// Sets several keys with one TTL, at most a thousand in one atomic step.
+    /// Sets several keys with one TTL, at most a thousand in one atomic step. One whose value has no stored form is left alone; the others
+    /// are set, and then the call fails with its error.
     pub async fn set_many<K: AsRef<str>, T: Serialize>(
         &self,
         entries: &[(K, T)],
         ttl: Duration,
     ) -> Result<()> {
         let ttl = Ttl::new(ttl)?;
-        let entries = entries
-            .iter()
-            .map(|(key, value)| {
-                let key = CachedKey::new(&self.full_key(key.as_ref())?);
-                Ok(Entry { key, value: codec::encode(value)?, ttl: Some(ttl) })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        self.set_many_full(&entries, &self.0.no_region).await
+        let keys = entries.iter().map(|(key, _)| self.full_key(key.as_ref())).collect::<Result<Vec<_>>>()?;
+        let (mut stored, mut refused) = (Vec::with_capacity(entries.len()), Ok(()));
+        for (key, (_, value)) in keys.iter().zip(entries) {
+            match codec::encode(value) {
+                Ok(value) => stored.push(Entry { key: CachedKey::new(key), value, ttl: Some(ttl) }),
+                Err(error) => refused = refused.and(Err(error)),
+            }
+        }
+        self.set_many_full(&stored, &self.0.no_region).await.and(refused)
     }
 
     /// Deletes keys; no load of them that began before can store again. Says how many there were.
@@ -462,7 +464,7 @@ impl Cache {
     pub(crate) fn flights(&self, storing: Storing) -> &Flights {
         match storing {
             Storing::IfCurrent => &self.0.ledger.flights,
-            Storing::Never => &self.0.ledger.straight_flights,
+            Storing::IfMissing | Storing::Never => &self.0.ledger.straight_flights,
         }
     }
 

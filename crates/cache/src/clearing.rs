@@ -5,10 +5,11 @@
 //! next read. Deliberately absent: tags, which need no walk (`tags.rs`).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use crate::backend::{Backend, CachedKey};
 use crate::cache::Cache;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::fill_token;
 use crate::keys::KeyParts;
@@ -18,6 +19,8 @@ use crate::writing::Clearing;
 
 /// Keys that one step removes.
 const STEP: usize = 1000;
+/// How often a walk is begun whose servers are started anew meanwhile, before it fails and waits to be made later.
+const MAX_WALKS: usize = 10;
 
 /// How far a walk has come. Keys are not walked in order, and how many there are is not known before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,18 +129,53 @@ async fn walk(
     progress: &mut impl FnMut(Progress),
     taken: impl Fn(Vec<u8>) -> Option<CachedKey>,
 ) -> Result<()> {
-    let mut cursor = 0;
+    for _ in 0..MAX_WALKS {
+        if walked(backend, prefix, sofar, progress, &taken).await? {
+            return Ok(());
+        }
+    }
+    let message = format!(
+        "a walk over all keys was begun {MAX_WALKS} times, and each time a server was started anew meanwhile"
+    );
+    Err(Error::new(ErrorKind::Unavailable, message))
+}
+
+/// Walks from the start to the end. False if a server's cursor came to nothing on the way: it is a place in a table whose order another
+/// run of the server does not have.
+async fn walked(
+    backend: &Backend,
+    prefix: &[u8],
+    sofar: &mut Progress,
+    progress: &mut impl FnMut(Progress),
+    taken: &impl Fn(Vec<u8>) -> Option<CachedKey>,
+) -> Result<bool> {
+    let (mut cursor, mut runs) = (0, BTreeMap::new());
     loop {
+        note_runs(backend, &mut runs);
         let (next, keys) = backend.scan(cursor, prefix).await?;
-        let keys: Vec<_> = keys.into_iter().filter_map(&taken).collect();
+        let keys: Vec<_> = keys.into_iter().filter_map(taken).collect();
         for step in keys.chunks(STEP) {
             sofar.invalidated += backend.delete(step).await?;
         }
         sofar.steps += 1;
         progress(*sofar);
+        if !note_runs(backend, &mut runs) {
+            tracing::info!("a server was started anew during a walk over its keys, which begins again");
+            return Ok(false);
+        }
         if next == 0 {
-            return Ok(());
+            return Ok(true);
         }
         cursor = next;
     }
+}
+
+/// Notes which runs of servers answer now; false if one is another than it was. A cluster's new servers are its walk's own matter.
+fn note_runs(backend: &Backend, runs: &mut BTreeMap<u16, u64>) -> bool {
+    let mut same = true;
+    for (server, run) in backend.runs() {
+        let before = runs.insert(server, run).unwrap_or(0);
+        same &= before == 0 || before == run;
+    }
+    same
 }

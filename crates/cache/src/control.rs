@@ -125,13 +125,8 @@ impl RegionControl {
     /// Switching back on costs a load for each key that was served past the cache meanwhile: what is cached of it may be older than what
     /// was served.
     pub fn set_mode(&self, mode: RegionMode) {
-        let control = &self.counters.control;
-        let from = control.switch(mode);
-        if from == mode {
-            return;
-        }
-        self.cache.forget_near_and_loads(&self.name);
-        control.settle(self.cache.pending());
+        let forget = || self.cache.forget_near_and_loads(&self.name);
+        let Some(from) = self.counters.control.switch(mode, self.cache.pending(), forget) else { return };
         tracing::warn!(region = %self.name, %from, to = %mode, "a region was switched");
         self.cache.event(|| Event::Switched { region: Cow::Borrowed(&self.name), from, to: mode });
     }
@@ -223,10 +218,23 @@ impl Control {
         }
     }
 
-    fn switch(&self, mode: RegionMode) -> RegionMode {
+    /// Says how it was, if that was another mode. `forget` drops what is near and lets go of the loads under way.
+    fn switch(&self, mode: RegionMode, pending: &Pending, forget: impl FnOnce()) -> Option<RegionMode> {
+        let mut passed = self.passed.lock();
         let from = self.mode();
-        self.mode.store(mode as u8, Ordering::SeqCst);
-        from
+        if from == mode {
+            return None;
+        }
+        if mode == RegionMode::On {
+            // All is in order before anybody reads as if nothing had been served past the cache.
+            queue(&mut passed, pending);
+            forget();
+            self.mode.store(mode as u8, Ordering::SeqCst);
+        } else {
+            self.mode.store(mode as u8, Ordering::SeqCst);
+            forget();
+        }
+        Some(from)
     }
 
     /// To be called before a caller is given what the cache has not, or has otherwise.
@@ -241,14 +249,6 @@ impl Control {
             }
         }
         // The switch may have come since this read began, and whoever threw it has settled what was there then.
-        if self.mode.load(Ordering::SeqCst) == RegionMode::On as u8 {
-            queue(&mut passed, pending);
-        }
-    }
-
-    /// Queues the invalidation of what was served past the cache, unless it still is.
-    fn settle(&self, pending: &Pending) {
-        let mut passed = self.passed.lock();
         if self.mode.load(Ordering::SeqCst) == RegionMode::On as u8 {
             queue(&mut passed, pending);
         }
@@ -284,24 +284,43 @@ mod tests {
     #[test]
     fn what_passed_is_queued_once_the_region_is_on_and_is_bounded() {
         let (control, pending) = (Control::default(), Pending::default());
-        control.switch(RegionMode::Killed);
+        let switch = |mode| control.switch(mode, &pending, || {});
+        switch(RegionMode::Killed);
         control.served_past(&CachedKey::new("r:1"), "r:", &pending);
         control.served_past(&CachedKey::new("r:1"), "r:", &pending);
-        control.settle(&pending);
-        assert_eq!(pending.len(), (0, 0), "still killed");
-        control.switch(RegionMode::On);
-        control.settle(&pending);
+        switch(RegionMode::Shadow);
+        assert_eq!(pending.len(), (0, 0), "still not on");
+        switch(RegionMode::On);
         assert_eq!(pending.len(), (1, 0));
         // A read that had begun before the switch ends after it.
         control.served_past(&CachedKey::new("r:2"), "r:", &pending);
         assert_eq!(pending.len(), (2, 0));
-        control.switch(RegionMode::Killed);
+        switch(RegionMode::Killed);
         for n in 0..=MAX_REMEMBERED {
             control.served_past(&CachedKey::new(&format!("r:{n}")), "r:", &pending);
         }
-        control.switch(RegionMode::On);
-        control.settle(&pending);
+        switch(RegionMode::On);
         assert_eq!(pending.len(), (0, 1), "the whole region stands in for its keys");
+    }
+
+    #[test]
+    fn a_region_is_on_only_when_all_is_in_order_and_off_before_it_is_tidied() {
+        let (control, pending) = (Control::default(), Pending::default());
+        assert_eq!(control.switch(RegionMode::On, &pending, || unreachable!("it is on")), None);
+        let killed = control.switch(RegionMode::Killed, &pending, || {
+            assert_eq!(control.mode(), RegionMode::Killed, "or what is forgotten comes back");
+        });
+        assert_eq!(killed, Some(RegionMode::On));
+        control.served_past(&CachedKey::new("r:1"), "r:", &pending);
+        let on = control.switch(RegionMode::On, &pending, || {
+            assert_eq!(pending.len(), (1, 0));
+            assert_eq!(
+                control.mode(),
+                RegionMode::Killed,
+                "a reader would find what is near, or older than what was served"
+            );
+        });
+        assert_eq!((on, control.mode()), (Some(RegionMode::Killed), RegionMode::On));
     }
 
     #[test]
@@ -320,7 +339,7 @@ mod tests {
         for mode in RegionMode::ALL {
             assert_eq!(mode.name().parse::<RegionMode>().unwrap(), mode);
             let control = Control::default();
-            control.switch(mode);
+            control.switch(mode, &Pending::default(), || {});
             assert_eq!(control.mode(), mode);
         }
         assert_eq!("off".parse::<RegionMode>().unwrap_err().kind(), ErrorKind::Config);

@@ -145,6 +145,11 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
+    /// Whether there was a value when the load began.
+    pub(crate) fn found_something(&self) -> bool {
+        self.found.is_some()
+    }
+
     /// The token, if nobody else may load under it.
     pub(crate) fn lease(&self) -> Option<&[u8]> {
         (self.sharing == Sharing::Exclusive).then_some(&self.token)

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{join_all, try_join, try_join_all};
 use mtcache_link::Script;
 use serde::de::DeserializeOwned;
 
@@ -29,6 +29,7 @@ use crate::region::{Region, RegionState};
 use crate::stats;
 use crate::tags::{self, Tag, TagToken, Tags};
 use crate::ttl::{TimeLeft, Ttl};
+use crate::writing::is_refusal;
 
 /// By how much the two accounts that a backend gives of a value's age, its clock and what is gone of the key's TTL, may differ.
 const SAME_AGE: Duration = Duration::from_millis(100);
@@ -220,7 +221,7 @@ impl Cache {
         stored
     }
 
-    /// Sets framed entries, each in a step of its own.
+    /// Sets framed entries, each in a step of its own. All of a step end, whatever becomes of one; the first error is told.
     pub(crate) async fn set_many_framed(
         &self,
         entries: &[Entry],
@@ -228,17 +229,31 @@ impl Cache {
         tags: &Tags,
     ) -> Result<()> {
         let mut writing = self.writing(region, entries, RemovalCause::Replaced);
+        let mut refused = Ok(());
         for step in entries.chunks(SET_STEP) {
-            let stores = step.iter().filter_map(|entry| {
-                let ttl = entry.ttl?;
-                Some(self.store_framed(&entry.key, &entry.value, ttl, When::Always, region, tags))
+            let stores = step.iter().map(async |entry| {
+                let ttl = entry.ttl.ok_or_else(|| Error::protocol("an entry of a region without a TTL"))?;
+                self.store_framed(&entry.key, &entry.value, ttl, When::Always, region, tags).await
             });
-            try_join_all(stores).await.inspect_err(|error| writing.failed(error))?;
+            let mut failed = Ok(());
+            for (place, (entry, stored)) in step.iter().zip(join_all(stores).await).enumerate() {
+                match stored {
+                    Ok(_) => {
+                        writing.done_apart(place);
+                        stats::count(&region.counters.sets);
+                        self.changed(region, [&entry.key], RemovalCause::Replaced);
+                    }
+                    Err(error) if is_refusal(&error) => {
+                        writing.done_apart(place);
+                        refused = refused.and(Err(error));
+                    }
+                    Err(error) => failed = failed.and(Err(error)),
+                }
+            }
+            failed.inspect_err(|error| writing.failed(error))?;
             writing.done(step.len());
-            stats::add(&region.counters.sets, step.len() as u64);
-            self.changed(region, step.iter().map(|entry| &entry.key), RemovalCause::Replaced);
         }
-        Ok(())
+        refused
     }
 
     async fn store_framed(

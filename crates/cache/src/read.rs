@@ -124,8 +124,8 @@ pub struct ReadOptions {
     /// where there is one. The load itself asks the backend for its token and is bound by the response timeout there. Default: the
     /// response timeout alone.
     pub backend_timeout: Option<Duration>,
-    /// How long a read of one entry may take, its loader included; then it ends with [`ErrorKind::Deadline`](crate::ErrorKind::Deadline). A
-    /// load that has begun goes on and stores. Default: no limit of its own.
+    /// How long a read may take, a batch as a whole, its loader included; then it ends with
+    /// [`ErrorKind::Deadline`](crate::ErrorKind::Deadline). A load that has begun goes on and stores. Default: no limit of its own.
     pub deadline: Option<Duration>,
 }
 
@@ -156,7 +156,7 @@ impl ReadOptions {
         self
     }
 
-    /// How long a read of one entry may take, its loader included.
+    /// How long a read may take, a batch as a whole, its loader included.
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);

@@ -274,6 +274,8 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
 pub(crate) enum Storing {
     /// It is stored if nothing came in between.
     IfCurrent,
+    /// It is stored if nothing was there and nothing came in between; what is there is never the answer.
+    IfMissing,
     /// It is only given to those who asked.
     Never,
 }
@@ -341,6 +343,9 @@ impl Load {
         });
         let bytes = outcome?;
         let currency = match (permit, taken) {
+            (Some(permit), _) if self.storing == Storing::IfMissing && permit.found_something() => {
+                Currency::MayBeOvertaken
+            }
             (Some(permit), Ok(taken)) => self.fill(permit, lease, &taken, &bytes, began, elapsed).await,
             (Some(_), Err(error)) => {
                 stats::count(&counters.backend_errors);
@@ -411,14 +416,7 @@ impl Load {
 
     async fn begin(&self, sharing: Sharing) -> Result<Begun> {
         let policy = &self.state.policy;
-        let suffices = match self.options.max_age {
-            Some(max_age) => {
-                // A plain value has no stale window in the backend.
-                let ttl = if policy.framing.is_some() { self.state.longest_life() } else { policy.ttl };
-                Suffices::Within { ttl, max_age }
-            }
-            None => Suffices::Any,
-        };
+        let suffices = self.state.suffices(self.options, self.storing);
         let backend = self.cache.backend().await?;
         let token_ttl = policy.lease.unwrap_or(policy.load_timeout + TOKEN_MARGIN);
         match fill_token::begin(backend, &self.key, token_ttl, suffices, sharing).await? {

@@ -22,6 +22,7 @@ use crate::cache::Cache;
 use crate::codec::{self, Codec};
 use crate::control::{RegionControl, RegionMode};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fill_token::Suffices;
 use crate::frame::{self, Frame, Framing};
 use crate::framed::{self, View};
 use crate::keys::{self, KeyParts};
@@ -29,6 +30,7 @@ use crate::lease::LEASE_TTL_MIN;
 use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::read::{Age, Read, ReadOptions, Source};
+use crate::read_through::Storing;
 use crate::settings::{self, Reloaded};
 use crate::stats::{self, Counters, RegionStats};
 use crate::tags::Tag;
@@ -354,6 +356,17 @@ impl RegionState {
         Age::from_ttl(whole, left)
     }
 
+    /// Which value that is there already will do for these demands.
+    pub(crate) fn suffices(&self, options: ReadOptions, storing: Storing) -> Suffices {
+        if storing == Storing::IfMissing {
+            return Suffices::Nothing;
+        }
+        let Some(max_age) = options.max_age else { return Suffices::Any };
+        // A plain value has no stale window in the backend.
+        let ttl = if self.policy.framing.is_some() { self.longest_life() } else { self.policy.ttl };
+        Suffices::Within { ttl, max_age }
+    }
+
     /// What every key of the region begins with; none for the keys that are of no region.
     pub(crate) fn key_prefix(&self) -> Option<String> {
         (!self.policy.key_base.is_empty()).then(|| format!("{}:", self.base))
@@ -528,9 +541,13 @@ impl<T: Serialize> Region<T> {
     }
 
     /// Sets several entries with the region's TTL, at most a thousand in one atomic step; of a framed region each in a step of its own.
+    ///
+    /// An entry whose value has no stored form is left alone, as by [`set`](Self::set): the others are set, and then the call fails with
+    /// its error.
     pub async fn set_many<K: KeyParts>(&self, entries: &[(K, T)]) -> Result<()> {
         let mut stored = Vec::with_capacity(entries.len());
         let mut removed = Vec::new();
+        let mut refused = Ok(());
         let keys = entries.iter().map(|(id, _)| self.key(id)).collect::<Result<Vec<_>>>()?;
         // Of entries with one identity the last one counts.
         let last: HashMap<_, _> = keys.iter().cloned().zip(0..).collect();
@@ -538,7 +555,13 @@ impl<T: Serialize> Region<T> {
             if last.get(&key) != Some(&place) {
                 continue;
             }
-            let value = self.encode(value)?;
+            let value = match self.encode(value) {
+                Ok(value) => value,
+                Err(error) => {
+                    refused = refused.and(Err(error));
+                    continue;
+                }
+            };
             match self.state.ttl_for(&value) {
                 Some(ttl) => stored.push(Entry { key: CachedKey::new(&key), value, ttl: Some(ttl) }),
                 // As in `set`: "none" that is not kept still ends what was there.
@@ -546,7 +569,7 @@ impl<T: Serialize> Region<T> {
             }
         }
         let tags = self.framing().map(|_| &*self.view.tags);
-        self.cache.set_and_delete(&stored, &removed, &self.state, tags).await
+        self.cache.set_and_delete(&stored, &removed, &self.state, tags).await.and(refused)
     }
 }
 

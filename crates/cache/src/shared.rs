@@ -16,6 +16,7 @@ use crate::checker;
 use crate::codec;
 use crate::control::RegionMode;
 use crate::error::{Error, Result};
+use crate::framed::Sight;
 use crate::keys::{self, KeyParts};
 use crate::near::{self, Keeping, Kept, Ticket};
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
@@ -183,6 +184,18 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         let (Looked::Value(read), Some(sight)) = self.look_at_frame(key, options).await? else {
             return Ok(Looked::Nothing);
         };
+        Ok(Looked::Value(self.kept_near_frame(ticket, key, &sight, sent, read)))
+    }
+
+    /// As [`kept_near`](Self::kept_near), of a framed region.
+    pub(crate) fn kept_near_frame(
+        &self,
+        ticket: Ticket,
+        key: &str,
+        sight: &Sight,
+        sent: Instant,
+        read: Read<T>,
+    ) -> Read<Arc<T>> {
         let read = read.shared();
         if let Some(expires) = sight.fresh_for.and_then(|life| sent.checked_add(life)) {
             let value: Arc<T> = Arc::clone(&read.value);
@@ -197,7 +210,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
             let kept = Kept { value, age, read: sent, expires, weight, is_none, tags, digest: 0 };
             self.keep(ticket, key, kept);
         }
-        Ok(Looked::Value(read))
+        read
     }
 
     fn keep(&self, ticket: Ticket, key: &str, kept: Kept) {

@@ -93,7 +93,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
             Ok(Looked::Nothing) => stats::count(&self.state.counters.shadow_missing),
             Err(error) => tracing::debug!(region = self.name(), %error, "nothing to compare with"),
         }
-        self.loaded(key, options, loader, started, Storing::IfCurrent).await
+        self.loaded(key, options, loader, started, Storing::IfMissing).await
     }
 
     /// What the cache has against what the loader gives; none where the source has none.

@@ -4,6 +4,8 @@
 //! waits to be invalidated, nobody can join a load of it that began before, and no older value is kept near. What was sent before its caller left may still take
 //! effect; the invalidation follows on the same connection, or after that one was given up. Deliberately absent: the writes themselves.
 
+use std::collections::HashSet;
+
 use crate::backend::{CachedKey, Entry};
 use crate::error::{Error, ErrorKind};
 use crate::events::RemovalCause;
@@ -19,7 +21,7 @@ pub(crate) struct Ledger {
     pub(crate) pending: Pending,
     pub(crate) tags: TagBook,
     pub(crate) flights: Flights,
-    /// Loads of which nothing is stored, for reads that must not join one that may end with what the cache holds.
+    /// Loads for reads that must not join one that may end with what the cache holds.
     pub(crate) straight_flights: Flights,
     pub(crate) near: Near,
 }
@@ -68,6 +70,8 @@ pub(crate) struct Writing<'a, K: Keyed> {
     keys: &'a [K],
     /// So many of the first keys need no invalidation.
     settled: usize,
+    /// Nor do these that come after them, by their places.
+    apart: HashSet<usize>,
     cause: RemovalCause,
 }
 
@@ -78,12 +82,18 @@ impl<'a, K: Keyed> Writing<'a, K> {
         keys: &'a [K],
         cause: RemovalCause,
     ) -> Self {
-        Self { ledger, region, keys, settled: 0, cause }
+        Self { ledger, region, keys, settled: 0, apart: HashSet::new(), cause }
     }
 
     /// So many more keys are written.
     pub(crate) fn done(&mut self, keys: usize) {
         self.settled += keys;
+        self.apart.clear();
+    }
+
+    /// The key at this place after those that are written is so too, or was refused for what the caller gave.
+    pub(crate) fn done_apart(&mut self, place: usize) {
+        self.apart.insert(self.settled + place);
     }
 
     /// Whatever happens or has happened, what is stored under the rest of the keys is as good as before.
@@ -94,24 +104,25 @@ impl<'a, K: Keyed> Writing<'a, K> {
     /// The rest failed. What it was to replace must not be read again as if nothing had happened.
     pub(crate) fn failed(&mut self, error: &Error) {
         // These were refused for what the caller gave, or for what is there; neither is out of date.
-        if matches!(error.kind(), ErrorKind::Unencodable | ErrorKind::WrongType) {
+        if is_refusal(error) {
             self.leaves_nothing_old();
             return;
         }
         stats::count(&self.region.counters.backend_errors);
-        let (region, keys) = (&self.region.policy.name, self.keys.len() - self.settled);
+        let (region, keys) = (&self.region.policy.name, self.keys.len() - self.settled - self.apart.len());
         tracing::debug!(%region, %error, keys, "a write failed; its keys wait to be invalidated");
     }
 }
 
 impl<K: Keyed> Drop for Writing<'_, K> {
     fn drop(&mut self) {
-        let rest = self.keys.get(self.settled..).unwrap_or_default();
+        let rest = (0..).zip(self.keys).skip(self.settled).filter(|(place, _)| !self.apart.contains(place));
+        let rest: Vec<_> = rest.map(|(_, key)| key.cached_key()).collect();
         if !rest.is_empty() {
             let counters = &self.region.counters;
             stats::add(&counters.invalidations_queued, rest.len() as u64);
             let prefix = self.region.key_prefix();
-            let lost = self.ledger.pending.push(rest.iter().map(Keyed::cached_key), prefix.as_deref());
+            let lost = self.ledger.pending.push(rest, prefix.as_deref());
             stats::add(&counters.invalidations_lost, lost);
         }
         for key in self.keys {
@@ -122,6 +133,11 @@ impl<K: Keyed> Drop for Writing<'_, K> {
             }
         }
     }
+}
+
+/// Whether it was refused for what the caller gave, or for what is there.
+pub(crate) fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unencodable | ErrorKind::WrongType)
 }
 
 /// A write of everything that a region holds.

@@ -174,6 +174,12 @@ impl ClusterLink {
         self.0.refresher.map.owners().primaries().iter().map(|node| node.endpoint.clone()).collect()
     }
 
+    /// Stands for the run of each primary, by its number, as [`Link::server_run`](crate::Link::server_run) has it.
+    pub fn server_runs(&self) -> Vec<(u16, u64)> {
+        let primaries = self.0.refresher.map.owners().primaries();
+        primaries.iter().map(|node| (node.number, node.link.server_run())).collect()
+    }
+
     /// Where the primary of a slot is, as far as is known.
     pub fn primary_of(&self, slot: u16) -> Option<Endpoint> {
         self.0.refresher.map.owners().of(slot).map(|node| node.endpoint.clone())

@@ -264,6 +264,7 @@ pub(crate) struct Supervised {
     connect_timeout: Duration,
     /// Number of the connection that is up, or was last; a number of none once the next may lead elsewhere.
     generation: Arc<AtomicU64>,
+    server: Arc<AtomicU64>,
     moves: bool,
 }
 
@@ -273,9 +274,10 @@ impl Supervised {
         let (sender, state) = watch::channel(State::Connecting);
         let connect_timeout = dialer.options().connect_timeout;
         let generation = Arc::new(AtomicU64::new(0));
+        let server = Arc::new(AtomicU64::new(0));
         let moves = route.moves();
-        tokio::spawn(supervise(dialer, route, sender, Arc::clone(&generation)));
-        Self { state, connect_timeout, generation, moves }
+        tokio::spawn(supervise(dialer, route, sender, Arc::clone(&generation), Arc::clone(&server)));
+        Self { state, connect_timeout, generation, server, moves }
     }
 
     /// True if one connection may lead to another server than the last.
@@ -286,6 +288,12 @@ impl Supervised {
     /// Changes before anybody can use a new connection.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Stands for the run of a server that the connection leads to, or the last one did; 0 before the first. Changes before anybody can use
+    /// a new connection.
+    pub(crate) fn server(&self) -> u64 {
+        self.server.load(Ordering::Acquire)
     }
 
     /// Waits for a connection after that of this number; for ever if there is none.

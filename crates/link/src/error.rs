@@ -116,6 +116,11 @@ impl Error {
         Self::new(ErrorKind::WritesRefused, Delivery::Unknown, message)
     }
 
+    /// The command was not sent, because what it is for is out of reach.
+    pub fn not_sent(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Connect, Delivery::NotSent, message)
+    }
+
     /// A failure of a command that had been handed to the connection.
     pub(crate) fn in_flight(error: redis::RedisError) -> Self {
         // A transaction that was refused while queueing: the reason is the refused command's, not EXEC's.

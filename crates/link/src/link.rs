@@ -81,6 +81,12 @@ impl Link {
         Some((connection.at().clone(), connection.generation()))
     }
 
+    /// Stands for the run of a server that commands go to now, or went to last: another number after a restart or a failover, the same after a
+    /// mere new connection. 0 before the first connection.
+    pub fn server_run(&self) -> u64 {
+        self.0.supervised.server()
+    }
+
     /// The number of the present connection, or of the last.
     pub(crate) fn generation(&self) -> u64 {
         self.0.supervised.generation()

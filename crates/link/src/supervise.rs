@@ -3,6 +3,7 @@
 //! Pauses between attempts grow exponentially with jitter; what a breaker adds is in `breaker.rs`. Invariant: whatever becomes of a
 //! connection, the next attempt comes by itself. Deliberately absent: what callers see meanwhile (`connection.rs`).
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ pub(crate) async fn supervise(
     route: Route,
     state: watch::Sender<State>,
     generation: Arc<AtomicU64>,
+    server_run: Arc<AtomicU64>,
 ) {
     let options = dialer.options();
     let mut failures = 0_u32;
@@ -46,6 +48,7 @@ pub(crate) async fn supervise(
                 }
                 let trial = breaker.is_open(options).then(|| Trial::new(silent(connection.at(), options)));
                 let number = generation.fetch_add(1, Ordering::AcqRel) + 1;
+                server_run.store(run_of(connection.identity(), number), Ordering::Release);
                 let connection = Arc::new(connection.begin(number, trial));
                 let server = connection.at();
                 let since = Instant::now();
@@ -111,6 +114,17 @@ pub(crate) async fn supervise(
             () = tokio::time::sleep(pause(failures, options)) => {}
         }
     }
+}
+
+/// Stands for the run of the server at the end of the connection of this number. One that does not say which it is counts as another at
+/// each connection. Never 0.
+fn run_of(identity: Option<&Identity>, number: u64) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    match identity {
+        Some(identity) => identity.run.hash(&mut hasher),
+        None => number.hash(&mut hasher),
+    }
+    hasher.finish().max(1)
 }
 
 #[derive(PartialEq)]

@@ -99,22 +99,30 @@ impl ClusterBackend {
 
     fn refuse_barred(&self, mut is_barred: impl FnMut(&HashSet<Bytes>) -> bool) -> Result<()> {
         if self.any_barred.load(Ordering::Acquire) && is_barred(&self.barred.lock()) {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "a write of this key has failed, and what it was to replace is not invalidated yet, as the key's primary is away",
-            ));
+            return Err(Error::new(ErrorKind::Unavailable, BARRED));
         }
         Ok(())
     }
 
     fn refuse_barred_in(&self, commands: &[Command]) -> Result<()> {
-        self.refuse_barred(|barred| {
-            let mut any = false;
-            for command in commands {
-                each_key(command, |key| any |= barred.contains(key));
+        self.refuse_barred(|barred| commands.iter().any(|command| names_any(command, barred)))
+    }
+
+    /// Takes out the commands for keys that are barred, by their places.
+    fn without_barred(&self, commands: Vec<Command>) -> (Vec<Command>, Vec<usize>) {
+        if !self.any_barred.load(Ordering::Acquire) {
+            return (commands, Vec::new());
+        }
+        let barred = self.barred.lock();
+        let (mut rest, mut places) = (Vec::with_capacity(commands.len()), Vec::new());
+        for (place, command) in commands.into_iter().enumerate() {
+            if names_any(&command, &barred) {
+                places.push(place);
+            } else {
+                rest.push(command);
             }
-            any
-        })
+        }
+        (rest, places)
     }
 
     /// What every primary answers; the first error, if one fails.
@@ -172,6 +180,21 @@ impl ClusterBackend {
     }
 }
 
+const BARRED: &str = "a write of this key has failed, and what it was to replace is not invalidated yet, as the key's primary is away";
+
+fn names_any(command: &Command, keys: &HashSet<Bytes>) -> bool {
+    let mut any = false;
+    each_key(command, |key| any |= keys.contains(key));
+    any
+}
+
+fn connection_trouble(reply: &Reply) -> Option<&mtcache_link::Error> {
+    match reply {
+        Reply::Error(error) if error.is_connection_trouble() => Some(error),
+        _ => None,
+    }
+}
+
 /// What became of one slot's step.
 type Outcome = mtcache_link::Result<Vec<Reply>>;
 
@@ -182,8 +205,15 @@ impl Speaks for ClusterBackend {
     }
 
     async fn several(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
-        self.refuse_barred_in(&commands)?;
-        Ok(self.link.pipeline(commands).await?)
+        let (commands, barred) = self.without_barred(commands);
+        let mut replies = self.link.pipeline(commands).await?;
+        if let Some(error) = replies.iter().find_map(connection_trouble) {
+            self.troubles.note(&error.clone().into());
+        }
+        for place in barred {
+            replies.insert(place, Reply::Error(mtcache_link::Error::not_sent(BARRED)));
+        }
+        Ok(replies)
     }
 
     async fn atomic(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {

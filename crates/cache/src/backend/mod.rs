@@ -176,6 +176,15 @@ impl Backend {
         }
     }
 
+    /// Which servers' runs answer now, by the servers' numbers: two of one number differ after a restart or a failover.
+    pub(crate) fn runs(&self) -> Vec<(u16, u64)> {
+        match self {
+            Self::Redis(backend) => vec![(0, backend.link().server_run())],
+            Self::Cluster(backend) => backend.link().server_runs(),
+            Self::Embedded(_) => Vec::new(),
+        }
+    }
+
     /// Waits for the backend at most so long.
     pub(crate) async fn wait_up(&self, patience: Duration) -> bool {
         match self {

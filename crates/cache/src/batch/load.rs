@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::SemaphorePermit;
 
@@ -19,7 +20,8 @@ use crate::backend::{Bytes, CachedKey};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::fill_token::{self, Begun, Fill, Filling, Permit, Sharing, Stored, Suffices, TOKEN_MARGIN, Token};
+use crate::fill_token::{self, Begun, Fill, Filling, Permit, Sharing, Suffices, TOKEN_MARGIN, Token};
+use crate::framed::Final;
 use crate::keys::{self, KeyParts};
 use crate::lease::{Lease, Patience};
 use crate::read::{Age, ReadOptions, Source};
@@ -27,8 +29,9 @@ use crate::read_through::Storing;
 use crate::region::RegionState;
 use crate::single_flight::{Currency, Landed, Landing};
 use crate::stats;
+use crate::tags::{Tag, TagToken, Tags};
 use crate::timeouts;
-use crate::ttl::TimeLeft;
+use crate::ttl::{TimeLeft, Ttl};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -57,10 +60,12 @@ pub(super) fn answers_of<'a, A: KeyParts, T>(
 pub(super) struct BatchLoad {
     pub(super) cache: Cache,
     pub(super) state: Arc<RegionState>,
+    /// What the values will carry.
+    pub(super) tags: Arc<Tags>,
     pub(super) keys: Vec<CachedKey>,
     pub(super) options: ReadOptions,
     pub(super) storing: Storing,
-    pub(super) decodes: fn(&[u8]) -> bool,
+    pub(super) decodes: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
 }
 
 /// A key that is to be loaded: its place among the load's keys, and the right to store it, if that was to be had.
@@ -79,6 +84,15 @@ struct Entered {
     left: Duration,
 }
 
+/// A loader call that has ended.
+struct Load {
+    lease: Option<Lease>,
+    /// The tokens of the tags.
+    taken: Result<Vec<(Tag, TagToken)>>,
+    began: Instant,
+    took: Duration,
+}
+
 impl BatchLoad {
     /// Lands each key with what there is, or what the loader gives. That is given the places of those keys that nobody has stored meanwhile,
     /// and again of those that another process was to load and did not.
@@ -87,6 +101,10 @@ impl BatchLoad {
         F: Fn(Vec<usize>) -> Fut + Send + Sync,
         Fut: Future<Output = std::result::Result<Answers, Failure>> + Send,
     {
+        let book = self.cache.tag_book();
+        // Before the tokens are taken: an invalidation of a tag from here on finds this load.
+        let carrying = self.keys.iter().filter(|_| !self.tags.is_empty());
+        let _loading: Vec<_> = carrying.map(|key| book.loading(&key.key, &self.tags)).collect();
         let mut loads = FuturesUnordered::new();
         let mut open: Vec<usize> = (0..self.keys.len()).collect();
         let mut patience: Option<Patience> = None;
@@ -158,13 +176,12 @@ impl BatchLoad {
             entered.wanted.extend(open.iter().map(|place| Wanted { place: *place, permit: None }));
             return entered;
         }
-        let suffices = match self.options.max_age {
-            Some(max_age) => Suffices::Within { ttl: self.state.policy.ttl, max_age },
-            None => Suffices::Any,
-        };
+        let suffices = self.state.suffices(self.options, self.storing);
+        let found = self.enter(open, suffices, sharing, &mut entered).await;
+        let will_do = join_all(found.iter().map(|(_, bytes, left)| self.will_do(bytes, *left))).await;
         let mut unfit = Vec::new();
-        for (place, bytes, left) in self.enter(open, suffices, sharing, &mut entered).await {
-            if (self.decodes)(&bytes) {
+        for ((place, bytes, left), will_do) in found.into_iter().zip(will_do) {
+            if will_do {
                 let age = self.state.age(&bytes, left);
                 landing.land(place, Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken)));
             } else {
@@ -176,6 +193,11 @@ impl BatchLoad {
             entered.wanted.extend(found.into_iter().map(|(place, ..)| Wanted { place, permit: None }));
         }
         entered
+    }
+
+    /// Whether what was found is a value for this reader.
+    async fn will_do(&self, bytes: &[u8], left: TimeLeft) -> bool {
+        (self.decodes)(bytes) && self.cache.still_stands(bytes, left).await.unwrap_or(false)
     }
 
     /// Begins with these keys; returns what was found.
@@ -224,18 +246,32 @@ impl BatchLoad {
         Fut: Future<Output = std::result::Result<Answers, Failure>> + Send,
     {
         let lease = self.hold(&wanted);
+        // Before the loader runs, so that an invalidation during the load invalidates what it stores.
+        let taken = self.take_tags().await;
         let began = Instant::now();
         let outcome = self.load(loader(wanted.iter().map(|wanted| wanted.place).collect())).await;
         drop(place);
         self.count_load(&wanted, began, outcome.is_ok());
         match outcome {
-            Ok(answers) => self.fill(wanted, lease, answers, began, landing).await,
+            Ok(answers) => {
+                let load = Load { lease, taken, began, took: began.elapsed() };
+                self.fill(wanted, answers, load, landing).await;
+            }
             Err(error) => {
                 for Wanted { place, .. } in wanted {
                     landing.land(place, Err(error.clone()));
                 }
             }
         }
+    }
+
+    /// The tokens of the tags, for as long as a value may live after the longest load.
+    async fn take_tags(&self) -> Result<Vec<(Tag, TagToken)>> {
+        if self.tags.is_empty() || self.storing == Storing::Never {
+            return Ok(Vec::new());
+        }
+        let life = self.state.longest_life() + self.state.policy.load_timeout + TOKEN_MARGIN;
+        self.tags.take(self.cache.backend().await?, life).await
     }
 
     fn hold(&self, wanted: &[Wanted]) -> Option<Lease> {
@@ -276,14 +312,8 @@ impl BatchLoad {
     }
 
     /// Stores what may be stored, and lands it all.
-    async fn fill(
-        &self,
-        wanted: Vec<Wanted>,
-        lease: Option<Lease>,
-        answers: Answers,
-        began: Instant,
-        landing: &Landing,
-    ) {
+    async fn fill(&self, wanted: Vec<Wanted>, answers: Answers, load: Load, landing: &Landing) {
+        let began = load.began;
         let mut loaded = Vec::with_capacity(wanted.len());
         let mut permits = Vec::with_capacity(wanted.len());
         for (Wanted { place, permit }, answer) in wanted.into_iter().zip(answers) {
@@ -295,7 +325,7 @@ impl BatchLoad {
                 Err(error) => landing.land(place, Err(error)),
             }
         }
-        let currencies = self.fill_all(&loaded, permits, lease, began).await;
+        let currencies = self.fill_all(&loaded, permits, load).await;
         for ((place, bytes), currency) in loaded.into_iter().zip(currencies) {
             let age = Age::AtMost(began.elapsed());
             landing.land(place, Ok(Landed::now(bytes, Source::Loader, age, currency)));
@@ -306,8 +336,7 @@ impl BatchLoad {
         &self,
         loaded: &[(usize, Bytes)],
         permits: Vec<Option<Permit>>,
-        mut lease: Option<Lease>,
-        began: Instant,
+        mut load: Load,
     ) -> Vec<Currency> {
         let keys = || loaded.iter().filter_map(|(place, _)| self.keys.get(*place));
         // Whatever comes of it: the next read of this process must not find what was near before.
@@ -316,40 +345,80 @@ impl BatchLoad {
             // Nobody can tell whether the keys have changed meanwhile.
             Storing::Never => Currency::MayBeOvertaken,
             // The backend is in trouble, which must not make a load for each reader.
-            Storing::IfCurrent => Currency::Current,
+            Storing::IfCurrent | Storing::IfMissing => Currency::Current,
         };
         let mut currencies = vec![without_token; loaded.len()];
-        let mut fillings = Vec::with_capacity(loaded.len());
-        let mut filled = Vec::with_capacity(loaded.len());
-        for (((n, (_, bytes)), key), permit) in loaded.iter().enumerate().zip(keys()).zip(permits) {
-            if let Some(permit) = permit {
-                let ttl = self.state.ttl_for(bytes);
-                filled.push((n, key, ttl.is_some()));
-                fillings.push(Filling { key, permit, value: Stored::Plain(bytes), ttl });
+        let taken = match &load.taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                stats::count(&self.state.counters.backend_errors);
+                tracing::debug!(region = %self.state.policy.name, %error, "no tag tokens; values are not stored");
+                return currencies;
+            }
+        };
+        let mut prepared = Vec::with_capacity(loaded.len());
+        for ((((_, bytes), key), permit), currency) in
+            loaded.iter().zip(keys()).zip(permits).zip(&mut currencies)
+        {
+            let Some(permit) = permit else { continue };
+            if self.storing == Storing::IfMissing && permit.found_something() {
+                *currency = Currency::MayBeOvertaken;
+                continue;
+            }
+            let ttl = self.state.ttl_for(bytes);
+            match self.in_stored_form(bytes, ttl, load.took, taken) {
+                Ok(stored) => prepared.push((currency, key, Some(permit), stored, ttl)),
+                Err(error) => *currency = self.settled(key, Err(error), true, load.began),
             }
         }
-        if fillings.is_empty() {
+        if prepared.is_empty() {
             return currencies;
+        }
+        let mut filled = Vec::with_capacity(prepared.len());
+        let mut fillings = Vec::with_capacity(prepared.len());
+        for (currency, key, permit, stored, ttl) in &mut prepared {
+            let Some(permit) = permit.take() else { continue };
+            filled.push((currency, *key, ttl.is_some()));
+            fillings.push(Filling { key, permit, value: self.state.stored(stored), ttl: *ttl });
         }
         let backend = self.cache.backend().await;
         let sent = Instant::now();
-        let outcomes = match backend {
-            Ok(backend) => fill_token::fill_many(backend, fillings, began).await,
+        let outcomes = match &backend {
+            Ok(backend) => fill_token::fill_many(backend, fillings, load.began).await,
             Err(error) => filled.iter().map(|_| Err(error.clone())).collect(),
         };
+        let stand = match backend {
+            Ok(backend) if !taken.is_empty() => self.cache.tags_stand(backend, &self.tags, taken).await,
+            _ => true,
+        };
         let mut over = HashSet::new();
-        for ((n, key, is_kept), outcome) in filled.into_iter().zip(outcomes) {
+        for ((currency, key, is_kept), outcome) in filled.into_iter().zip(outcomes) {
             if let Ok(Fill::Stored | Fill::Refused) = outcome {
                 over.insert(key);
             }
-            if let Some(currency) = currencies.get_mut(n) {
-                *currency = self.settled(key, outcome, is_kept, sent);
-            }
+            **currency = match self.settled(key, outcome, is_kept, sent) {
+                Currency::AsOf(_) if !stand => Currency::MayBeOvertaken,
+                currency => currency,
+            };
         }
-        if let Some(lease) = &mut lease {
+        if let Some(lease) = &mut load.lease {
             lease.is_over_for(&over);
         }
         currencies
+    }
+
+    /// A value as it is stored; of a framed region but for the time.
+    fn in_stored_form<'a>(
+        &self,
+        bytes: &'a [u8],
+        ttl: Option<Ttl>,
+        load_time: Duration,
+        tags: &[(Tag, TagToken)],
+    ) -> Result<Cow<'a, [u8]>> {
+        match ttl.filter(|_| self.state.policy.framing.is_some()) {
+            Some(ttl) => Ok(Cow::Owned(self.state.finish(bytes, Final { ttl, load_time, tags })?)),
+            None => Ok(Cow::Borrowed(bytes)),
+        }
     }
 
     /// Counts how a fill ended, and says what that makes of its value.

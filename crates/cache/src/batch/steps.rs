@@ -4,9 +4,11 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,6 +18,7 @@ use crate::backend::{Bytes, CachedKey, WithLeft};
 use crate::codec;
 use crate::control::RegionMode;
 use crate::error::{Error, ErrorKind, Result};
+use crate::framed::Sight;
 use crate::keys::KeyParts;
 use crate::near::Ticket;
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
@@ -25,6 +28,9 @@ use crate::single_flight::{Demand, Landed, Landing, LoadManyFuture, NoneIs, Part
 use crate::stats;
 use crate::ttl::TimeLeft;
 
+/// Looks at keys of a framed region that are under way at once.
+const FRAME_STEP: usize = 200;
+
 /// The ids of a call, and their keys.
 pub(super) struct Batch<K> {
     pub(super) ids: Arc<[K]>,
@@ -33,16 +39,6 @@ pub(super) struct Batch<K> {
 
 impl<K: KeyParts> Batch<K> {
     pub(super) fn of<T>(region: &Region<T>, ids: impl IntoIterator<Item = K>) -> Result<Self> {
-        if region.framing().is_some() {
-            // What it stores would carry no tags, and what it finds would not be held against them.
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!(
-                    "region {} is framed, and batches are for plain regions; load its entries one by one",
-                    region.name()
-                ),
-            ));
-        }
         let ids: Arc<[K]> = ids.into_iter().collect();
         let keys = ids.iter().map(|id| region.key(id)).collect::<Result<_>>()?;
         Ok(Self { ids, keys })
@@ -66,18 +62,48 @@ pub(super) struct Shape<T, V> {
 /// A value as the backend has it.
 pub(super) struct Seen<'a> {
     pub(super) key: &'a str,
-    pub(super) bytes: &'a [u8],
-    pub(super) left: TimeLeft,
+    pub(super) found: SeenAs<'a>,
     pub(super) sent: Instant,
     pub(super) ticket: Option<Ticket>,
+}
+
+pub(super) enum SeenAs<'a> {
+    Plain(&'a [u8], TimeLeft),
+    Framed(&'a Sight),
 }
 
 /// What there is for each id so far.
 type Found<V> = Vec<Option<Result<Option<Read<V>>>>>;
 
+/// The place of a key that has no outcome yet, and what lets its value be kept near.
+type Open<'a, V> = (&'a mut Option<Result<Option<Read<V>>>>, &'a str, Option<Ticket>);
+
 impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
+    /// As [`finished`](Self::finished), within the time that the caller allows.
+    pub(super) async fn finished_in_time<K, V, F, Fut, L, A, E>(
+        &self,
+        batch: Batch<K>,
+        found: Found<V>,
+        asked: Asked,
+        loader: F,
+        shape: Shape<T, V>,
+    ) -> Outcomes<V>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
+        L: IntoIterator<Item = (A, T)>,
+        A: KeyParts,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let ids = batch.keys.len();
+        let call = pin!(async { Ok(self.finished(batch, found, asked, loader, shape).await) });
+        let outcomes = asked.options.by_deadline(self.name(), call).await;
+        outcomes.unwrap_or_else(|error| (0..ids).map(|_| Err(error.clone())).collect())
+    }
+
     /// Looks for what has no outcome yet, and loads what is not there.
-    pub(super) async fn finished<K, V, F, Fut, L, A, E>(
+    async fn finished<K, V, F, Fut, L, A, E>(
         &self,
         batch: Batch<K>,
         mut found: Found<V>,
@@ -142,7 +168,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         }
         let is_compared = |place: &usize| matches!(cached.get(*place), Some(Some(Ok(_))));
         let (compared, missing): (Vec<_>, Vec<_>) = (0..batch.keys.len()).partition(is_compared);
-        let storing = if mode == RegionMode::Killed { Storing::Never } else { Storing::IfCurrent };
+        let storing = if mode == RegionMode::Killed { Storing::Never } else { Storing::IfMissing };
         let (mut answers, others) = tokio::join!(
             self.loaded_many(batch, missing, asked, loader, storing),
             self.loaded_many(batch, compared, asked, loader, Storing::Never),
@@ -204,13 +230,22 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let outcome = |place: usize| {
             let key = batch.keys.get(place)?;
             let landed = landed.get(*places.get(key.as_str())?)?.clone();
-            let outcome = landed.and_then(|landed| read_of(&landed));
+            let outcome = landed.and_then(|landed| self.read_of(&landed));
             if let Ok(Some(read)) = &outcome {
                 self.observe_read(key, read, asked.started);
             }
             Some((place, outcome))
         };
         wanted.into_iter().filter_map(outcome).collect()
+    }
+
+    fn read_of(&self, landed: &Landed) -> Result<Option<Read<T>>> {
+        if is_absence::<T>(landed.bytes()) {
+            return Ok(None);
+        }
+        let value = self.decode(landed.bytes()).map_err(|unusable| unusable.error)?;
+        let (source, age) = (landed.source(), landed.age());
+        Ok(Some(Read { value, source, staleness: Staleness::Fresh, age }))
     }
 
     /// One look at the backend for all that has no outcome yet; counts what it finds.
@@ -243,70 +278,118 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         shape: &Shape<T, V>,
     ) {
         let rest = found.iter_mut().zip(keys).filter(|(found, _)| found.is_none());
-        let (mut places, mut names, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, key) in rest {
-            tickets.push(if shape.near { self.cache.near().begin(key) } else { None });
-            names.push(key);
-            places.push(place);
-        }
-        if names.is_empty() {
+        let ticket = |key| if shape.near { self.cache.near().begin(key) } else { None };
+        let mut rest: Vec<_> = rest.map(|(place, key)| (place, key.as_str(), ticket(key))).collect();
+        if rest.is_empty() {
             return;
         }
-        let bytes: Vec<Bytes> = names.iter().map(|key| key.as_bytes().to_vec()).collect();
-        let wants_left = asked.options.wants_age() || tickets.iter().any(Option::is_some);
-        let with_left = if wants_left { WithLeft::Yes } else { WithLeft::No };
-        let sent = Instant::now();
-        let looks = match self.cache.backend().await {
-            Ok(backend) => backend.look_many(&bytes, with_left).await,
-            Err(error) => Err(error),
+        let looked = if self.framing().is_some() {
+            self.look_at_frames(&mut rest, asked, shape).await
+        } else {
+            self.look_at_values(&mut rest, asked, shape).await
         };
-        let looks = match looks {
-            Ok(looks) => looks,
-            Err(error) => {
-                stats::count(&self.state.counters.backend_errors);
-                tracing::debug!(region = self.name(), %error, "backend read failed, loading");
-                return;
-            }
-        };
-        for (((look, place), key), ticket) in looks.into_iter().zip(places).zip(names).zip(tickets) {
-            *place = match look {
-                Ok((None, _)) => None,
-                Ok((Some(bytes), left)) => {
-                    let seen = Seen { key, bytes: &bytes, left, sent, ticket };
-                    self.looked_at(seen, asked, shape)
-                }
-                Err(error) => {
-                    stats::count(&self.state.counters.backend_errors);
-                    // As in `read_through.rs`: loading would neither replace what is there nor say so.
-                    (error.kind() == ErrorKind::WrongType).then_some(Err(error))
-                }
-            };
+        if let Err(error) = looked {
+            stats::count(&self.state.counters.backend_errors);
+            tracing::debug!(region = self.name(), %error, "backend read failed, loading");
         }
     }
 
-    /// What stored bytes are to this read; none if they will not do.
-    fn looked_at<V>(
+    async fn look_at_values<V>(
         &self,
-        seen: Seen<'_>,
+        rest: &mut [Open<'_, V>],
         asked: Asked,
         shape: &Shape<T, V>,
+    ) -> Result<()> {
+        let bytes: Vec<Bytes> = rest.iter().map(|(_, key, _)| key.as_bytes().to_vec()).collect();
+        let wants_left = asked.options.wants_age() || rest.iter().any(|(_, _, ticket)| ticket.is_some());
+        let with_left = if wants_left { WithLeft::Yes } else { WithLeft::No };
+        let sent = Instant::now();
+        let looks = async { self.cache.backend().await?.look_many(&bytes, with_left).await };
+        let looks = asked.options.in_time(pin!(looks)).await?;
+        for ((place, key, ticket), look) in rest.iter_mut().zip(looks) {
+            **place = match look {
+                Ok((None, _)) => None,
+                Ok((Some(bytes), left)) => {
+                    let is_told = asked.options.wants_age() || ticket.is_some();
+                    let age = if is_told { self.state.age(&bytes, left) } else { Age::Unknown };
+                    if !asked.options.accepts(age) {
+                        None
+                    } else if is_absence::<T>(&bytes) {
+                        Some(self.absent())
+                    } else {
+                        let seen = Seen { key, found: SeenAs::Plain(&bytes, left), sent, ticket: *ticket };
+                        self.looked_at(self.decoded(&bytes, age), Some(seen), shape)
+                    }
+                }
+                Err(error) => {
+                    stats::count(&self.state.counters.backend_errors);
+                    self.looked_at(Err(error), None, shape)
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Of a framed region: each key in a step of its own, many at once.
+    async fn look_at_frames<V>(
+        &self,
+        rest: &mut [Open<'_, V>],
+        asked: Asked,
+        shape: &Shape<T, V>,
+    ) -> Result<()> {
+        let until = asked.options.backend_timeout.map(|limit| Instant::now() + limit);
+        for step in rest.chunks_mut(FRAME_STEP) {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
+            let sent = Instant::now();
+            let looks = step.iter().map(|(_, key, _)| self.look_at_frame(key, asked.options));
+            let looks = join_all(looks).await;
+            let mut down = None;
+            for ((place, key, ticket), look) in step.iter_mut().zip(looks) {
+                **place = match look {
+                    Ok((Looked::Nothing, Some(sight))) if is_absence::<T>(&sight.bytes) => {
+                        Some(self.absent())
+                    }
+                    Ok((looked, sight)) => {
+                        let seen = |sight| Seen { key, found: SeenAs::Framed(sight), sent, ticket: *ticket };
+                        self.looked_at(Ok(looked), sight.as_ref().map(seen), shape)
+                    }
+                    Err(error) => {
+                        down = down.or_else(|| error.is_backend_down().then(|| error.clone()));
+                        self.looked_at(Err(error), None, shape)
+                    }
+                };
+            }
+            if let Some(error) = down {
+                // The rest would only wait for the same.
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The source has none, as the cache has it.
+    fn absent<V>(&self) -> Result<Option<Read<V>>> {
+        stats::count(&self.state.counters.none_hits);
+        Ok(None)
+    }
+
+    /// What a look is to this read; none if it will not do.
+    fn looked_at<V>(
+        &self,
+        looked: Result<Looked<T>>,
+        seen: Option<Seen<'_>>,
+        shape: &Shape<T, V>,
     ) -> Option<Result<Option<Read<V>>>> {
-        let age = if asked.options.wants_age() || seen.ticket.is_some() {
-            self.state.age(seen.bytes, seen.left)
-        } else {
-            Age::Unknown
-        };
-        if !asked.options.accepts(age) {
-            return None;
-        }
-        if is_absence::<T>(seen.bytes) {
-            stats::count(&self.state.counters.none_hits);
-            return Some(Ok(None));
-        }
-        match self.decoded(seen.bytes, age) {
-            Ok(Looked::Value(read)) => Some(Ok(Some((shape.of)(self, read, Some(seen))))),
+        match looked {
+            Ok(Looked::Value(read)) => Some(Ok(Some((shape.of)(self, read, seen)))),
             Ok(Looked::Nothing) => None,
-            Err(error) => Some(Err(error)),
+            // As in `read_through.rs`: loading would neither replace what is there nor say so.
+            Err(error) if matches!(error.kind(), ErrorKind::Undecodable | ErrorKind::WrongType) => {
+                Some(Err(error))
+            }
+            Err(_) => None,
         }
     }
 
@@ -333,24 +416,27 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             let load = BatchLoad {
                 cache: self.cache.clone(),
                 state: Arc::clone(&self.state),
+                tags: Arc::clone(&self.view.tags),
                 keys: names.iter().map(|key| CachedKey::new(key)).collect(),
                 options,
                 storing,
-                decodes: |bytes| codec::is_null(bytes) || codec::decode::<T>(bytes).is_ok(),
+                decodes: Box::new({
+                    let region = self.clone();
+                    move |bytes| codec::is_null(bytes) || region.decode(bytes).is_ok()
+                }),
             };
+            let region = self.clone();
             let (ids, loader, base) = (Arc::clone(&ids), Arc::clone(loader), self.state.base.clone());
             let asked = Arc::new((ids, places, names, base));
             let call = move |wanted: Vec<usize>| {
-                let (asked, loader) = (Arc::clone(&asked), Arc::clone(&loader));
+                let (asked, loader, region) = (Arc::clone(&asked), Arc::clone(&loader), region.clone());
                 async move {
                     let (ids, places, names, base) = &*asked;
                     let pick = |n: &usize| places.get(*n).and_then(|place| ids.get(*place)).cloned();
                     let loading = loader(wanted.iter().filter_map(pick).collect());
                     let pairs = loading.await.map_err(Into::into)?;
                     let names = wanted.iter().filter_map(|n| names.get(*n));
-                    Ok(answers_of(pairs, names, base, &Ok(codec::NULL.to_vec()), |value| {
-                        codec::encode(value)
-                    }))
+                    Ok(answers_of(pairs, names, base, &region.encode_none(), |value| region.encode(value)))
                 }
             };
             Box::pin(load.run(call, landing))
@@ -366,15 +452,6 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         });
         landed.collect()
     }
-}
-
-fn read_of<T: DeserializeOwned>(landed: &Landed) -> Result<Option<Read<T>>> {
-    if is_absence::<T>(landed.bytes()) {
-        return Ok(None);
-    }
-    let value = codec::decode(landed.bytes())?;
-    let (source, age) = (landed.source(), landed.age());
-    Ok(Some(Read { value, source, staleness: Staleness::Fresh, age }))
 }
 
 /// Whether stored bytes say that the source has none, to a reader whose type has no place for that.

@@ -120,13 +120,26 @@ impl<T> Region<T> {
 impl<T: Serialize> Region<T> {
     /// The stored form of a value: plain, or a frame that lacks what is known only when it is stored.
     pub(crate) fn encode(&self, value: &T) -> Result<Bytes> {
-        let Some(framing) = self.framing() else { return codec::encode(value) };
+        if self.framing().is_none() {
+            return codec::encode(value);
+        }
+        self.draft(&self.state.policy.codec.encode(value)?)
+    }
+
+    /// The stored form of "the source has none", whatever the type.
+    pub(crate) fn encode_none(&self) -> Result<Bytes> {
+        if self.framing().is_none() {
+            return Ok(codec::NULL.to_vec());
+        }
+        self.draft(&self.state.policy.codec.encode(&())?)
+    }
+
+    fn draft(&self, bytes: &[u8]) -> Result<Bytes> {
         let codec = self.state.policy.codec;
-        let bytes = codec.encode(value)?;
         let mut header = Header::new(codec, Duration::ZERO);
-        header.schema = framing.schema;
-        header.is_none = codec.says_none(&bytes);
-        frame::write(&header, 0, &bytes, frame::Compression::None)
+        header.schema = self.framing().map_or(header.schema, |framing| framing.schema);
+        header.is_none = codec.says_none(bytes);
+        frame::write(&header, 0, bytes, frame::Compression::None)
             .map_err(|message| Error::new(ErrorKind::Unencodable, message))
     }
 }

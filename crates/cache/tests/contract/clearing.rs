@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use mtcache_cache::{Framing, Region, RegionPolicy};
+use mtcache_cache::{Cache, Framing, Region, RegionPolicy};
+use mtcache_conformance::{Program, ServerOptions, TestServer, Value};
 
-use crate::rig::{Rig, on_every_backend};
+use crate::rig::{Rig, eventually, on_every_backend};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -78,4 +79,36 @@ async fn a_walk_that_is_dropped_is_made_good_before_the_next_read(rig: Rig) {
     }
     assert_eq!(region.cache().pending_invalidations(), (0, 0));
     assert_eq!(rig.raw_keys().await, Vec::<String>::new());
+}
+
+/// A cursor is a place in a table that the server's next run has in another order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_begins_again_when_the_server_was_started_anew() {
+    for program in Program::ALL {
+        let options = ServerOptions::new().args(["--appendonly", "yes"]);
+        let mut server = TestServer::start(program, options).unwrap();
+        let cache = Cache::builder(server.url())
+            .backoff(Duration::from_millis(20), Duration::from_millis(100))
+            .open()
+            .await
+            .unwrap();
+        let region: Region<u32> = cache.region(RegionPolicy::new("r", Duration::from_hours(1))).unwrap();
+        let entries: Vec<_> = (0..12_000_u32).map(|n| (n.to_string(), n)).collect();
+        region.set_many(&entries).await.unwrap();
+        let mut anew = 0;
+        let walk = region.invalidate_all_with(|progress| {
+            if anew == 0 && progress.invalidated > 5000 {
+                anew += 1;
+                server.stop().unwrap();
+                server.start_again().unwrap();
+            }
+        });
+        let walked = walk.await;
+        assert_eq!(anew, 1);
+        // The commands of the moment may have been lost with the connection; then the walk is made good before the next read.
+        assert!(walked.is_ok() || cache.pending_invalidations() == (0, 1), "{program:?}: {walked:?}");
+        eventually("the region is read again", async || region.get("0").await.is_ok()).await;
+        let left = server.client().unwrap().command(&["DBSIZE"]).unwrap();
+        assert_eq!(left, Value::Integer(0), "{program:?}: keys were passed over");
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mtcache_cache::slot::key_slot;
-use mtcache_cache::{Cache, Region, RegionPolicy, SetOptions, Source};
+use mtcache_cache::{Cache, ReadOptions, Region, RegionPolicy, SetOptions, Source};
 use mtcache_conformance::{ClusterOptions, Program, TestCluster};
 use parking_lot::Mutex;
 
@@ -404,6 +404,16 @@ async fn without_one_primary_the_others_are_read_near_and_far() {
         assert!(region.get(gone[0]).await.is_err());
         let read = region.get_or_load(gone[0], || async { Ok::<_, io::Error>(3) }).await.unwrap();
         assert_eq!((read.value, read.source), (3, Source::Loader));
+        // In a batch too, and what cannot be read is loaded.
+        let loader = |ids: Vec<String>| async move {
+            Ok::<_, io::Error>(ids.into_iter().map(|id| (id, 3)).collect::<Vec<_>>())
+        };
+        let each = region.get_or_load_each(ids.clone(), ReadOptions::new(), loader).await.unwrap();
+        for (id, read) in ids.iter().zip(each) {
+            let read = read.unwrap().unwrap();
+            let expected = if gone.contains(&id) { (3, Source::Loader) } else { (1, Source::Backend) };
+            assert_eq!((read.value, read.source), expected, "{id}");
+        }
         cluster.node(0).resume().unwrap();
         for id in &gone {
             let mut value = None;

@@ -17,6 +17,7 @@ mod cluster;
 mod collections;
 mod events;
 mod framed;
+mod framed_batches;
 mod histories;
 mod history;
 mod in_process;

@@ -370,6 +370,25 @@ async fn a_read_waits_for_the_backend_no_longer_than_it_says() {
         assert!(since.elapsed() >= LIMIT && since.elapsed() < SHORT, "{:?}", since.elapsed());
         let aged = region.get_with("k", options.with_age()).await.unwrap_err();
         assert_eq!(aged.kind(), ErrorKind::Timeout);
+        let (since, errors) = (Instant::now(), region.stats().backend_errors);
+        let batch = tokio::spawn({
+            let region = region.clone();
+            let loader = |_: Vec<&str>| async { Ok::<_, io::Error>([("k", 2)]) };
+            async move { region.get_or_load_each(["k"], options, loader).await.unwrap() }
+        });
+        eventually("the look is given up", async || region.stats().backend_errors > errors).await;
+        assert!(since.elapsed() < SHORT, "{:?}", since.elapsed());
+        assert!(batch.await.unwrap().iter().all(Result::is_ok));
+        let late = ReadOptions::new().deadline(LIMIT);
+        let each = region
+            .get_or_load_each(["l", "m"], late, |_: Vec<&str>| {
+                std::future::pending::<io::Result<Vec<(&str, u64)>>>()
+            })
+            .await
+            .unwrap();
+        for outcome in each {
+            assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Deadline);
+        }
         let loader = || async { Ok::<_, io::Error>(2) };
         let read = region.get_or_load_with("k", options, loader).await.unwrap();
         // Where the dead connection has been replaced by now, the backend answers.

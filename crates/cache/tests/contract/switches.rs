@@ -23,6 +23,7 @@ on_every_backend! {
     shadow_serves_the_loader_and_counts,
     shadow_fills_what_was_missing_and_leaves_what_was_there,
     after_shadow_nothing_older_than_what_was_served_is_read,
+    what_is_stored_during_a_shadow_load_is_not_served,
     regions_of_other_names_are_left_alone,
 }
 
@@ -242,6 +243,48 @@ async fn after_shadow_nothing_older_than_what_was_served_is_read(rig: Rig) {
     region.control().set_mode(RegionMode::On);
     assert!(region.get("k").await.unwrap().is_none(), "an old value came back");
     assert_eq!(region.get("equal").await.unwrap().unwrap().value, 1, "what was equal stays");
+}
+
+/// Between a look that finds nothing and its load another process stores.
+async fn what_is_stored_during_a_shadow_load_is_not_served(rig: Rig) {
+    let region: Region<u64> = rig.cache().await.region(RegionPolicy::new("r", TTL).max_loads(1, 9)).unwrap();
+    region.control().set_mode(RegionMode::Shadow);
+    let gate = Gate::default();
+    let occupied = tokio::spawn({
+        let (region, loader) = (region.clone(), gate.loader(0));
+        async move { region.get_or_load("other", loader).await }
+    });
+    gate.running.notified().await;
+    let single = tokio::spawn({
+        let region = region.clone();
+        async move { region.get_or_load("k", || async { Ok::<_, io::Error>(1) }).await.unwrap() }
+    });
+    let batch = tokio::spawn({
+        let region = region.clone();
+        let loader = |ids: Vec<&'static str>| async move {
+            Ok::<_, io::Error>(ids.into_iter().map(|id| (id, 1)).collect::<Vec<_>>())
+        };
+        async move { region.get_or_load_many(["l", "m"], loader).await.unwrap() }
+    });
+    eventually("both have missed", async || region.stats().shadow_missing == 2).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for key in ["r:k", "r:l"] {
+        rig.raw(&["SET", key, "99", "PX", "20000"]).await;
+    }
+    gate.open.notify_one();
+    occupied.await.unwrap().unwrap();
+    let read = single.await.unwrap();
+    assert_eq!(
+        (read.value, read.source),
+        (1, Source::Loader),
+        "the cache was served, and compared with nothing"
+    );
+    for read in batch.await.unwrap().into_iter().flatten() {
+        assert_eq!((read.value, read.source), (1, Source::Loader));
+    }
+    for (key, value) in [("r:k", "99"), ("r:l", "99"), ("r:m", "1")] {
+        assert_eq!(rig.raw_get(key).await.as_deref(), Some(value), "{key}");
+    }
 }
 
 async fn regions_of_other_names_are_left_alone(rig: Rig) {

@@ -24,18 +24,25 @@ struct Waiting<'a> {
 }
 
 impl ClusterLink {
-    /// Sends several commands in one go to each of their nodes. They are not one atomic step: if it fails as a whole, because a node is
-    /// out of reach, those for other nodes may have taken effect. An error reply stands in its command's place.
+    /// Sends several commands in one go to each of their nodes. They are not one atomic step. An error reply stands in its command's place,
+    /// and so does the failure of a node that is out of reach: those for other nodes are answered.
     pub async fn pipeline(&self, commands: Vec<Command>) -> Result<Vec<Reply>> {
         let mut answers: Vec<Option<Reply>> = commands.iter().map(|_| None).collect();
         let mut waiting = Vec::with_capacity(commands.len());
         for (position, command) in commands.iter().enumerate() {
-            let slot = slots::of_command(command)?;
-            let way = self.way(slot).await?;
-            waiting.push(Waiting { position, command, slot, way, travel: Travel::default() });
+            let way = match slots::of_command(command) {
+                Ok(slot) => self.way(slot).await.map(|way| (slot, way)),
+                Err(error) => Err(error),
+            };
+            match way {
+                Ok((slot, way)) => {
+                    waiting.push(Waiting { position, command, slot, way, travel: Travel::default() });
+                }
+                Err(error) => answers[position] = Some(Reply::Error(error)),
+            }
         }
         while !waiting.is_empty() {
-            waiting = self.round(waiting, &mut answers).await?;
+            waiting = self.round(waiting, &mut answers).await;
         }
         let count = commands.len();
         let answers: Vec<Reply> = answers.into_iter().flatten().collect();
@@ -46,11 +53,7 @@ impl ClusterLink {
     }
 
     /// Sends each to its node; returns those that have to go on.
-    async fn round<'a>(
-        &self,
-        waiting: Vec<Waiting<'a>>,
-        answers: &mut [Option<Reply>],
-    ) -> Result<Vec<Waiting<'a>>> {
+    async fn round<'a>(&self, waiting: Vec<Waiting<'a>>, answers: &mut [Option<Reply>]) -> Vec<Waiting<'a>> {
         let mut batches: BTreeMap<(u16, bool), Vec<Waiting<'a>>> = BTreeMap::new();
         for one in waiting {
             batches.entry((one.way.node.number, one.way.asking)).or_default().push(one);
@@ -60,7 +63,7 @@ impl ClusterLink {
             sending.push(send_batch(batch));
         }
         let sent = join_all(sending);
-        let (mut on, mut pause, mut lost) = (Vec::new(), None, None);
+        let (mut on, mut pause) = (Vec::new(), None);
         for (batch, replies) in sent.await {
             let commands: Vec<&Command> = batch.iter().map(|one| one.command).collect();
             let replies = match replies {
@@ -70,13 +73,13 @@ impl ClusterLink {
             for (mut one, reply) in batch.into_iter().zip(replies) {
                 let own = [one.command];
                 // A whole batch that is lost may go on only if all of it may be sent twice.
-                let (error, concerned, whole) = match reply {
-                    Ok(Reply::Error(error)) => (error, own.as_slice(), false),
+                let (error, concerned) = match reply {
+                    Ok(Reply::Error(error)) => (error, own.as_slice()),
                     Ok(reply) => {
                         answers[one.position] = Some(reply);
                         continue;
                     }
-                    Err(error) => (error, commands.as_slice(), true),
+                    Err(error) => (error, commands.as_slice()),
                 };
                 match self.next(&error, &one.way, one.slot, concerned, &mut one.travel) {
                     Next::Go(way) => {
@@ -87,23 +90,25 @@ impl ClusterLink {
                         pause = pause.max(Some(longer));
                         on.push(one);
                     }
-                    Next::GiveUp if whole => lost = Some(error),
                     Next::GiveUp => answers[one.position] = Some(Reply::Error(error)),
                 }
             }
         }
-        if let Some(error) = lost {
-            return Err(error);
-        }
-        if let Some(pause) = pause {
-            tokio::time::sleep(pause).await;
-            for one in &mut on {
-                one.way = self.way(one.slot).await?;
-            }
-        }
         // In the order given, whatever node each was at.
         on.sort_by_key(|one| one.position);
-        Ok(on)
+        let Some(pause) = pause else { return on };
+        tokio::time::sleep(pause).await;
+        let mut found = Vec::with_capacity(on.len());
+        for mut one in on {
+            match self.way(one.slot).await {
+                Ok(way) => {
+                    one.way = way;
+                    found.push(one);
+                }
+                Err(error) => answers[one.position] = Some(Reply::Error(error)),
+            }
+        }
+        found
     }
 
     /// Runs several transactions, each with its keys in one slot and independent of the others: those for one node go out together.
