@@ -20,7 +20,7 @@ use crate::checker::Checks;
 use crate::codec;
 use crate::collections::{HashView, SortedSetView};
 use crate::control::{RegionControl, RegionMode};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, EventStream, Observer, RemovalCause, Teller};
 use crate::framed::View;
 use crate::health::Troubles;
@@ -42,6 +42,7 @@ use crate::writing::{Keyed, Ledger, Writing};
 const BULK_STEP: usize = 1000;
 /// Commands that change the state of the connection or wait on it: with one connection for all callers they would hit everybody.
 const OF_A_CONNECTION: &[&str] = &[
+    "ASKING",
     "AUTH",
     "BLMOVE",
     "BLMPOP",
@@ -73,6 +74,7 @@ const OF_A_CONNECTION: &[&str] = &[
     "UNSUBSCRIBE",
     "UNWATCH",
     "WAIT",
+    "WAITAOF",
     "WATCH",
     "XREAD",
     "XREADGROUP",
@@ -321,7 +323,7 @@ impl Cache {
     pub async fn decrement(&self, key: &str, by: i64) -> Result<i64> {
         let by = by.checked_neg().ok_or_else(|| {
             Error::new(
-                crate::ErrorKind::NotANumber,
+                ErrorKind::NotANumber,
                 "the smallest integer cannot be subtracted; its negation does not fit",
             )
         })?;
@@ -344,12 +346,12 @@ impl Cache {
     /// knows it to be safe. What it changes is not fenced against loads; what is kept near of it goes when the backend tells of the change.
     pub async fn command<W: AsRef<[u8]>>(&self, words: &[W]) -> Result<Reply> {
         let Some((name, args)) = words.split_first() else {
-            return Err(Error::new(crate::ErrorKind::Refused, "a command has a name; there are no words"));
+            return Err(Error::new(ErrorKind::Refused, "a command has a name; there are no words"));
         };
         let name = String::from_utf8_lossy(name.as_ref()).to_ascii_uppercase();
         if OF_A_CONNECTION.contains(&name.as_str()) {
             return Err(Error::new(
-                crate::ErrorKind::Refused,
+                ErrorKind::Refused,
                 format!(
                     "{name} changes or holds up the connection, which all callers share; use a client of your own for it"
                 ),
@@ -369,18 +371,15 @@ impl Cache {
         self.0.backend.info(section).await
     }
 
-    /// Deletes everything in the backend's database, not only what has this cache's prefix.
+    /// Deletes everything in the backend's database, not only what has this cache's prefix. If that fails, or its outcome is unknown,
+    /// everything is deleted before the first read after it; unless the backend refuses it.
     pub async fn flush_database(&self) -> Result<()> {
-        // Every flight is let go and all that is near dropped, whether or not the answer is waited for.
-        struct Detaching<'a>(&'a Ledger);
-        impl Drop for Detaching<'_> {
-            fn drop(&mut self) {
-                self.0.near.drop_all();
-                self.0.detach_prefix("");
-            }
-        }
-        let _detaching = Detaching(&self.0.ledger);
-        self.0.backend.flush_database().await
+        let mut flushing = Flushing { ledger: self.ledger(), is_settled: false };
+        let flushed = self.0.backend.flush_database().await;
+        // What our user may not do at once it is not to do key by key.
+        let is_refused = |error: &Error| matches!(error.kind(), ErrorKind::Denied | ErrorKind::Refused);
+        flushing.is_settled = flushed.as_ref().err().is_none_or(is_refused);
+        flushed
     }
 
     /// True unless the backend is known to be out of reach.
@@ -684,6 +683,22 @@ impl Cache {
         cause: RemovalCause,
     ) -> Writing<'a, K> {
         Writing::new(&self.0.ledger, region, keys, cause)
+    }
+}
+
+/// The deletion of everything, under way: every flight is let go and all that is near dropped, whether or not the answer is waited for.
+struct Flushing<'a> {
+    ledger: &'a Ledger,
+    is_settled: bool,
+}
+
+impl Drop for Flushing<'_> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.ledger.pending.push_region("");
+        }
+        self.ledger.near.drop_all();
+        self.ledger.detach_prefix("");
     }
 }
 

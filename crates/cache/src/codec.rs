@@ -15,6 +15,7 @@ mod text;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 use self::stored::Brought;
 pub use self::stored::{Coded, Stored};
@@ -44,9 +45,7 @@ impl Codec {
         }
         match self {
             Self::Json => json(value),
-            Self::MessagePack => rmp_serde::to_vec_named(value).map_err(|error| {
-                Error::caused(ErrorKind::Unencodable, format!("the value has no stored form: {error}"), error)
-            }),
+            Self::MessagePack => rmp_serde::to_vec_named(value).map_err(|_| refused()),
         }
     }
 
@@ -56,13 +55,15 @@ impl Codec {
             return Ok(value);
         }
         match self {
-            Self::Json => serde_json::from_slice(bytes).map_err(|error| undecodable::<T>(bytes, error)),
+            Self::Json => serde_json::from_slice(bytes).map_err(|error| not_json::<T>(bytes, &error)),
             Self::MessagePack => {
                 let mut rest = bytes;
-                let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))
-                    .map_err(|error| undecodable::<T>(bytes, error))?;
+                let value =
+                    T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest)).map_err(|error| {
+                        undecodable::<T>(bytes, what_is_missing(&error).unwrap_or("it is of another shape"))
+                    })?;
                 if !rest.is_empty() {
-                    return Err(undecodable::<T>(bytes, format!("{} bytes are left over", rest.len())));
+                    return Err(undecodable::<T>(bytes, &format!("{} bytes are left over", rest.len())));
                 }
                 Ok(value)
             }
@@ -122,7 +123,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     if let Some(value) = stored::value_of(None, bytes) {
         return Ok(value);
     }
-    let not_json = match serde_json::from_slice(bytes) {
+    let error = match serde_json::from_slice(bytes) {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
@@ -138,7 +139,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
              delete it",
         ));
     }
-    Err(undecodable::<T>(bytes, not_json))
+    Err(not_json::<T>(bytes, &error))
 }
 
 /// Whether the stored form, plain or a frame, says that there is none, to a reader whose type has no place for that.
@@ -146,14 +147,30 @@ pub(crate) fn is_null(bytes: &[u8]) -> bool {
     bytes == NULL || frame::says_none(bytes)
 }
 
-fn undecodable<T>(bytes: &[u8], cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    let cause = cause.into();
+/// What serde says is not told, as it quotes what it has read: a value has no place in an error, which ends in logs.
+fn undecodable<T>(bytes: &[u8], what: &str) -> Error {
     let message = format!(
-        "the {} stored bytes are no value of type {}: {cause}",
+        "the {} stored bytes are no value of type {}: {what}",
         bytes.len(),
         std::any::type_name::<T>()
     );
-    Error::caused(ErrorKind::Undecodable, message, cause)
+    Error::new(ErrorKind::Undecodable, message)
+}
+
+fn not_json<T>(bytes: &[u8], error: &serde_json::Error) -> Error {
+    let what = match error.classify() {
+        Category::Data => what_is_missing(error).unwrap_or("it is JSON of another shape").to_owned(),
+        Category::Eof => "it is JSON that ends too early".to_owned(),
+        Category::Syntax | Category::Io => {
+            format!("it is not JSON at line {}, column {}", error.line(), error.column())
+        }
+    };
+    undecodable::<T>(bytes, &what)
+}
+
+/// The one thing that serde says in words of the type alone.
+fn what_is_missing(error: &impl std::fmt::Display) -> Option<&'static str> {
+    error.to_string().starts_with("missing field").then_some("it lacks a field of the type")
 }
 
 /// Whether a type has a place for "there is none". A text has not: to it [`NULL`] would be a word.
@@ -166,7 +183,18 @@ fn contains_null(json: &[u8]) -> bool {
 }
 
 fn unencodable(error: serde_json::Error) -> Error {
-    Error::caused(ErrorKind::Unencodable, format!("the value has no stored form: {error}"), error)
+    match error.classify() {
+        // In the words of the value's own type, which may quote it.
+        Category::Data => refused(),
+        _ => Error::caused(ErrorKind::Unencodable, format!("the value has no stored form: {error}"), error),
+    }
+}
+
+fn refused() -> Error {
+    Error::new(
+        ErrorKind::Unencodable,
+        "the value has no stored form: its Serialize refuses it, or what is in it does",
+    )
 }
 
 #[cfg(test)]
@@ -245,6 +273,51 @@ mod tests {
         assert_eq!(encode(&None::<f64>).unwrap(), NULL);
         assert_eq!(encode(&json!({"a": null, "b": [null, 1.5]})).unwrap(), br#"{"a":null,"b":[null,1.5]}"#);
         assert_eq!(decode::<Option<u8>>(NULL).unwrap(), None);
+    }
+
+    #[test]
+    fn an_error_quotes_nothing_of_a_value() {
+        #[derive(Debug, Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Order {
+            price: u64,
+            side: Side,
+        }
+        #[derive(Debug, Serialize, serde::Deserialize)]
+        enum Side {
+            Buy,
+        }
+        struct Quoting;
+        impl Serialize for Quoting {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("s3cret"))
+            }
+        }
+        let texts = [
+            r#"{"price":"s3cret","side":"Buy"}"#,
+            r#"{"price":1,"side":"s3cret"}"#,
+            r#"{"price":1,"side":"Buy","s3cret":1}"#,
+            r#"{"price":1,"side":"s3cret"#,
+            r#""s3cret""#,
+            "s3cret",
+        ];
+        let mut errors: Vec<Error> =
+            texts.iter().map(|text| decode::<Order>(text.as_bytes()).unwrap_err()).collect();
+        for text in &texts[..3] {
+            let value: Value = serde_json::from_str(text).unwrap();
+            for codec in [Codec::Json, Codec::MessagePack] {
+                errors.push(codec.decode::<Order>(&codec.encode(&value).unwrap()).unwrap_err());
+            }
+        }
+        errors.push(encode(&Quoting).unwrap_err());
+        errors.extend([Codec::Json, Codec::MessagePack].map(|codec| codec.encode(&Quoting).unwrap_err()));
+        for error in errors {
+            let source = std::error::Error::source(&error).map(|source| format!("{source} {source:?}"));
+            let told = format!("{error} {error:?} {source:?}");
+            assert!(!told.contains("s3cret"), "{told}");
+        }
+        let lacking = decode::<Order>(b"{\"price\":1}").unwrap_err();
+        assert!(lacking.to_string().contains("lacks a field"), "{lacking}");
     }
 
     #[test]

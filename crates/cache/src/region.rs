@@ -80,7 +80,7 @@ pub struct RegionPolicy {
     pub max_batch: usize,
     // Loads across processes.
     /// One load of a key among all processes instead of one in each: how long a process that loads and stands still is waited for. At
-    /// least 50 ms; [`LEASE_TTL`](crate::LEASE_TTL) is a good value. `None`: no leases. Default: none.
+    /// least 50 ms, at most 100 years; [`LEASE_TTL`](crate::LEASE_TTL) is a good value. `None`: no leases. Default: none.
     pub lease: Option<Duration>,
 }
 
@@ -235,11 +235,15 @@ impl RegionPolicy {
         if let Some(ttl) = self.none_ttl {
             Ttl::new(ttl)?;
         }
-        if let Some(ttl) = self.lease.filter(|ttl| *ttl < LEASE_TTL_MIN) {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("region {}: a lease of {ttl:?} is shorter than {LEASE_TTL_MIN:?}", self.name),
-            ));
+        if let Some(ttl) = self.lease {
+            let wrong = |what: String| {
+                Error::new(ErrorKind::Config, format!("region {}: a lease of {ttl:?} is {what}", self.name))
+            };
+            if ttl < LEASE_TTL_MIN {
+                return Err(wrong(format!("shorter than {LEASE_TTL_MIN:?}")));
+            }
+            // What a token can live.
+            Ttl::new(ttl).map_err(|_| wrong("longer than 100 years".to_owned()))?;
         }
         self.tags()?;
         if self.framing.is_none() && self.codec != Codec::Json {

@@ -1,8 +1,9 @@
 //! Bodies: buffered up to a bound, and passed on with what was read already where that is exceeded.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -30,18 +31,26 @@ where
 /// What reading a body gave.
 pub(crate) enum Buffered {
     Whole(Bytes),
-    /// It is larger than the bound, or broke off: as it would have been read.
+    /// It is larger than the bound, takes longer to come, or broke off: as it would have been read.
     Not(CacheBody),
 }
 
-/// Reads at most so many bytes. Trailers are left out.
-pub(crate) async fn buffer(mut body: CacheBody, max: usize) -> Buffered {
+/// Reads at most so many bytes, for at most so long. Trailers are left out.
+pub(crate) async fn buffer(mut body: CacheBody, max: usize, wait: Duration) -> Buffered {
     if body.size_hint().lower() > max as u64 {
         return Buffered::Not(body);
     }
     let (mut read, mut size) = (VecDeque::new(), 0);
+    let mut waited = pin!(tokio::time::sleep(wait));
     loop {
-        match body.frame().await {
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            () = &mut waited => {
+                return Buffered::Not(Prefixed { read, broken: None, rest: body }.boxed_unsync());
+            }
+        };
+        match frame {
             None => break,
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
@@ -108,15 +117,17 @@ impl Body for Prefixed {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_mins(1);
+
     #[tokio::test]
     async fn a_body_beyond_the_bound_is_passed_on_whole() {
         let frames = || {
             let parts = VecDeque::from(["ab", "cd", "ef"].map(|part| Bytes::from_static(part.as_bytes())));
             Prefixed { read: parts, broken: None, rest: whole(Bytes::from_static(b"gh")) }.boxed_unsync()
         };
-        let Buffered::Whole(bytes) = buffer(frames(), 8).await else { panic!("8 bytes are 8 bytes") };
+        let Buffered::Whole(bytes) = buffer(frames(), 8, LONG).await else { panic!("8 bytes are 8 bytes") };
         assert_eq!(bytes, "abcdefgh");
-        let Buffered::Not(body) = buffer(frames(), 7).await else { panic!("8 bytes are more than 7") };
+        let Buffered::Not(body) = buffer(frames(), 7, LONG).await else { panic!("8 bytes are more than 7") };
         assert_eq!(body.collect().await.unwrap().to_bytes(), "abcdefgh");
     }
 
@@ -127,7 +138,9 @@ mod tests {
             broken: Some("the disk is gone".into()),
             rest: whole(Bytes::new()),
         };
-        let Buffered::Not(mut body) = buffer(broken().boxed_unsync(), 8).await else { panic!("it broke") };
+        let Buffered::Not(mut body) = buffer(broken().boxed_unsync(), 8, LONG).await else {
+            panic!("it broke")
+        };
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
         assert_eq!(body.frame().await.unwrap().unwrap_err().to_string(), "the disk is gone");
     }

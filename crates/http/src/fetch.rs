@@ -103,13 +103,13 @@ where
             if let Some(age) = parts.headers.get(AGE) {
                 headers.insert(AGE, age.clone());
             }
-            return Ok(match terms_of(confirmed.status(), &headers) {
-                Some(terms) => Entry::Response(confirmed.under(terms)),
-                None => {
-                    pass_on(confirmed.answer(&asked.headers, began.elapsed()));
-                    Entry::Pass
-                }
-            });
+            let terms = terms_of(confirmed.status(), &headers);
+            let Some((terms, names)) = terms.zip(varies_by(&headers)) else {
+                pass_on(confirmed.answer(&asked.headers, began.elapsed()));
+                return Ok(Entry::Pass);
+            };
+            // Which it was chosen by may have changed too.
+            return settled(&cache, &asked, &place, confirmed.under(terms), names, pass_on).await;
         }
         let Some(terms) = terms_of(parts.status, &parts.headers) else {
             let is_failure = parts.status.is_server_error();
@@ -120,7 +120,7 @@ where
             pass_on(Response::from_parts(parts, body));
             return Ok(Entry::Pass);
         };
-        let bytes = match buffer(body, cache.max_body).await {
+        let bytes = match buffer(body, cache.max_body, cache.max_body_wait).await {
             Buffered::Whole(bytes) => bytes,
             Buffered::Not(body) => {
                 pass_on(Response::from_parts(parts, body));
@@ -131,27 +131,39 @@ where
             pass_on(Response::from_parts(parts, crate::body::whole(bytes)));
             return Ok(Entry::Pass);
         };
-        match &place.of {
-            None if names.is_empty() => Ok(Entry::Response(stored)),
-            Some((_, of)) if *of == names => Ok(Entry::Response(stored)),
-            None => {
-                // Whoever invalidates the response that varies does not know its variants: they are found by a name that goes with it.
-                let group = format!("{:032x}", rand::random::<u128>());
-                let id = key::variant(&group, &names, &asked.headers);
-                pass_on(stored.answer(&asked.headers, terms.age));
-                if let Err(error) = cache.region.set(&id, &Entry::Response(stored)).await {
-                    tracing::debug!(%error, "a variant was not stored");
-                }
-                Ok(Entry::Varies { names, group })
+        settled(&cache, &asked, &place, stored, names, pass_on).await
+    }
+}
+
+/// What is stored where it was looked for: the response, if it is chosen by the headers by which it was looked for.
+async fn settled(
+    cache: &HttpCache,
+    asked: &Asked,
+    place: &Place,
+    stored: Stored,
+    names: Vec<String>,
+    pass_on: impl FnOnce(Response<CacheBody>),
+) -> Result<Entry, NotStored> {
+    match &place.of {
+        None if names.is_empty() => Ok(Entry::Response(stored)),
+        Some((_, of)) if *of == names => Ok(Entry::Response(stored)),
+        None => {
+            // Whoever invalidates the response that varies does not know its variants: they are found by a name that goes with it.
+            let group = format!("{:032x}", rand::random::<u128>());
+            let id = key::variant(&group, &names, &asked.headers);
+            pass_on(stored.answer(&asked.headers, stored.terms.age));
+            if let Err(error) = cache.region.set(&id, &Entry::Response(stored)).await {
+                tracing::debug!(%error, "a variant was not stored");
             }
-            Some((whole, _)) => {
-                // It varies by other headers than it did: all is found anew.
-                pass_on(stored.answer(&asked.headers, terms.age));
-                if let Err(error) = cache.region.invalidate(whole).await {
-                    tracing::debug!(%error, "a response that varies otherwise now waits to be invalidated");
-                }
-                Err(NotStored)
+            Ok(Entry::Varies { names, group })
+        }
+        Some((whole, _)) => {
+            // It varies by other headers than it did: all is found anew.
+            pass_on(stored.answer(&asked.headers, stored.terms.age));
+            if let Err(error) = cache.region.invalidate(whole).await {
+                tracing::debug!(%error, "a response that varies otherwise now waits to be invalidated");
             }
+            Err(NotStored)
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::terms::Rules;
 
 /// Largest body that is stored, unless the cache is told another: 1 MiB. Larger ones are passed through.
 pub const MAX_BODY: usize = 1024 * 1024;
+/// How long the body of a response may take to come to be stored, unless the cache is told another time: 5 s. One that takes longer is passed
+/// on as it comes.
+pub const MAX_BODY_WAIT: Duration = Duration::from_secs(5);
 /// How long after a response that may not be stored nobody waits for another's answer to the same request: 10 s.
 pub const PASS_FOR: Duration = Duration::from_secs(10);
 /// Answers that are refreshed at once while their stale ones are served; more are served stale without being refreshed.
@@ -46,6 +49,7 @@ pub struct HttpCache {
     pub(crate) region: Region<Entry>,
     pub(crate) rules: Rules,
     pub(crate) max_body: usize,
+    pub(crate) max_body_wait: Duration,
     query: QueryKey,
     pub(crate) refreshing: Arc<Mutex<HashSet<Vec<String>>>>,
 }
@@ -56,13 +60,28 @@ impl HttpCache {
         let policy = policy.undecodable(Undecodable::Miss);
         let rules = Rules { stale_window: policy.stale_window, ..Rules::default() };
         let region = cache.region(policy)?;
-        Ok(Self { region, rules, max_body: MAX_BODY, query: QueryKey::default(), refreshing: Arc::default() })
+        Ok(Self {
+            region,
+            rules,
+            max_body: MAX_BODY,
+            max_body_wait: MAX_BODY_WAIT,
+            query: QueryKey::default(),
+            refreshing: Arc::default(),
+        })
     }
 
     /// Stores bodies up to so many bytes. Default: 1 MiB.
     #[must_use]
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
+        self
+    }
+
+    /// Stores bodies that come within so long of their first byte; a client waits for no more than that of a body that takes longer. Default:
+    /// 5 s.
+    #[must_use]
+    pub fn max_body_wait(mut self, wait: Duration) -> Self {
+        self.max_body_wait = wait;
         self
     }
 

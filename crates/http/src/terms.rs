@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, AUTHORIZATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, SET_COOKIE};
+use http::header::{AGE, AUTHORIZATION, CONTENT_TYPE, DATE, ETAG, EXPIRES, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ use crate::entry::parse_date;
 const STORED_STATUSES: [u16; 13] = [200, 203, 204, 300, 301, 302, 307, 308, 404, 405, 410, 414, 501];
 /// Those that say "there is none".
 const ABSENT: [u16; 2] = [404, 410];
+
+/// Content types whose bodies have no end.
+const ENDLESS: [&str; 2] = ["text/event-stream", "multipart/x-mixed-replace"];
 
 /// What the cache was told beyond the responses' own words.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,6 +78,7 @@ impl Terms {
         if !STORED_STATUSES.contains(&status.as_u16())
             || control.no_store
             || control.private
+            || is_endless(headers)
             || (headers.contains_key(SET_COOKIE) && !rules.stores_set_cookie)
         {
             return None;
@@ -159,6 +163,13 @@ pub(crate) enum Use {
     WhileAsking,
     /// The service has to be asked before.
     NotBefore,
+}
+
+/// Whether the body is one that goes on for as long as somebody listens.
+fn is_endless(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    ENDLESS.iter().any(|endless| kind.eq_ignore_ascii_case(endless))
 }
 
 /// Section 4.2.1; a date that cannot be read has passed.

@@ -36,8 +36,8 @@ pub struct TlsOptions {
     pub key_file: Option<PathBuf>,
     /// The name that a server's certificate has to be for. Default: the host of the URL, or that a sentinel or a cluster gives.
     pub server_name: Option<String>,
-    /// What is asked of a server's certificate. Default: everything.
-    pub verification: Verification,
+    /// What is asked of a server's certificate. Default: everything, unless a URL says otherwise.
+    pub verification: Option<Verification>,
 }
 
 /// What is asked of a server's certificate.
@@ -60,10 +60,7 @@ impl TlsOptions {
             cert_file: pair.cert_file.clone(),
             key_file: pair.key_file.clone(),
             server_name: self.server_name.clone().or_else(|| others.server_name.clone()),
-            verification: match self.verification {
-                Verification::None => Verification::None,
-                Verification::Full => others.verification,
-            },
+            verification: self.verification.or(others.verification),
         }
     }
 }
@@ -86,7 +83,7 @@ impl Connector {
                 )
             })?;
         }
-        if options.verification == Verification::None {
+        if options.verification == Some(Verification::None) {
             tracing::warn!("TLS without verification: servers' certificates are taken whoever shows them");
         }
         Ok(Self { options, last_good: Mutex::new(config) })
@@ -156,5 +153,14 @@ mod tests {
         assert_eq!(TlsOptions::default().or(&set), set);
         let lone = TlsOptions { cert_file: file("a"), ..TlsOptions::default() };
         assert_eq!(lone.or(&set).key_file, None);
+        let asking = |verification| TlsOptions { verification, ..TlsOptions::default() };
+        for (url, set, merged) in [
+            (None, None, None),
+            (None, Some(Verification::None), Some(Verification::None)),
+            (Some(Verification::Full), Some(Verification::None), Some(Verification::Full)),
+            (Some(Verification::None), Some(Verification::Full), Some(Verification::None)),
+        ] {
+            assert_eq!(asking(url).or(&asking(set)).verification, merged, "{url:?} before {set:?}");
+        }
     }
 }

@@ -316,6 +316,10 @@ impl Shared {
         tokio::select! {
             _ = &mut driver.0 => return End::Lost(closed()),
             told = tokio::time::timeout(self.link.options().response_timeout, probe.told.notified()) => {
+                if told.is_err() && self.link.generation() != generation {
+                    // The change may have been made on another server than the one that is listened to.
+                    return End::Anew;
+                }
                 if told.is_err() {
                     return End::Refused(Refusal::NotTold, "no message came of a change that was made for it".to_owned());
                 }

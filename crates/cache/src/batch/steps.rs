@@ -315,7 +315,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                     if !asked.options.accepts(age) {
                         None
                     } else if is_absence::<T>(&bytes) {
-                        Some(self.absent())
+                        Some(Ok(self.absent()))
                     } else {
                         let seen = Seen { key, found: SeenAs::Plain(&bytes, left), sent, ticket: *ticket };
                         self.looked_at(self.decoded(&bytes, age), Some(seen), shape)
@@ -349,7 +349,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             for ((place, key, ticket), look) in step.iter_mut().zip(looks) {
                 **place = match look {
                     Ok((Looked::Nothing, Some(sight))) if is_absence::<T>(&sight.bytes) => {
-                        Some(self.absent())
+                        Some(Ok(self.absent()))
                     }
                     Ok((looked, sight)) => {
                         let seen = |sight| Seen { key, found: SeenAs::Framed(sight), sent, ticket: *ticket };
@@ -370,9 +370,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     }
 
     /// The source has none, as the cache has it.
-    fn absent<V>(&self) -> Result<Option<Read<V>>> {
+    fn absent<V>(&self) -> Option<Read<V>> {
         stats::count(&self.state.counters.none_hits);
-        Ok(None)
+        None
     }
 
     /// What a look is to this read; none if it will not do.

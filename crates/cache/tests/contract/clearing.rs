@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use mtcache_cache::{Cache, Framing, Region, RegionPolicy};
+use mtcache_cache::{Cache, ErrorKind, Framing, Region, RegionPolicy};
 use mtcache_conformance::{Program, ServerOptions, TestServer, Value};
 
+use crate::proxy::{Mode, Proxy};
 use crate::rig::{Rig, eventually, on_every_backend};
 
 const TTL: Duration = Duration::from_secs(30);
@@ -110,5 +111,43 @@ async fn a_walk_begins_again_when_the_server_was_started_anew() {
         eventually("the region is read again", async || region.get("0").await.is_ok()).await;
         let left = server.client().unwrap().command(&["DBSIZE"]).unwrap();
         assert_eq!(left, Value::Integer(0), "{program:?}: keys were passed over");
+    }
+}
+
+/// A flush that fails, or whose outcome is unknown, is made good before the first read, near and far.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_flush_that_failed_nothing_of_before_is_read() {
+    for program in Program::ALL {
+        let server = TestServer::start(program, ServerOptions::new()).unwrap();
+        let proxy = Proxy::before(server.port()).await;
+        let cache = Cache::builder(proxy.url())
+            .response_timeout(Duration::from_millis(300))
+            .backoff(Duration::from_millis(20), Duration::from_millis(100))
+            .open()
+            .await
+            .unwrap();
+        let region: Region<u32> = cache.region(RegionPolicy::new("r", TTL)).unwrap();
+        region.set("k", &1).await.unwrap();
+        server.client().unwrap().command(&["SET", "foreign", "1"]).unwrap();
+        proxy.set(Mode::SwallowRequests);
+        let failed = cache.flush_database().await.unwrap_err();
+        assert_eq!((failed.kind(), cache.pending_invalidations()), (ErrorKind::Timeout, (0, 1)));
+        proxy.set(Mode::Pass);
+        eventually("the first read after it", async || match region.get("k").await {
+            Ok(read) => {
+                assert!(read.is_none(), "{program:?}: {read:?}");
+                true
+            }
+            Err(_) => false,
+        })
+        .await;
+        assert_eq!(server.client().unwrap().command(&["DBSIZE"]).unwrap(), Value::Integer(0), "{program:?}");
+        assert_eq!(cache.pending_invalidations(), (0, 0));
+        // What the backend refuses is not done by another way.
+        let mut raw = server.client().unwrap();
+        raw.command(&["ACL", "SETUSER", "default", "-flushdb"]).unwrap();
+        region.set("k", &2).await.unwrap();
+        assert_eq!(cache.flush_database().await.unwrap_err().kind(), ErrorKind::Denied);
+        assert_eq!(region.get("k").await.unwrap().map(|read| read.value), Some(2), "{program:?}");
     }
 }

@@ -240,6 +240,8 @@ async fn a_lease_is_off_unless_asked_for(rig: Rig) {
     assert_eq!(one.stats().lease_waits + two.stats().lease_waits, 0);
     let short = RegionPolicy::new("r", TTL).lease(Duration::from_millis(49));
     assert_eq!(rig.cache().await.region::<u64>(short).unwrap_err().kind(), ErrorKind::Config);
+    let endless = rig.cache().await.region::<u64>(leased(Duration::MAX)).unwrap_err();
+    assert!(endless.kind() == ErrorKind::Config && endless.to_string().contains("longer than"), "{endless}");
 }
 
 async fn who_joins_a_lease_does_not_lengthen_it(rig: Rig) {

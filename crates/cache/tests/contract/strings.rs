@@ -28,6 +28,7 @@ on_every_backend! {
     the_prefix_is_on_every_key,
     expired_is_a_miss,
     a_server_that_forgot_its_scripts_is_no_trouble,
+    what_is_of_the_connection_is_no_command_for_all,
 }
 
 fn minute() -> SetOptions {
@@ -252,4 +253,20 @@ async fn a_server_that_forgot_its_scripts_is_no_trouble(rig: Rig) {
         assert!(cache.set("k", &json!({"timestamp": time}), options()).await.unwrap());
         rig.forget_scripts().await;
     }
+}
+
+async fn what_is_of_the_connection_is_no_command_for_all(rig: Rig) {
+    let cache = rig.cache().await;
+    for name in ["asking", "WAITAOF", "WAIT", "MULTI", "Subscribe", "CLIENT", "BLPOP", "SELECT"] {
+        let error = cache.command(&[name, "1", "1", "1"]).await.unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::Refused && error.to_string().contains("the connection"),
+            "{error}"
+        );
+    }
+    assert!(cache.command::<&str>(&[]).await.is_err());
+    assert_eq!(
+        cache.command(&["ECHO", "1"]).await.unwrap().into_bytes().unwrap().as_deref(),
+        Some(&b"1"[..])
+    );
 }

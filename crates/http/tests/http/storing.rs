@@ -9,9 +9,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use http_body_util::StreamBody;
+use futures_util::StreamExt;
+use http_body_util::{BodyExt, StreamBody};
 use mtcache_cache::RegionMode;
 use mtcache_http::{HttpCache, QueryKey};
+use tower::ServiceExt;
 
 use crate::rig::{Client, Count, Rig, eventually, on_both_backends, serve};
 
@@ -24,6 +26,8 @@ on_both_backends! {
     a_change_forgets_the_response_and_its_variants,
     an_authorized_answer_is_shared_only_where_it_says_so,
     a_large_body_is_passed_through_whole,
+    an_endless_body_is_passed_on_as_it_comes,
+    a_304_that_changes_what_a_response_varies_by_is_kept_apart,
     an_absence_is_stored_for_the_life_that_was_told,
     a_killed_region_asks_the_service_each_time,
     queries_are_told_apart_or_sorted,
@@ -227,6 +231,75 @@ async fn a_large_body_is_passed_through_whole(rig: Rig) {
         assert!(answer.body == due && !answer.is_hit(), "{}", answer.came_by());
     }
     assert_eq!(count.now(), 2);
+}
+
+/// A body that begins and never ends.
+fn endless(kind: &'static str) -> Response {
+    let first = futures_util::stream::iter([Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from(
+        "data: 1\n\n",
+    )))]);
+    let body = Body::new(StreamBody::new(first.chain(futures_util::stream::pending())));
+    ([("content-type", kind)], body).into_response()
+}
+
+async fn an_endless_body_is_passed_on_as_it_comes(rig: Rig) {
+    let told = rig.responses().default_life(Duration::from_mins(1));
+    for (kind, wait) in [
+        ("text/event-stream; charset=utf-8", Duration::from_hours(1)),
+        ("application/json", Duration::from_millis(100)),
+    ] {
+        let responses = told.clone().max_body_wait(wait);
+        let app = Router::new()
+            .route("/events", get(move || async move { endless(kind) }))
+            .layer(responses.layer());
+        for _ in 0..2 {
+            let request = Request::get("/events").body(Body::empty()).unwrap();
+            let first = async {
+                let mut answer = app.clone().oneshot(request).await.unwrap().into_body();
+                answer.frame().await.unwrap().unwrap().into_data().unwrap()
+            };
+            let first = tokio::time::timeout(Duration::from_secs(20), first).await;
+            assert_eq!(first.expect("the client waits for a body without end"), "data: 1\n\n");
+        }
+        rig.responses().invalidate_all().await.unwrap();
+    }
+}
+
+async fn a_304_that_changes_what_a_response_varies_by_is_kept_apart(rig: Rig) {
+    let count = Count::default();
+    let counted = count.clone();
+    let handler = move |headers: HeaderMap| {
+        counted.up();
+        let language =
+            headers.get("accept-language").map_or("none", |value| value.to_str().unwrap()).to_owned();
+        let is_known =
+            headers.get("if-none-match").is_some_and(|tag| tag == format!("\"{language}\"").as_str());
+        let first = counted.now() == 1;
+        async move {
+            let control = if first { "no-cache" } else { "max-age=60" };
+            let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+            let body = if is_known { String::new() } else { language.clone() };
+            let mut response = (status, body).into_response();
+            let headers = response.headers_mut();
+            headers.insert("cache-control", control.parse().unwrap());
+            headers.insert("etag", format!("\"{language}\"").parse().unwrap());
+            if !first {
+                headers.insert("vary", "accept-language".parse().unwrap());
+            }
+            response
+        }
+    };
+    let client = serve(Router::new().route("/hello", get(handler)).layer(rig.responses().layer())).await;
+    let ask = async |language: &str| client.get_with("/hello", &[("accept-language", language)]).await;
+    assert_eq!(ask("de").await.text(), "de");
+    // It is asked about, and answered with 304: from now on it varies.
+    assert_eq!((ask("de").await.text(), count.now()), ("de", 2));
+    let (german, english) = (ask("de").await, ask("en").await);
+    assert_eq!((german.text(), english.text()), ("de", "en"), "another language's answer");
+    assert!(german.is_hit() && !english.is_hit());
+    let (german, english) = (ask("de").await, ask("en").await);
+    assert_eq!((german.text(), english.text(), german.is_hit() && english.is_hit()), ("de", "en", true));
+    assert_eq!(count.now(), 3);
 }
 
 async fn an_absence_is_stored_for_the_life_that_was_told(rig: Rig) {

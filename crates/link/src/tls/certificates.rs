@@ -19,7 +19,7 @@ pub(super) fn config(options: &TlsOptions) -> Result<Arc<ClientConfig>, String> 
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?;
-    let builder = match options.verification {
+    let builder = match options.verification.unwrap_or_default() {
         Verification::Full => builder.with_root_certificates(roots(options)?),
         Verification::None => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone::new(&provider)))

@@ -268,8 +268,8 @@ fn set(form: &UrlForm, url: &mut LinkUrl, option: &UrlOption, value: String) -> 
         Sets::KeyFile => tls(url, |tls| tls.key_file = Some(value.into())),
         Sets::ServerName => tls(url, |tls| tls.server_name = Some(value)),
         Sets::Insecure => match value.as_str() {
-            "true" => tls(url, |tls| tls.verification = Verification::None),
-            "false" => {}
+            "true" => tls(url, |tls| tls.verification = Some(Verification::None)),
+            "false" => tls(url, |tls| tls.verification = Some(Verification::Full)),
             _ => {
                 return Err(Error::config(
                     "the option insecure is true or false; true takes any certificate",
@@ -297,7 +297,7 @@ fn apply_fragment(url: &mut LinkUrl, fragment: Option<&str>) -> Result<()> {
     match fragment {
         None | Some("") => Ok(()),
         Some("insecure") if url.tls.is_some() => {
-            tls(url, |tls| tls.verification = Verification::None);
+            tls(url, |tls| tls.verification = Some(Verification::None));
             Ok(())
         }
         Some(_) => Err(Error::config(

@@ -68,15 +68,21 @@ fn tls_takes_its_files_from_the_query() {
     assert_eq!(tls.ca_file.as_deref(), Some("/etc/ca.pem".as_ref()));
     assert_eq!(tls.cert_file.as_deref(), Some("c.pem".as_ref()));
     assert_eq!(tls.key_file.as_deref(), Some("k+ey.pem".as_ref()));
-    assert_eq!((tls.server_name.as_deref(), tls.verification), (Some("cache.example"), Verification::Full));
+    assert_eq!((tls.server_name.as_deref(), tls.verification), (Some("cache.example"), None));
     assert_eq!(url.to_string(), "rediss://h:6379/1");
     let as_redis_py = parsed("rediss://h/1?ssl_ca_certs=/etc/ca.pem&ssl_certfile=c.pem&ssl_keyfile=k.pem");
     assert_eq!(as_redis_py.tls().unwrap().ca_file, tls.ca_file);
     for text in ["rediss://h?insecure=true", "rediss://h/0#insecure", "valkeys://h?insecure=true"] {
-        assert_eq!(parsed(text).tls().unwrap().verification, Verification::None, "{text}");
+        assert_eq!(parsed(text).tls().unwrap().verification, Some(Verification::None), "{text}");
     }
-    for text in ["rediss://h?insecure=false", "rediss+cluster://h", "rediss+sentinel://h/s"] {
-        assert_eq!(parsed(text).tls().unwrap().verification, Verification::Full, "{text}");
+    let full = parsed("rediss://h?insecure=false");
+    assert_eq!(
+        full.tls().unwrap().verification,
+        Some(Verification::Full),
+        "it goes before what is set in code"
+    );
+    for text in ["rediss://h", "rediss+cluster://h", "rediss+sentinel://h/s"] {
+        assert_eq!(parsed(text).tls().unwrap().verification, None, "{text}");
     }
 }
 
