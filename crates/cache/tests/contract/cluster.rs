@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mtcache_cache::slot::key_slot;
-use mtcache_cache::{Cache, ReadOptions, Region, RegionPolicy, SetOptions, Source};
+use mtcache_cache::{Cache, Framing, ReadOptions, Region, RegionPolicy, SetOptions, Source};
 use mtcache_conformance::{ClusterOptions, Program, TestCluster};
 use parking_lot::Mutex;
 
@@ -426,6 +426,48 @@ async fn without_one_primary_the_others_are_read_near_and_far() {
             // The set may have taken effect or not; the invalidation has.
             assert_eq!(value, (*id != gone[0]).then_some(1), "{id}");
         }
+        assert_eq!(region.cache().pending_invalidations(), (0, 0));
+    }
+}
+
+/// The values are on primaries that answer; whether their tag has fallen only the silent one could say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_carries_a_tag_of_a_silent_primary_is_not_served() {
+    for cluster in without_replicas() {
+        let policy = RegionPolicy::new("r", TTL).framed(Framing::new()).near(true);
+        let region: Region<u64> = open(&cluster).await.region(policy).unwrap();
+        near_is_on(region.cache()).await;
+        let owner = |text: &str| cluster.owner(key_slot(text.as_bytes()));
+        let named = |prefix: &str, is_silent: bool| {
+            let mut names = (0..).map(|n: u32| n.to_string());
+            names.find(|name| (owner(&format!("{prefix}{name}")) == 0) == is_silent).unwrap()
+        };
+        // A tag's token lies in the slot of its name.
+        let (silent, id) = (named("", true), named("r:", false));
+        let tagged = region.tagged([&silent]).unwrap();
+        tagged.set(&id, &1).await.unwrap();
+        warm(&region, &id).await;
+        cluster.node(0).pause().unwrap();
+        tokio::time::sleep(HEARTBEAT + SLACK).await;
+        assert!(region.get_shared(&id).await.is_err(), "nobody knows whether its tag has fallen");
+        assert!(region.get(&id).await.is_err());
+        let read = tagged.get_or_load(&id, || async { Ok::<_, io::Error>(3) }).await.unwrap();
+        assert_eq!((read.value, read.source), (3, Source::Loader));
+        let loader = |ids: Vec<String>| async move {
+            Ok::<_, io::Error>(ids.into_iter().map(|id| (id, 4)).collect::<Vec<_>>())
+        };
+        let each = tagged.get_or_load_each([id.clone()], ReadOptions::new(), loader).await.unwrap();
+        assert_eq!(each[0].as_ref().unwrap().as_ref().unwrap().value, 4);
+        assert!(region.cache().invalidate_tag(&silent).await.is_err());
+        assert_eq!(region.cache().pending_invalidations(), (1, 0));
+        cluster.node(0).resume().unwrap();
+        let mut read = None;
+        eventually("it is back", async || {
+            read = region.get(&id).await.ok();
+            read.is_some()
+        })
+        .await;
+        assert_eq!(read.unwrap(), None, "the tag has fallen before the first read");
         assert_eq!(region.cache().pending_invalidations(), (0, 0));
     }
 }

@@ -21,6 +21,8 @@ pub(crate) enum Mode {
     SwallowRequests = 3,
     /// Requests are held back, and reach the server when the mode changes; replies never come back.
     HoldRequests = 4,
+    /// As `HoldRequests`; and the client sees its connection end.
+    HoldRequestsAndCut = 5,
 }
 
 pub(crate) struct Proxy {
@@ -93,13 +95,14 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
     let is = |mode: Mode| {
         era != shared.era.load(Ordering::SeqCst) && shared.mode.load(Ordering::SeqCst) == mode as u8
     };
+    let holds = || is(Mode::HoldRequests) || is(Mode::HoldRequestsAndCut);
     let mut held: Vec<u8> = Vec::new();
     let mut client_ended = false;
     let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(5)), if !held.is_empty() => {
-                if !is(Mode::HoldRequests) {
+                if !holds() {
                     let sent = server.write_all(&std::mem::take(&mut held)).await;
                     shared.released.store(true, Ordering::SeqCst);
                     if sent.is_err() {
@@ -116,9 +119,13 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
                     client_ended = true;
                     continue;
                 };
-                if is(Mode::HoldRequests) {
+                if holds() {
                     held.extend_from_slice(&from_client[..n]);
                     shared.holding.store(true, Ordering::SeqCst);
+                    if is(Mode::HoldRequestsAndCut) {
+                        let _ = client.shutdown().await;
+                        client_ended = true;
+                    }
                     continue;
                 }
                 if !is(Mode::SwallowRequests) && server.write_all(&from_client[..n]).await.is_err() {
@@ -133,7 +140,7 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
                 if is(Mode::CutReplies) {
                     return;
                 }
-                if !is(Mode::SwallowReplies) && !is(Mode::HoldRequests) && !client_ended && client.write_all(&from_server[..n]).await.is_err() {
+                if !is(Mode::SwallowReplies) && !holds() && !client_ended && client.write_all(&from_server[..n]).await.is_err() {
                     return;
                 }
             }
