@@ -147,8 +147,8 @@ fn get() -> Command {
     Command::new("GET").arg("k")
 }
 
-fn is_one(reply: Reply) -> bool {
-    reply == Reply::Bytes(b"1".to_vec())
+fn one() -> Reply {
+    Reply::Bytes(b"1".to_vec())
 }
 
 const ALL: usize = 16384;
@@ -163,15 +163,14 @@ async fn ask_is_followed_once_and_only_after_asking() {
     .await;
     let link = nodes.link().await;
     for round in 1..=2 {
-        assert!(is_one(link.command(get()).await.unwrap()));
+        assert_eq!(link.command(get()).await.unwrap(), one());
         assert_eq!(
             (nodes.count(0, "GET"), nodes.count(1, "GET")),
             (round, round),
             "the slot is still the first's"
         );
     }
-    let replies = link.pipeline(vec![get(), get()]).await.unwrap();
-    assert!(replies.len() == 2 && replies.into_iter().all(is_one));
+    assert_eq!(link.pipeline(vec![get(), get()]).await.unwrap(), [one(), one()]);
     assert_eq!((nodes.count(0, "GET"), nodes.count(1, "GET")), (4, 4));
 }
 
@@ -187,7 +186,7 @@ async fn moved_is_followed_and_remembered() {
     .await;
     let link = nodes.link().await;
     for round in 1..=3 {
-        assert!(is_one(link.command(get()).await.unwrap()));
+        assert_eq!(link.command(get()).await.unwrap(), one());
         assert_eq!((nodes.count(0, "GET"), nodes.count(1, "GET")), (1, round));
     }
 }
@@ -216,7 +215,7 @@ async fn what_is_between_two_nodes_or_down_is_waited_for_and_not_for_ever() {
         })
         .await;
         let link = nodes.link().await;
-        assert!(is_one(link.command(get()).await.unwrap()));
+        assert_eq!(link.command(get()).await.unwrap(), one());
         assert_eq!(nodes.count(0, "GET"), 3, "{kind}");
         let endless = || Command::new("GET").arg("for ever");
         assert_eq!(link.command(endless()).await.unwrap_err().code(), Some(kind));
