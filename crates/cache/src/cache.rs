@@ -479,6 +479,11 @@ impl Cache {
         }
     }
 
+    /// Stands for the run of the server that has this key.
+    pub(crate) fn run_of(&self, key: &[u8]) -> u64 {
+        self.0.backend.run_of(key)
+    }
+
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.0.ledger
     }

@@ -149,9 +149,9 @@ async fn walked(
     progress: &mut impl FnMut(Progress),
     taken: &impl Fn(Vec<u8>) -> Option<CachedKey>,
 ) -> Result<bool> {
-    let (mut cursor, mut runs) = (0, BTreeMap::new());
+    let (mut cursor, mut epochs) = (0, BTreeMap::new());
     loop {
-        note_runs(backend, &mut runs);
+        note_epochs(backend, &mut epochs);
         let (next, keys) = backend.scan(cursor, prefix).await?;
         let keys: Vec<_> = keys.into_iter().filter_map(taken).collect();
         for step in keys.chunks(STEP) {
@@ -159,7 +159,7 @@ async fn walked(
         }
         sofar.steps += 1;
         progress(*sofar);
-        if !note_runs(backend, &mut runs) {
+        if !note_epochs(backend, &mut epochs) {
             tracing::info!("a server was started anew during a walk over its keys, which begins again");
             return Ok(false);
         }
@@ -170,12 +170,12 @@ async fn walked(
     }
 }
 
-/// Notes which runs of servers answer now; false if one is another than it was. A cluster's new servers are its walk's own matter.
-fn note_runs(backend: &Backend, runs: &mut BTreeMap<u16, u64>) -> bool {
+/// Notes which servers answer now; false if one of them is not what it was. A cluster's new servers are its walk's own matter.
+fn note_epochs(backend: &Backend, epochs: &mut BTreeMap<u16, u64>) -> bool {
     let mut same = true;
-    for (server, run) in backend.runs() {
-        let before = runs.insert(server, run).unwrap_or(0);
-        same &= before == 0 || before == run;
+    for (server, epoch) in backend.cursor_epochs() {
+        let before = epochs.insert(server, epoch).unwrap_or(0);
+        same &= before == 0 || before == epoch;
     }
     same
 }

@@ -25,9 +25,9 @@ pub(crate) const TOKEN_MARGIN: Duration = Duration::from_secs(30);
 /// How often a load asks for a token whose answer does not come, before it goes on without one.
 const BEGIN_TRIES: usize = 3;
 
-/// KEYS: key, token. ARGV: a new token, the token's TTL in ms, and the range that the key's time left must be in for its value to
+/// KEYS: key, token. ARGV: a new token, the token's TTL in ms, and the range that the key's time left must be in for its plain value to
 /// do; a lower bound of -1 takes any value; 1 if the token is to be nobody else's; the token of an attempt before this one whose answer
-/// did not come, or nothing. Answers {1, value, ms left}, {2, ms left of another's token} or {0, value or nil, ms left, token, the
+/// did not come, or nothing; how old in ms a frame may be, by its own account, and the run of the server whose time it must have. Answers {1, value, ms left}, {2, ms left of another's token} or {0, value or nil, ms left, token, the
 /// backend's time in seconds and the microseconds beyond}.
 ///
 /// Who joins a lease does not lengthen it: for how long its holder is waited for is for the holder's region to say.
@@ -40,9 +40,15 @@ static BEGIN: LazyLock<Script> = LazyLock::new(|| {
          if value then\n\
            left = redis.call('PTTL', KEYS[1])\n\
            local least = tonumber(ARGV[3])\n\
-           if least < 0 or (left >= least and left <= tonumber(ARGV[4])) then\n\
-             return {1, value, left}\n\
+           local will_do = least < 0 or (left >= least and left <= tonumber(ARGV[4]))\n\
+           if least >= 0 and string.sub(value, 1, 2) == '\\193\\1' and #value >= 48 then\n\
+             local now = redis.call('TIME')\n\
+             local by_clock = now[1] * 1000 + now[2] / 1000 - struct.unpack('>I8', value, 9) / 1000\n\
+             local gone = struct.unpack('>I8', value, 17) + struct.unpack('>I8', value, 25) - left\n\
+             will_do = left >= 0 and by_clock >= 0 and gone >= 0 and string.sub(value, 41, 48) == ARGV[8]\n\
+               and math.max(by_clock, gone) <= tonumber(ARGV[7])\n\
            end\n\
+           if will_do then return {1, value, left} end\n\
          end\n\
          local token = redis.call('GET', KEYS[2])\n\
          if not token or token == ARGV[6] then\n\
@@ -203,7 +209,7 @@ pub(crate) enum Suffices {
     Any,
     /// None: load in any case.
     Nothing,
-    /// Only one stored with the region's TTL no longer ago than `max_age`.
+    /// Only one no older than `max_age`: a plain one as if it was stored with the region's TTL, a frame by its own time.
     Within {
         ttl: Duration,
         max_age: Duration,
@@ -241,7 +247,7 @@ async fn begin_once(
     sharing: Sharing,
     unanswered: Option<Bytes>,
 ) -> Result<Begun> {
-    let call = begin_call(key, token, token_ttl, suffices, sharing, unanswered);
+    let call = begin_call(backend, key, token, token_ttl, suffices, sharing, unanswered);
     begun(backend.script(&BEGIN, &call.keys, &call.args).await?, sharing)
 }
 
@@ -260,7 +266,7 @@ pub(crate) async fn begin_many(
         let tokens: Vec<Bytes> = open.iter().map(|_| fresh_token(sharing)).collect();
         let asked = open.iter().zip(&tokens).filter_map(|((place, unanswered), token)| {
             let key = keys.get(*place)?;
-            Some(begin_call(key, token.clone(), token_ttl, suffices, sharing, unanswered.clone()))
+            Some(begin_call(backend, key, token.clone(), token_ttl, suffices, sharing, unanswered.clone()))
         });
         let calls: Vec<_> = asked.collect();
         let replies = in_places(backend.scripts(&BEGIN, &calls).await, calls.len());
@@ -292,6 +298,7 @@ fn in_places(replies: Result<Vec<Reply>>, calls: usize) -> Vec<Result<Reply>> {
 }
 
 fn begin_call(
+    backend: &Backend,
     key: &CachedKey,
     token: Bytes,
     token_ttl: Duration,
@@ -299,12 +306,12 @@ fn begin_call(
     sharing: Sharing,
     unanswered: Option<Bytes>,
 ) -> ScriptCall {
-    let (least, most) = match suffices {
-        Suffices::Any => (-1, -1),
-        Suffices::Nothing => (i64::MAX, -1),
+    let (least, most, oldest) = match suffices {
+        Suffices::Any => (-1, -1, -1),
+        Suffices::Nothing => (i64::MAX, -1, -1),
         Suffices::Within { ttl, max_age } => {
             // At least 1: a key that is about to go has -2 or 0 left in some backends' rounding.
-            (millis(ttl.saturating_sub(max_age)).max(1), millis(ttl))
+            (millis(ttl.saturating_sub(max_age)).max(1), millis(ttl), millis(max_age))
         }
     };
     let args = vec![
@@ -314,6 +321,8 @@ fn begin_call(
         most.to_string().into_bytes(),
         if sharing == Sharing::Exclusive { b"1".to_vec() } else { b"0".to_vec() },
         unanswered.unwrap_or_default(),
+        oldest.to_string().into_bytes(),
+        backend.run_of(&key.key).to_be_bytes().to_vec(),
     ];
     ScriptCall { keys: vec![key.key.clone(), key.token.clone()], args }
 }

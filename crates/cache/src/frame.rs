@@ -22,7 +22,7 @@ pub const MAGIC: u8 = 0xC1;
 /// The version of the layout that this library writes.
 pub const VERSION: u8 = 1;
 /// Bytes of the header before tags and validator.
-pub const FIXED_BYTES: usize = 40;
+pub const FIXED_BYTES: usize = 48;
 /// Where the time stands that the backend writes: eight bytes.
 pub(crate) const STAMP_AT: usize = 8;
 pub(crate) const STAMP_END: usize = 16;
@@ -51,6 +51,9 @@ pub struct Header {
     pub stale_window: Duration,
     /// How long its load took; zero for what was set. In whole microseconds, up to 71 minutes.
     pub load_time: Duration,
+    /// Stands for the run of the server whose clock the time is by; 0 if that is not known. To another run the time says nothing: its
+    /// clock may be another.
+    pub clock: u64,
     /// What the source gave to ask later whether the value has changed.
     pub validator: Option<Vec<u8>>,
     /// The tags that it falls with, and their tokens when its load began.
@@ -67,6 +70,7 @@ impl Header {
             ttl,
             stale_window: Duration::ZERO,
             load_time: Duration::ZERO,
+            clock: 0,
             validator: None,
             tags: Vec::new(),
         }
@@ -138,6 +142,7 @@ impl<'a> Frame<'a> {
         let stale_window = Duration::from_millis(rest.u64()?);
         let load_time = Duration::from_micros(u64::from(rest.u32()?));
         let value_bytes = rest.u32()? as usize;
+        let clock = rest.u64()?;
         if value_bytes > MAX_VALUE_BYTES {
             return Err(Unreadable::Broken("its value is longer than a value may be"));
         }
@@ -151,7 +156,7 @@ impl<'a> Frame<'a> {
             return Err(Unreadable::Broken("its value has not the length that it names"));
         }
         let is_none = flags & NONE != 0;
-        let header = Header { is_none, codec, schema, ttl, stale_window, load_time, validator, tags };
+        let header = Header { is_none, codec, schema, ttl, stale_window, load_time, clock, validator, tags };
         Ok(Self { header, began, compression, value_bytes, packed })
     }
 
@@ -202,6 +207,7 @@ pub fn write(header: &Header, began: u64, value: &[u8], compression: Compression
     let load_time = u32::try_from(header.load_time.as_micros()).unwrap_or(u32::MAX);
     bytes.extend_from_slice(&load_time.to_be_bytes());
     bytes.extend_from_slice(&(value.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(&header.clock.to_be_bytes());
     if !header.tags.is_empty() {
         bytes.push(header.tags.len() as u8);
         for (tag, token) in &header.tags {

@@ -53,19 +53,19 @@ const STORE: &str = "local now = redis.call('TIME')\n\
 static STORE_ALWAYS: LazyLock<Script> = LazyLock::new(|| Script::idempotent(STORE));
 static STORE_WHEN: LazyLock<Script> = LazyLock::new(|| Script::new(STORE));
 
-/// KEYS: key. ARGV: how long it is fresh from now on in ms. Writes that and the time into the frame, and gives the key that life and its
+/// KEYS: key. ARGV: how long it is fresh from now on in ms, and what stands for this run of the server. Writes that and the time into the frame, and gives the key that life and its
 /// stale window; a plain value is only given the life. One that is past its life stays so. Answers 1 if the key is there and fresh.
 static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::idempotent(
         "local value = redis.call('GET', KEYS[1])\n\
          if not value then return 0 end\n\
-         if string.sub(value, 1, 2) == '\\193\\1' and #value >= 40 then\n\
+         if string.sub(value, 1, 2) == '\\193\\1' and #value >= 48 then\n\
            local now = redis.call('TIME')\n\
            local ends = struct.unpack('>I8', value, 9) + struct.unpack('>I8', value, 17) * 1000\n\
            if now[1] * 1000000 + now[2] >= ends then return 0 end\n\
            local life = ARGV[1] + struct.unpack('>I8', value, 25)\n\
            value = string.sub(value, 1, 8) .. struct.pack('>I8', now[1] * 1000000 + now[2])\n\
-             .. struct.pack('>I8', tonumber(ARGV[1])) .. string.sub(value, 25)\n\
+             .. struct.pack('>I8', tonumber(ARGV[1])) .. string.sub(value, 25, 40) .. ARGV[2] .. string.sub(value, 49)\n\
            redis.call('SET', KEYS[1], value, 'PX', string.format('%d', life))\n\
            return 1\n\
          end\n\
@@ -136,6 +136,8 @@ impl<T: DeserializeOwned> Region<T> {
 pub(crate) struct Final<'a> {
     pub(crate) ttl: Ttl,
     pub(crate) load_time: Duration,
+    /// The run of the server that stores it. Should another take its place before it does, that one's frames are of no known age to it.
+    pub(crate) clock: u64,
     pub(crate) tags: &'a [(Tag, TagToken)],
 }
 
@@ -159,6 +161,7 @@ impl RegionState {
             ttl: last.ttl.as_duration(),
             stale_window: self.window_for(draft),
             load_time: last.load_time,
+            clock: last.clock,
             tags: last.tags.to_vec(),
             ..frame.header
         };
@@ -267,7 +270,8 @@ impl Cache {
     ) -> Result<bool> {
         let backend = self.backend().await?;
         let taken = tags.take(backend, region.longest_life()).await?;
-        let frame = region.finish(draft, Final { ttl, load_time: Duration::ZERO, tags: &taken })?;
+        let clock = backend.run_of(&key.key);
+        let frame = region.finish(draft, Final { ttl, load_time: Duration::ZERO, clock, tags: &taken })?;
         let (head, tail) = parts(&frame);
         let life = ttl.as_duration() + region.window_for(draft);
         let (script, word): (&Script, &[u8]) = match when {
@@ -283,8 +287,10 @@ impl Cache {
     /// Gives a framed entry a new TTL from now on; false if it is not there.
     pub(crate) async fn renew_framed(&self, key: &str, ttl: Ttl) -> Result<bool> {
         let _stale = self.drops_near([key.as_bytes()]);
-        let args = [ttl.as_millis().to_string().into_bytes()];
-        let renewed = self.backend().await?.script(&RENEW, &[key.as_bytes().to_vec()], &args).await?;
+        let backend = self.backend().await?;
+        let args =
+            [ttl.as_millis().to_string().into_bytes(), backend.run_of(key.as_bytes()).to_be_bytes().to_vec()];
+        let renewed = backend.script(&RENEW, &[key.as_bytes().to_vec()], &args).await?;
         Ok(renewed.into_bool()?)
     }
 
@@ -295,6 +301,7 @@ impl Cache {
         let book = self.tag_book();
         let hinted = book.hint(key);
         let hinted_keys = hinted.as_deref().map_or(&[][..], |tags| &tags.keys);
+        let run = backend.run_of(key);
         // Together: a token that is still there when it is read was there when the value was, whichever came first.
         let ((value, left, now), tokens) =
             try_join(backend.get_with_clock(key), tags::tokens(backend, hinted_keys)).await?;
@@ -306,8 +313,10 @@ impl Cache {
             let (standing, unpacked_bytes) = (Standing::Fresh, bytes.len());
             return Ok(Some(Sight { bytes, unpacked_bytes, age, standing, fresh_for, tags: None }));
         };
-        let age = told_age(&frame, now, left);
-        let (mut standing, fresh_for) = standing(&frame.header, age, left);
+        let is_of_this_clock = frame.header.clock == run && run == backend.run_of(key) && run != 0;
+        let age = if is_of_this_clock { told_age(&frame, now, left) } else { Age::Unknown };
+        let bound = if is_of_this_clock { age } else { bound_by_ttl(&frame.header, left) };
+        let (mut standing, fresh_for) = standing(&frame.header, bound, left);
         let (on_it, unpacked_bytes) = (&frame.header.tags, frame.value_bytes);
         let mut known = None;
         if !on_it.is_empty() {
@@ -337,7 +346,7 @@ impl Cache {
     /// Whether what a load found in its second look will do for a fresh read, as far as its frame says.
     pub(crate) async fn still_stands(&self, bytes: &[u8], left: TimeLeft) -> Result<bool> {
         let Ok(frame) = Frame::read(bytes) else { return Ok(true) };
-        let age = aged_by_ttl(&frame.header, left).map_or(Age::Unknown, Age::AtMost);
+        let age = bound_by_ttl(&frame.header, left);
         if standing(&frame.header, age, left).0 != Standing::Fresh {
             return Ok(false);
         }
@@ -375,8 +384,14 @@ pub(crate) fn aged_by_ttl(header: &Header, left: TimeLeft) -> Option<Duration> {
     }
 }
 
+/// The age of a frame by what is gone of its key's TTL alone: what decides whether it is fresh where its time is by another clock.
+fn bound_by_ttl(header: &Header, left: TimeLeft) -> Age {
+    aged_by_ttl(header, left).map_or(Age::Unknown, Age::AtMost)
+}
+
 /// The age of a frame. There are two accounts of it, both by the backend: its clock, and what is gone of the key's TTL. They agree unless
-/// somebody changed the key's expiry, or the clock is another one since: then the longer one is a bound.
+/// somebody changed the key's expiry, or the clock was set: then the longer one is a bound. Only for the server's own frames: after a failover
+/// both accounts may be wrong by the same.
 fn told_age(frame: &Frame<'_>, now: u64, left: TimeLeft) -> Age {
     let by_clock = frame.age(now);
     match aged_by_ttl(&frame.header, left) {

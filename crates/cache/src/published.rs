@@ -86,7 +86,7 @@ impl Cache {
         let backend = self.backend().await?;
         let prefix = format!("{STATS_PREFIX}{}", self.prefix());
         let (mut keys, mut cursor, mut steps) = (Vec::new(), 0, 0);
-        let runs = backend.runs();
+        let epochs = backend.cursor_epochs();
         let mut published = PublishedStats { processes: Vec::new(), is_complete: true };
         loop {
             let (next, found) = backend.scan(cursor, prefix.as_bytes()).await?;
@@ -101,7 +101,7 @@ impl Cache {
             }
         }
         // Another server's table is in another order.
-        published.is_complete &= backend.runs() == runs;
+        published.is_complete &= backend.cursor_epochs() == epochs;
         keys.sort();
         // A walk may come across a key twice.
         keys.dedup();

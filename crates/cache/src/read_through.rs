@@ -304,7 +304,7 @@ impl Load {
         let (place, entered) = self.enter().await?;
         let permit = match entered {
             Ok(Some(Begun::Found(bytes, left))) => {
-                let age = self.state.age(&bytes, left);
+                let age = self.state.age_on(&bytes, left, self.cache.run_of(&self.key.key));
                 return Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken));
             }
             Ok(Some(Begun::Load(permit))) => Some(permit),
@@ -470,7 +470,10 @@ impl Load {
         let filled: Result<Fill> = async {
             let backend = self.cache.backend().await?;
             let frame = match ttl.filter(|_| self.state.policy.framing.is_some()) {
-                Some(ttl) => Some(self.state.finish(bytes, Final { ttl, load_time, tags: taken })?),
+                Some(ttl) => Some(self.state.finish(
+                    bytes,
+                    Final { ttl, load_time, clock: backend.run_of(&self.key.key), tags: taken },
+                )?),
                 None => None,
             };
             let stored = self.state.stored(frame.as_deref().unwrap_or(bytes));

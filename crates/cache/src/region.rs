@@ -347,11 +347,19 @@ impl RegionState {
         Ttl::new(ttl).or_else(|_| Ttl::new(whole)).ok()
     }
 
-    /// How old these bytes are at most, by what is left of their life.
+    /// As [`age`](Self::age), also of a frame, which tells that to the run of the server that stored it.
+    pub(crate) fn age_on(&self, bytes: &[u8], left: TimeLeft, run: u64) -> Age {
+        if !frame::is_framed(bytes) {
+            return self.age(bytes, left);
+        }
+        let own = Frame::read(bytes).ok().filter(|frame| frame.header.clock == run && run != 0);
+        own.and_then(|frame| framed::aged_by_ttl(&frame.header, left)).map_or(Age::Unknown, Age::AtMost)
+    }
+
+    /// How old a plain value is at most, by what is left of its life.
     pub(crate) fn age(&self, bytes: &[u8], left: TimeLeft) -> Age {
         if frame::is_framed(bytes) {
-            let aged = Frame::read(bytes).ok().and_then(|frame| framed::aged_by_ttl(&frame.header, left));
-            return aged.map_or(Age::Unknown, Age::AtMost);
+            return Age::Unknown;
         }
         let whole = match self.policy.none_ttl {
             Some(none_ttl) if codec::is_null(bytes) => none_ttl.min(self.policy.ttl),
@@ -365,10 +373,10 @@ impl RegionState {
         if storing == Storing::IfMissing {
             return Suffices::Nothing;
         }
-        let Some(max_age) = options.max_age else { return Suffices::Any };
-        // A plain value has no stale window in the backend.
-        let ttl = if self.policy.framing.is_some() { self.longest_life() } else { self.policy.ttl };
-        Suffices::Within { ttl, max_age }
+        match options.max_age {
+            Some(max_age) => Suffices::Within { ttl: self.policy.ttl, max_age },
+            None => Suffices::Any,
+        }
     }
 
     /// What every key of the region begins with; none for the keys that are of no region.

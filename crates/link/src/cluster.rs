@@ -174,10 +174,16 @@ impl ClusterLink {
         self.0.refresher.map.owners().primaries().iter().map(|node| node.endpoint.clone()).collect()
     }
 
-    /// Stands for the run of each primary, by its number, as [`Link::server_run`](crate::Link::server_run) has it.
-    pub fn server_runs(&self) -> Vec<(u16, u64)> {
+    /// What [`Link::cursor_epoch`](crate::Link::cursor_epoch) is for each primary, by its number.
+    pub fn cursor_epochs(&self) -> Vec<(u16, u64)> {
         let primaries = self.0.refresher.map.owners().primaries();
-        primaries.iter().map(|node| (node.number, node.link.server_run())).collect()
+        primaries.iter().map(|node| (node.number, node.link.cursor_epoch())).collect()
+    }
+
+    /// Stands for the run of the primary that has this key, as far as is known; else 0.
+    pub fn server_run_of(&self, key: &[u8]) -> u64 {
+        let owners = self.0.refresher.map.owners();
+        owners.of(mtcache_protocol::key_slot(key)).map_or(0, |node| node.link.server_run())
     }
 
     /// Where the primary of a slot is, as far as is known.

@@ -290,8 +290,8 @@ impl Supervised {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Stands for the run of a server that the connection leads to, or the last one did; 0 before the first. Changes before anybody can use
-    /// a new connection.
+    /// Stands for the run of the server that the connection leads to, or the last one did; 0 if that is not known. Changes before anybody can
+    /// use a new connection.
     pub(crate) fn server(&self) -> u64 {
         self.server.load(Ordering::Acquire)
     }

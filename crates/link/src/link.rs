@@ -81,10 +81,18 @@ impl Link {
         Some((connection.at().clone(), connection.generation()))
     }
 
-    /// Stands for the run of a server that commands go to now, or went to last: another number after a restart or a failover, the same after a
-    /// mere new connection. 0 before the first connection.
+    /// Stands for the run of the server that commands go to now, or went to last, the same to everybody: another number after a restart or a
+    /// failover, the same after a mere new connection. 0 before the first connection, and where the server does not say which it is.
     pub fn server_run(&self) -> u64 {
         self.0.supervised.server()
+    }
+
+    /// A cursor of SCAN means something while this number is the same. 0 before the first connection.
+    pub fn cursor_epoch(&self) -> u64 {
+        match self.server_run() {
+            0 => self.generation(),
+            run => run,
+        }
     }
 
     /// The number of the present connection, or of the last.

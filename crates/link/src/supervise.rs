@@ -3,7 +3,6 @@
 //! Pauses between attempts grow exponentially with jitter; what a breaker adds is in `breaker.rs`. Invariant: whatever becomes of a
 //! connection, the next attempt comes by itself. Deliberately absent: what callers see meanwhile (`connection.rs`).
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -48,7 +47,7 @@ pub(crate) async fn supervise(
                 }
                 let trial = breaker.is_open(options).then(|| Trial::new(silent(connection.at(), options)));
                 let number = generation.fetch_add(1, Ordering::AcqRel) + 1;
-                server_run.store(run_of(connection.identity(), number), Ordering::Release);
+                server_run.store(run_of(connection.identity()), Ordering::Release);
                 let connection = Arc::new(connection.begin(number, trial));
                 let server = connection.at();
                 let since = Instant::now();
@@ -116,15 +115,14 @@ pub(crate) async fn supervise(
     }
 }
 
-/// Stands for the run of the server at the end of the connection of this number. One that does not say which it is counts as another at
-/// each connection. Never 0.
-fn run_of(identity: Option<&Identity>, number: u64) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    match identity {
-        Some(identity) => identity.run.hash(&mut hasher),
-        None => number.hash(&mut hasher),
-    }
-    hasher.finish().max(1)
+/// Stands for the run of a server, the same to everybody who asks it; 0 if it does not say which it is.
+fn run_of(identity: Option<&Identity>) -> u64 {
+    // FNV-1a: what it is hashed to is kept in stored values, and must not change with a release.
+    let hash = |run: &str| {
+        run.bytes()
+            .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+    };
+    identity.map_or(0, |identity| hash(&identity.run))
 }
 
 #[derive(PartialEq)]

@@ -77,6 +77,9 @@ pub enum Order {
     Descending,
 }
 
+/// Stands for every engine in a process: its clock is the machine's, before and after a restart.
+const EMBEDDED_RUN: u64 = 1;
+
 pub(crate) enum Backend {
     Redis(RedisBackend),
     Cluster(ClusterBackend),
@@ -176,12 +179,21 @@ impl Backend {
         }
     }
 
-    /// Which servers' runs answer now, by the servers' numbers: two of one number differ after a restart or a failover.
-    pub(crate) fn runs(&self) -> Vec<(u16, u64)> {
+    /// By the servers' numbers what has to stay the same for a walk over their keys to go on.
+    pub(crate) fn cursor_epochs(&self) -> Vec<(u16, u64)> {
         match self {
-            Self::Redis(backend) => vec![(0, backend.link().server_run())],
-            Self::Cluster(backend) => backend.link().server_runs(),
+            Self::Redis(backend) => vec![(0, backend.link().cursor_epoch())],
+            Self::Cluster(backend) => backend.link().cursor_epochs(),
             Self::Embedded(_) => Vec::new(),
+        }
+    }
+
+    /// Stands for the run of the server that has this key; 0 if that is not known.
+    pub(crate) fn run_of(&self, key: &[u8]) -> u64 {
+        match self {
+            Self::Redis(backend) => backend.link().server_run(),
+            Self::Cluster(backend) => backend.link().server_run_of(key),
+            Self::Embedded(_) => EMBEDDED_RUN,
         }
     }
 

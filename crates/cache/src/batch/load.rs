@@ -182,7 +182,8 @@ impl BatchLoad {
         let mut unfit = Vec::new();
         for ((place, bytes, left), will_do) in found.into_iter().zip(will_do) {
             if will_do {
-                let age = self.state.age(&bytes, left);
+                let run = self.keys.get(place).map_or(0, |key| self.cache.run_of(&key.key));
+                let age = self.state.age_on(&bytes, left, run);
                 landing.land(place, Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken)));
             } else {
                 unfit.push(place);
@@ -366,7 +367,7 @@ impl BatchLoad {
                 continue;
             }
             let ttl = self.state.ttl_for(bytes);
-            match self.in_stored_form(bytes, ttl, load.took, taken) {
+            match self.in_stored_form(key, bytes, ttl, load.took, taken) {
                 Ok(stored) => prepared.push((currency, key, Some(permit), stored, ttl)),
                 Err(error) => *currency = self.settled(key, Err(error), true, load.began),
             }
@@ -410,13 +411,17 @@ impl BatchLoad {
     /// A value as it is stored; of a framed region but for the time.
     fn in_stored_form<'a>(
         &self,
+        key: &CachedKey,
         bytes: &'a [u8],
         ttl: Option<Ttl>,
         load_time: Duration,
         tags: &[(Tag, TagToken)],
     ) -> Result<Cow<'a, [u8]>> {
         match ttl.filter(|_| self.state.policy.framing.is_some()) {
-            Some(ttl) => Ok(Cow::Owned(self.state.finish(bytes, Final { ttl, load_time, tags })?)),
+            Some(ttl) => {
+                let clock = self.cache.run_of(&key.key);
+                Ok(Cow::Owned(self.state.finish(bytes, Final { ttl, load_time, clock, tags })?))
+            }
             None => Ok(Cow::Borrowed(bytes)),
         }
     }

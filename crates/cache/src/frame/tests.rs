@@ -14,16 +14,17 @@ fn written(header: &Header, value: &[u8], compression: Compression) -> Vec<u8> {
 
 fn headers() -> impl Strategy<Value = Header> {
     let tags = proptest::collection::vec(("[a-z:{}é]{1,20}", any::<[u8; 16]>()), 0..4);
-    let times = (0..u64::MAX / 4, 0..u64::MAX / 4, any::<u32>());
+    let times = (0..u64::MAX / 4, 0..u64::MAX / 4, any::<u32>(), any::<u64>());
     let validator = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40));
     (any::<bool>(), any::<bool>(), any::<u32>(), times, validator, tags).prop_map(
-        |(is_none, packed, schema, (ttl, stale, load), validator, tags)| Header {
+        |(is_none, packed, schema, (ttl, stale, load, clock), validator, tags)| Header {
             is_none,
             codec: if packed { Codec::MessagePack } else { Codec::Json },
             schema,
             ttl: Duration::from_millis(ttl),
             stale_window: Duration::from_millis(stale),
             load_time: Duration::from_micros(load.into()),
+            clock,
             validator,
             tags: tags.into_iter().map(|(tag, token)| (Tag::new(&tag).unwrap(), TagToken(token))).collect(),
         },
@@ -101,6 +102,7 @@ fn the_documented_example_is_what_is_written() {
     header.schema = 2;
     header.stale_window = Duration::from_mins(5);
     header.load_time = Duration::from_micros(1500);
+    header.clock = 0x0123_4567_89AB_CDEF;
     header.tags = vec![(Tag::new("BTC").unwrap(), TagToken(std::array::from_fn(|n| n as u8)))];
     header.validator = Some(b"v7".to_vec());
     let bytes = written(&header, br#"{"price":1.5}"#, Compression::None);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use mtcache_cache::{Age, Cache, ReadOptions, Region, RegionPolicy, Source};
+use mtcache_cache::{Age, Cache, Framing, ReadOptions, Region, RegionPolicy, Source};
 use mtcache_conformance::Program;
 use mtcache_conformance::servers::{ServerOptions, TestServer};
 
@@ -23,6 +23,7 @@ on_every_backend! {
     strict_readers_share_two_loads_when_nothing_is_stored,
     strict_readers_one_after_another_make_two_loads_at_once_at_the_most,
     a_lax_leaders_find_does_not_serve_a_strict_follower,
+    a_frame_that_was_stored_meanwhile_is_judged_by_its_own_time,
 }
 
 fn at_least(age: Age) -> Duration {
@@ -194,4 +195,48 @@ async fn a_fill_that_was_long_on_its_way_does_not_look_young() {
         let read = region.get_with("k", ReadOptions::new().with_age()).await.unwrap().unwrap();
         assert!(at_least(read.age) >= SLOW, "{:?} on {program}", read.age);
     }
+}
+
+/// Between a look that finds nothing and its load another process stores a value with a short life of its own.
+async fn a_frame_that_was_stored_meanwhile_is_judged_by_its_own_time(rig: Rig) {
+    let policy = || RegionPolicy::new("f", TTL).framed(Framing::new());
+    let region: Region<u64> = rig.cache().await.region(policy().max_loads(1, 9)).unwrap();
+    let other: Region<u64> = rig.cache().await.region(policy()).unwrap();
+    let gate = Gate::default();
+    let occupied = tokio::spawn({
+        let (region, loader) = (region.clone(), gate.loader(0));
+        async move { region.get_or_load("occupied", loader).await }
+    });
+    gate.running.notified().await;
+    let strict = ReadOptions::new().max_age(TTL / 3);
+    let load = |id: &'static str| {
+        let region = region.clone();
+        let loader = || async { Ok::<_, io::Error>(9) };
+        tokio::spawn(async move { region.get_or_load_with(id, strict, loader).await.unwrap() })
+    };
+    let (young, old) = (load("young"), load("old"));
+    let batch = tokio::spawn({
+        let region = region.clone();
+        let loader = |ids: Vec<&'static str>| async move {
+            Ok::<_, io::Error>(ids.into_iter().map(|id| (id, 9)).collect::<Vec<_>>())
+        };
+        async move { region.get_or_load_each(["in a batch", "missing"], strict, loader).await.unwrap() }
+    });
+    eventually("all have missed", async || region.stats().misses == 5).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for id in ["young", "in a batch"] {
+        other.set_for(id, &1, TTL / 2).await.unwrap();
+    }
+    other.set_for("old", &1, TTL).await.unwrap();
+    // By the rest of its TTL it is too old; its own time still says that it is young.
+    rig.raw(&["PEXPIRE", "f:old", "1000"]).await;
+    gate.open.notify_one();
+    occupied.await.unwrap().unwrap();
+    let (young, old) = (young.await.unwrap(), old.await.unwrap());
+    assert_eq!((young.value, young.source), (1, Source::Backend), "it was loaded anew");
+    assert!(young.age.is_within(TTL / 3), "{young:?}");
+    assert_eq!((old.value, old.source), (9, Source::Loader));
+    let sources =
+        batch.await.unwrap().into_iter().map(|read| read.unwrap().unwrap().source).collect::<Vec<_>>();
+    assert_eq!(sources, [Source::Backend, Source::Loader]);
 }

@@ -69,6 +69,48 @@ async fn ages_and_tags_are_the_same_whatever_the_backends_clock_says() {
     }
 }
 
+/// The new primary's clock is behind: by all that it says, what the old one stored is younger than it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_what_another_server_has_stored_no_age_is_known() {
+    const BEHIND: u64 = 3;
+    let old = TestServer::valkey(ServerOptions::new()).unwrap();
+    let options = ServerOptions::new()
+        .environment("LD_PRELOAD", libfaketime().to_str().unwrap())
+        .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        .environment("FAKETIME", &format!("-{BEHIND}"))
+        .args(["--replicaof", "127.0.0.1", &old.port().to_string()]);
+    let new = TestServer::valkey(options).unwrap();
+    let before: Region<u64> = Cache::connect(&old.url()).await.unwrap().region(policy()).unwrap();
+    before.set("k", &1).await.unwrap();
+    let stored = std::time::Instant::now();
+    let read = before.get_with("k", ReadOptions::new().with_age()).await.unwrap().unwrap();
+    assert!(matches!(read.age, Age::Exact(_)), "{:?}", read.age);
+    let mut raw = new.client().unwrap();
+    eventually("it is replicated", async || {
+        raw.command(&["EXISTS", "r:k"]).unwrap() == Value::Integer(1) && stored.elapsed().as_secs() > BEHIND
+    })
+    .await;
+    raw.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
+
+    let after: Region<u64> = Cache::connect(&new.url()).await.unwrap().region(policy()).unwrap();
+    let read = after.get_with("k", ReadOptions::new().with_age()).await.unwrap().unwrap();
+    assert_eq!((read.value, read.age), (1, Age::Unknown), "it is served for what is left of its key's life");
+    // It is older than this, and looks younger.
+    let strict = ReadOptions::new().max_age(Duration::from_secs(BEHIND));
+    assert!(after.get_with("k", strict).await.unwrap().is_none());
+    let each = after
+        .get_or_load_each(["k"], strict, |_: Vec<&str>| async { Ok::<_, io::Error>([("k", 2)]) })
+        .await
+        .unwrap();
+    assert_eq!(each[0].as_ref().unwrap().as_ref().unwrap().value, 2);
+    let read = after.get_with("k", strict).await.unwrap().unwrap();
+    assert!(matches!((read.value, read.age), (2, Age::Exact(_))), "{read:?}");
+    // One that is given a new life is this server's own.
+    assert!(after.touch("k").await.unwrap());
+    let read = after.get_with("k", strict).await.unwrap().unwrap();
+    assert!(matches!(read.age, Age::Exact(age) if age < TTL), "{read:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tag_whose_invalidation_failed_falls_before_the_next_read() {
     for program in Program::ALL {
