@@ -6,6 +6,7 @@
 //! absent: the steps (`batch/steps.rs`), what the one load does (`batch/load.rs`), and who joins whom (`single_flight/many.rs`).
 
 mod load;
+mod loader;
 mod steps;
 
 use std::future::Future;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::loader::Loader;
 use self::steps::{Asked, Batch, Seen, SeenAs, Shape};
 use crate::control::RegionMode;
 use crate::error::Result;
@@ -101,7 +103,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let batch = Batch::of(self, ids)?;
         let outcomes = batch.keys.iter().map(|_| None).collect();
         let shape = Shape { near: false, of: |_, read, _| read };
-        Ok(self.finished_in_time(batch, outcomes, Asked { options, started }, loader, shape).await)
+        let loader = Loader::new(loader, &self.state.base);
+        Ok(self.finished_in_time(batch, outcomes, Asked { options, started }, &loader, shape).await)
     }
 }
 
@@ -162,6 +165,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
                 _ => read.shared(),
             },
         };
-        Ok(self.finished_in_time(batch, outcomes, Asked { options, started }, loader, shape).await)
+        let loader = Loader::new(loader, &self.state.base);
+        Ok(self.finished_in_time(batch, outcomes, Asked { options, started }, &loader, shape).await)
     }
 }

@@ -16,13 +16,13 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::SemaphorePermit;
 
+use super::loader::Failure;
 use crate::backend::{Bytes, CachedKey};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::fill_token::{self, Begun, Fill, Filling, Permit, Sharing, Suffices, TOKEN_MARGIN, Token};
 use crate::framed::Final;
-use crate::keys::{self, KeyParts};
 use crate::lease::{Lease, Patience};
 use crate::read::{Age, ReadOptions, Source};
 use crate::read_through::Storing;
@@ -33,24 +33,21 @@ use crate::tags::{Tag, TagToken, Tags};
 use crate::timeouts;
 use crate::ttl::{TimeLeft, Ttl};
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 /// The stored form of what a loader has for each id that it was asked for.
 pub(super) type Answers = Vec<Result<Bytes>>;
 
-/// The answers for these keys among a loader's pairs of id and value; `none` for those that it left out.
-pub(super) fn answers_of<'a, A: KeyParts, T>(
-    pairs: impl IntoIterator<Item = (A, T)>,
+/// The answers for these keys among a loader's pairs of key and value; `none` for those that it left out.
+pub(super) fn answers_of<'a, T>(
+    pairs: Vec<(String, T)>,
     keys: impl Iterator<Item = &'a String>,
-    base: &str,
     none: &Result<Bytes>,
     encode: impl Fn(&T) -> Result<Bytes>,
 ) -> Answers {
     let places: HashMap<&str, usize> = keys.map(String::as_str).zip(0..).collect();
     let mut answers: Answers = places.iter().map(|_| none.clone()).collect();
-    for (id, value) in pairs {
-        let place = keys::join(base, &id).ok().and_then(|key| places.get(key.as_str()).copied());
-        if let Some(answer) = place.and_then(|place| answers.get_mut(place)) {
+    for (key, value) in pairs {
+        let place = places.get(key.as_str());
+        if let Some(answer) = place.and_then(|place| answers.get_mut(*place)) {
             *answer = encode(&value);
         }
     }

@@ -3,7 +3,6 @@
 //! Invariant: each id ends with one outcome, whatever becomes of the others. Deliberately absent: what callers see (`batch.rs`).
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::Outcomes;
 use super::load::{BatchLoad, answers_of};
+use super::loader::Loader;
 use crate::backend::{Bytes, CachedKey, WithLeft};
 use crate::codec;
 use crate::control::RegionMode;
@@ -80,21 +80,16 @@ type Open<'a, V> = (&'a mut Option<Result<Option<Read<V>>>>, &'a str, Option<Tic
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     /// As [`finished`](Self::finished), within the time that the caller allows.
-    pub(super) async fn finished_in_time<K, V, F, Fut, L, A, E>(
+    pub(super) async fn finished_in_time<K, V>(
         &self,
         batch: Batch<K>,
         found: Found<V>,
         asked: Asked,
-        loader: F,
+        loader: &Loader<K, T>,
         shape: Shape<T, V>,
     ) -> Outcomes<V>
     where
         K: KeyParts + Clone + Send + Sync + 'static,
-        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
-        L: IntoIterator<Item = (A, T)>,
-        A: KeyParts,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let ids = batch.keys.len();
         let call = pin!(async { Ok(self.finished(batch, found, asked, loader, shape).await) });
@@ -103,23 +98,17 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     }
 
     /// Looks for what has no outcome yet, and loads what is not there.
-    async fn finished<K, V, F, Fut, L, A, E>(
+    async fn finished<K, V>(
         &self,
         batch: Batch<K>,
         mut found: Found<V>,
         asked: Asked,
-        loader: F,
+        loader: &Loader<K, T>,
         shape: Shape<T, V>,
     ) -> Outcomes<V>
     where
         K: KeyParts + Clone + Send + Sync + 'static,
-        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
-        L: IntoIterator<Item = (A, T)>,
-        A: KeyParts,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let loader = Arc::new(loader);
         let shaped = |(place, outcome): (usize, Result<Option<Read<T>>>)| {
             (place, outcome.map(|read| read.map(|read| (shape.of)(self, read, None))))
         };
@@ -129,10 +118,10 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             let missing = (0..).zip(&found).filter(|(_, found)| found.is_none());
             let missing: Vec<usize> = missing.map(|(place, _)| place).collect();
             stats::add(&self.state.counters.misses, missing.len() as u64);
-            let answers = self.loaded_many(&batch, missing, asked, &loader, Storing::IfCurrent).await;
+            let answers = self.loaded_many(&batch, missing, asked, loader, Storing::IfCurrent).await;
             answers.into_iter().map(shaped).collect()
         } else {
-            self.switched_many(&batch, asked, &loader, mode).await.into_iter().map(shaped).collect()
+            self.switched_many(&batch, asked, loader, mode).await.into_iter().map(shaped).collect()
         };
         let outcomes = (0..).zip(found).map(|(place, found)| {
             let outcome = found.or_else(|| answers.remove(&place));
@@ -142,20 +131,15 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     }
 
     /// What the loader gives for all, while the region is not on: as `switched.rs` has it.
-    async fn switched_many<K, F, Fut, L, A, E>(
+    async fn switched_many<K>(
         &self,
         batch: &Batch<K>,
         asked: Asked,
-        loader: &Arc<F>,
+        loader: &Loader<K, T>,
         mode: RegionMode,
     ) -> Vec<(usize, Result<Option<Read<T>>>)>
     where
         K: KeyParts + Clone + Send + Sync + 'static,
-        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
-        L: IntoIterator<Item = (A, T)>,
-        A: KeyParts,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let counters = &self.state.counters;
         let mut cached: Found<T> = batch.keys.iter().map(|_| None).collect();
@@ -200,21 +184,16 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     }
 
     /// What flights bring for the ids at these places.
-    async fn loaded_many<K, F, Fut, L, A, E>(
+    async fn loaded_many<K>(
         &self,
         batch: &Batch<K>,
         wanted: Vec<usize>,
         asked: Asked,
-        loader: &Arc<F>,
+        loader: &Loader<K, T>,
         storing: Storing,
     ) -> Vec<(usize, Result<Option<Read<T>>>)>
     where
         K: KeyParts + Clone + Send + Sync + 'static,
-        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
-        L: IntoIterator<Item = (A, T)>,
-        A: KeyParts,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let mut places: HashMap<&str, usize> = HashMap::new();
         let (mut ids, mut keys) = (Vec::new(), Vec::new());
@@ -394,21 +373,16 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     }
 
     /// What flights bring for these keys, in their order.
-    async fn landed<K, F, Fut, L, A, E>(
+    async fn landed<K>(
         &self,
         ids: Vec<K>,
         keys: Vec<String>,
         options: ReadOptions,
-        loader: &Arc<F>,
+        loader: &Loader<K, T>,
         storing: Storing,
     ) -> Vec<Result<Landed>>
     where
         K: KeyParts + Clone + Send + Sync + 'static,
-        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
-        L: IntoIterator<Item = (A, T)>,
-        A: KeyParts,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let ids: Arc<[K]> = ids.into();
         let load = |places: Vec<usize>, landing: Landing| -> LoadManyFuture {
@@ -425,18 +399,16 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                     move |bytes| codec::is_null(bytes) || region.decode(bytes).is_ok()
                 }),
             };
-            let region = self.clone();
-            let (ids, loader, base) = (Arc::clone(&ids), Arc::clone(loader), self.state.base.clone());
-            let asked = Arc::new((ids, places, names, base));
+            let (region, loader, ids) = (self.clone(), loader.clone(), Arc::clone(&ids));
+            let asked = Arc::new((ids, places, names));
             let call = move |wanted: Vec<usize>| {
-                let (asked, loader, region) = (Arc::clone(&asked), Arc::clone(&loader), region.clone());
+                let (region, asked) = (region.clone(), Arc::clone(&asked));
+                let pick = |n: &usize| asked.1.get(*n).and_then(|place| asked.0.get(*place)).cloned();
+                let loading = loader.load(wanted.iter().filter_map(pick).collect());
                 async move {
-                    let (ids, places, names, base) = &*asked;
-                    let pick = |n: &usize| places.get(*n).and_then(|place| ids.get(*place)).cloned();
-                    let loading = loader(wanted.iter().filter_map(pick).collect());
-                    let pairs = loading.await.map_err(Into::into)?;
-                    let names = wanted.iter().filter_map(|n| names.get(*n));
-                    Ok(answers_of(pairs, names, base, &region.encode_none(), |value| region.encode(value)))
+                    let pairs = loading.await?;
+                    let names = wanted.iter().filter_map(|n| asked.2.get(*n));
+                    Ok(answers_of(pairs, names, &region.encode_none(), |value| region.encode(value)))
                 }
             };
             Box::pin(load.run(call, landing))
