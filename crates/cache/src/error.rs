@@ -131,6 +131,12 @@ impl Error {
         self.0.outcome
     }
 
+    /// True if our user may not do this; other than a refusal of our credentials it will not pass with another connection.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        let source = self.0.source.as_ref().and_then(|source| source.downcast_ref::<mtcache_link::Error>());
+        source.is_some_and(|error| error.kind() == mtcache_link::ErrorKind::Permission)
+    }
+
     /// True if the backend is out of reach or does not answer, so that a later try may do better.
     pub fn is_backend_down(&self) -> bool {
         matches!(

@@ -155,7 +155,10 @@ impl Pending {
                 continue;
             }
             let keys: Vec<CachedKey> = batch.iter().map(|(key, _)| key.clone()).collect();
-            backend.delete(&keys).await?;
+            match backend.delete(&keys).await {
+                Err(error) if error.is_forbidden() => delete_what_may_be(backend, &keys).await?,
+                deleted => drop(deleted?),
+            }
             let mut queue = self.queue.lock();
             for (key, failure) in &batch {
                 if queue.keys.get(key) == Some(failure) {
@@ -198,4 +201,18 @@ impl Pending {
         }
         true
     }
+}
+
+/// Deletes keys one by one, and gives up those that our user may not delete: they would keep all others from being read for ever.
+async fn delete_what_may_be(backend: &Backend, keys: &[CachedKey]) -> Result<()> {
+    for key in keys {
+        match backend.delete(std::slice::from_ref(key)).await {
+            Err(error) if error.is_forbidden() => {
+                let key = String::from_utf8_lossy(&key.key);
+                tracing::error!(%key, %error, "an invalidation is given up; the key keeps its old value until its TTL");
+            }
+            deleted => drop(deleted?),
+        }
+    }
+    Ok(())
 }

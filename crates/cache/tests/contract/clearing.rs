@@ -151,3 +151,22 @@ async fn after_a_flush_that_failed_nothing_of_before_is_read() {
         assert_eq!(region.get("k").await.unwrap().map(|read| read.value), Some(2), "{program:?}");
     }
 }
+
+/// One key that our user may not write keeps nobody from reading the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_not_be_invalidated_keeps_no_other_key_from_being_read() {
+    for program in Program::ALL {
+        let server = TestServer::start(program, ServerOptions::new()).unwrap();
+        let cache = Cache::connect(&server.url()).await.unwrap();
+        let ours: Region<u32> = cache.region(RegionPolicy::new("ours", TTL)).unwrap();
+        let theirs: Region<u32> = cache.region(RegionPolicy::new("theirs", TTL)).unwrap();
+        ours.set("k", &1).await.unwrap();
+        let mut raw = server.client().unwrap();
+        raw.command(&["ACL", "SETUSER", "default", "resetkeys", "~ours:*", "~mtcache:*"]).unwrap();
+        assert_eq!(theirs.set("k", &2).await.unwrap_err().kind(), ErrorKind::Denied, "{program:?}");
+        ours.set_many(&[("l", 3)]).await.unwrap();
+        assert_eq!(ours.get("k").await.unwrap().map(|read| read.value), Some(1), "{program:?}");
+        assert_eq!(ours.get("l").await.unwrap().map(|read| read.value), Some(3), "{program:?}");
+        assert_eq!(cache.pending_invalidations(), (0, 0));
+    }
+}
