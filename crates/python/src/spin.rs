@@ -66,6 +66,8 @@ impl State {
 
     async fn stay_awake(&self) {
         while self.now().saturating_sub(self.last.load(Ordering::Relaxed)) < self.patience {
+            // Whoever else wants this processor, the server that is to answer perhaps, goes first.
+            std::thread::yield_now();
             tokio::task::yield_now().await;
         }
         self.is_awake.store(false, Ordering::Relaxed);
