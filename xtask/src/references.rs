@@ -17,15 +17,18 @@ const DOCUMENTS: &[&str] = &[
     "README.md",
     "crates/cache/tests/contract/MATRIX.md",
     "data/README.md",
+    "docs/README.md",
     "docs/batch.md",
     "docs/benchmarks.md",
     "docs/comparison.md",
+    "docs/fill-tokens.md",
     "docs/http.md",
     "docs/keys-and-eviction.md",
     "docs/limits.md",
     "docs/near-cache.md",
     "docs/operating-the-cache.md",
     "docs/python.md",
+    "docs/who-writes-what.md",
     "fuzz/README.md",
 ];
 

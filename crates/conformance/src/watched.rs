@@ -183,6 +183,25 @@ impl Watched {
         });
     }
 
+    /// Waits until every running server but the primary follows it, and every running sentinel has seen so: one that has not finds no
+    /// good replica in the next failover.
+    ///
+    /// # Panics
+    /// When one does not within [`crate::PATIENCE`].
+    pub fn wait_replicated(&self) {
+        wait_until("the other servers follow the primary, and the sentinels know", || {
+            let Some(primary) = self.primary() else { return false };
+            let others = self.servers.iter().enumerate();
+            let mut others = others.filter(|(at, server)| *at != primary && server.pid().is_some());
+            role(&self.servers[primary]).starts_with("master")
+                && others.all(|(at, server)| {
+                    let mut running = self.sentinels.iter().filter(|sentinel| sentinel.pid().is_some());
+                    role(server) == "slave connected"
+                        && running.all(|sentinel| is_good_replica(sentinel, self.ports[at]))
+                })
+        });
+    }
+
     /// Options for either kind, and the port of TLS if there is one.
     fn options(&self) -> Result<(ServerOptions, Option<u16>), ServerError> {
         let Some(authority) = &self.authority else { return Ok((ServerOptions::new(), None)) };
@@ -269,6 +288,17 @@ impl Watched {
 
 fn id(n: usize) -> String {
     format!("{:040x}", n + 1)
+}
+
+/// By the word of a sentinel.
+fn is_good_replica(sentinel: &TestServer, port: u16) -> bool {
+    let Ok(mut client) = sentinel.client() else { return false };
+    let Ok(said) = client.command(&["SENTINEL", "REPLICAS", SERVICE]) else { return false };
+    let Value::Array(replicas) = said else { return false };
+    replicas.iter().map(texts).any(|words| {
+        let is = |name: &str, value: &str| words.windows(2).any(|pair| pair[0] == name && pair[1] == value);
+        is("port", &port.to_string()) && is("flags", "slave") && is("master-link-status", "ok")
+    })
 }
 
 fn named_by(sentinel: &TestServer) -> Option<u16> {

@@ -55,6 +55,7 @@
 //! - `cached`, with the feature `macros`: an attribute that caches a function's answers, keyed by all of its arguments.
 //! - `http`, with the feature of that name: a tower layer that caches responses, and a store for `tower-sessions`.
 //! - [`Error`]: errors are values; none of them reads as a miss.
+//! - `docs/README.md` in the repository: the manual, a page for each idea.
 //!
 //! This crate only gathers what its parts export; it has no logic of its own.
 

@@ -36,8 +36,12 @@ const MAX_SHARDS: u64 = 16;
 const MIN_SHARD_BYTES: u64 = 1024 * 1024;
 /// The part of a shard's bytes that one entry may have.
 const ENTRY_SHARE: u64 = 4;
-/// What an entry is expected to count for, to size the tables.
-const EXPECTED_BYTES: u64 = 1024;
+/// What an entry is expected to count for: half as many entries as would then fit are remembered by their hash after they have had to go. More
+/// would let small entries hit 0.2 points more of the trace in `data/`, and take memory that the bound does not count.
+const EXPECTED_BYTES: u64 = 512;
+/// The part for entries that were asked for again; the rest is for those on probation. The library's own 0.97 leaves them too little time in
+/// small caches: 1.2 points fewer hits with room for 1 % of the trace's objects, 0.1 with room for 10 %.
+const HOT_PART: f64 = 0.9;
 
 /// A value that is kept.
 #[derive(Clone)]
@@ -144,6 +148,7 @@ impl Store {
             .shards(shards as usize)
             .estimated_items_capacity(expected)
             .weight_capacity(max_bytes)
+            .hot_allocation(HOT_PART)
             .build()
             .unwrap_or_else(|_| unreachable!("all that has to be given is given"));
         let entries = Cache::with_options(

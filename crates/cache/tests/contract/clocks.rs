@@ -1,12 +1,12 @@
 //! A backend whose clock is a quarter of an hour away from ours, and tags while a backend is out of reach. Servers outside only.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mtcache_cache::{Age, Cache, ErrorKind, Framing, ReadOptions, Region, RegionPolicy, Source};
 use mtcache_conformance::{Program, ServerOptions, TestServer, Value};
 
+use crate::faketime;
 use crate::near::{near_is_on, warm};
 use crate::proxy::{Mode, Proxy};
 use crate::rig::eventually;
@@ -14,29 +14,15 @@ use crate::rig::eventually;
 const TTL: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(300);
 
-/// Debian's package `faketime`. Its redis-server does not start under it: both want to be first in the memory allocator.
-fn libfaketime() -> PathBuf {
-    let libraries = std::fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok);
-    libraries
-        .map(|entry| entry.path().join("faketime/libfaketime.so.1"))
-        .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("this test needs Debian's package faketime: apt-get install faketime"))
-}
-
 fn policy() -> RegionPolicy {
     RegionPolicy::new("r", TTL).framed(Framing::new())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ages_and_tags_are_the_same_whatever_the_backends_clock_says() {
-    let library = libfaketime();
     for program in [Program::Valkey, Program::Mtcache] {
-        for offset in ["+15m", "-15m"] {
-            let options = ServerOptions::new()
-                .environment("LD_PRELOAD", library.to_str().unwrap())
-                .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-                .environment("FAKETIME", offset);
-            let server = TestServer::start(program, options).unwrap();
+        for offset in [900, -900] {
+            let server = TestServer::start(program, faketime::server(offset)).unwrap();
             let here = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
             let time = server.client().unwrap().command(&["TIME"]).unwrap();
             let Value::Array(parts) = time else { panic!("{time:?}") };
@@ -74,11 +60,11 @@ async fn ages_and_tags_are_the_same_whatever_the_backends_clock_says() {
 async fn of_what_another_server_has_stored_no_age_is_known() {
     const BEHIND: u64 = 3;
     let old = TestServer::valkey(ServerOptions::new()).unwrap();
-    let options = ServerOptions::new()
-        .environment("LD_PRELOAD", libfaketime().to_str().unwrap())
-        .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-        .environment("FAKETIME", &format!("-{BEHIND}"))
-        .args(["--replicaof", "127.0.0.1", &old.port().to_string()]);
+    let options = faketime::server(-i32::try_from(BEHIND).unwrap()).args([
+        "--replicaof",
+        "127.0.0.1",
+        &old.port().to_string(),
+    ]);
     let new = TestServer::valkey(options).unwrap();
     let before: Region<u64> = Cache::connect(&old.url()).await.unwrap().region(policy()).unwrap();
     before.set("k", &1).await.unwrap();

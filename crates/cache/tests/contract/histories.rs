@@ -10,6 +10,10 @@
 //! A violation prints the seed; `MTCACHE_HISTORY_SEED=N` runs that one alone. `MTCACHE_HISTORIES=1000` runs so many. Deliberately absent:
 //! clocks that are apart, for which processes are needed (`processes.rs`).
 
+mod apart;
+mod failovers;
+mod run;
+
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
@@ -18,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use mtcache_cache::{Cache, Outcome, ReadOptions, Region, RegionPolicy, Source, Staleness};
 use mtcache_conformance::Program;
-use mtcache_conformance::servers::{ServerOptions, TestServer};
+use mtcache_conformance::servers::TestServer;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -211,7 +215,7 @@ async fn node(proxy: &Proxy, random: &mut StdRng) -> Region<u64> {
 async fn history(seed: u64, total: &Seen) {
     let mut random = StdRng::seed_from_u64(seed);
     let program = Program::ALL[usize::try_from(seed).unwrap_or(0) % Program::ALL.len()];
-    let mut server = TestServer::start(program, ServerOptions::new()).unwrap();
+    let mut server = TestServer::start(program, run::any_clock(program, &mut random)).unwrap();
     let proxies = [Proxy::before(server.port()).await, Proxy::before(server.port()).await];
     let run = Arc::new(Run::default());
     let mut tasks = Vec::new();

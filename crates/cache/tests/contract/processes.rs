@@ -4,7 +4,6 @@
 //! process cannot be shared between processes.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -13,6 +12,8 @@ use mtcache_conformance::Program;
 use mtcache_conformance::client::Client;
 use mtcache_conformance::servers::{ServerOptions, TestServer};
 use mtcache_conformance::wait_until;
+
+use crate::faketime;
 
 const TTL: Duration = Duration::from_mins(10);
 const URL: &str = "MTCACHE_TEST_WORKER_URL";
@@ -41,14 +42,8 @@ impl Worker {
     /// Returns when it is ready.
     fn start(orders: &Orders<'_>, clock_ahead: i32) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        if clock_ahead != 0 {
-            // Loaded by ourselves: the program of that name would stand between us and our child. The clock by which Rust waits is left.
-            command
-                .env("LD_PRELOAD", faketime())
-                .env("FAKETIME", format!("{clock_ahead:+}s"))
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        }
         command
+            .envs(faketime::environment(clock_ahead))
             .args(["--exact", "processes::worker", "--ignored", "--nocapture"])
             .env(URL, orders.url)
             .env(GO, orders.go)
@@ -157,15 +152,6 @@ fn text(client: &mut Client, key: &str) -> Option<String> {
 
 fn a_call_is_made(client: &mut Client) {
     wait_until("somebody loads", || text(client, "calls").as_deref() == Some("1"));
-}
-
-/// The library that shifts a process's clocks, of Debian's package faketime.
-fn faketime() -> PathBuf {
-    let folders = std::fs::read_dir("/usr/lib").unwrap().flatten();
-    folders
-        .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
-        .find(|library| library.exists())
-        .expect("the package faketime is to be installed: scripts/install-test-tools.sh")
 }
 
 #[test]
