@@ -65,7 +65,9 @@ impl State {
     }
 
     async fn stay_awake(&self) {
-        while self.now().saturating_sub(self.last.load(Ordering::Relaxed)) < self.patience {
+        while self.calls.load(Ordering::Relaxed) <= MAX_CALLS
+            && self.now().saturating_sub(self.last.load(Ordering::Relaxed)) < self.patience
+        {
             // Whoever else wants this processor, the server that is to answer perhaps, goes first.
             std::thread::yield_now();
             tokio::task::yield_now().await;
