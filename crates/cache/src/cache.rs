@@ -4,13 +4,13 @@
 //! cached value is a `Writing`, so that one which fails or is dropped queues its key. Deliberately absent: the steps of a load (`read_through.rs`).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mtcache_link::{BreakerState, Command, Reply, Script, TrackingState};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,16 +25,17 @@ use crate::events::{Event, EventStream, Observer, RemovalCause, Teller};
 use crate::framed::View;
 use crate::health::Troubles;
 use crate::keys;
+use crate::load::Storing;
 use crate::near::{Near, NearOptions};
 use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::pending::Pending;
 use crate::read_probe::Measured;
-use crate::read_through::Storing;
 use crate::region::{Region, RegionPolicy, RegionState};
 use crate::single_flight::Flights;
 use crate::stats::{self, Counters, RegionStats};
 use crate::tags::{self, TagBook, Tags};
+use crate::told;
 use crate::ttl::{TimeLeft, Ttl};
 use crate::writing::{Keyed, Ledger, Writing};
 
@@ -120,6 +121,8 @@ struct Shared {
     names: Mutex<HashMap<String, Named>>,
     /// Stands for the keys that are of no region.
     no_region: Arc<RegionState>,
+    /// What the keys begin with of which processes keep last known values.
+    remembered: RwLock<BTreeSet<String>>,
 }
 
 /// What the regions of one name share.
@@ -166,6 +169,7 @@ impl Cache {
                 Named { counters, regions: Vec::new() },
             )])),
             no_region,
+            remembered: RwLock::default(),
         }))
     }
 
@@ -180,14 +184,27 @@ impl Cache {
             named.regions.push(Arc::downgrade(&state));
             state
         };
-        if let Some(prefix) = state.key_prefix().filter(|_| state.policy.near) {
-            self.near().hear(&self.0.backend, &prefix)?;
-            if state.policy.framing.is_some() {
-                self.near().hear(&self.0.backend, &tags::key_prefix(&self.0.prefix))?;
-            }
-        }
+        self.hear(&state)?;
         let tags = Arc::new(Tags::new(state.policy.tags()?, &self.0.prefix)?);
         Ok(Region::new(self.clone(), state, Arc::new(View::new(tags))))
+    }
+
+    /// Has changes of a region's keys heard, where values of it are kept in this process.
+    fn hear(&self, state: &RegionState) -> Result<()> {
+        let Some(prefix) = state.key_prefix().filter(|_| state.policy.near || state.hears_of_stale) else {
+            return Ok(());
+        };
+        self.near().hear(&self.0.backend, &prefix)?;
+        if state.policy.framing.is_some() {
+            self.near().hear(&self.0.backend, &tags::key_prefix(&self.0.prefix))?;
+        }
+        if state.hears_of_stale {
+            for told in told::prefixes() {
+                self.near().hear(&self.0.backend, &told)?;
+            }
+            self.0.remembered.write().insert(prefix);
+        }
+        Ok(())
     }
 
     /// The switches of the regions of this name; none if no region of it was ever opened. See [`RegionMode`](crate::RegionMode).
@@ -612,9 +629,20 @@ impl Cache {
         Ok(())
     }
 
+    /// Keys of regions with a stale window are told of even where they are absent: they may be known elsewhere.
+    fn to_delete(&self, keys: &[String]) -> Vec<CachedKey> {
+        let remembered = self.0.remembered.read();
+        let is_remembered = |key: &str| remembered.iter().any(|prefix| key.starts_with(prefix.as_str()));
+        let cached = keys.iter().map(|key| {
+            let cached = CachedKey::new(key);
+            if is_remembered(key) { cached.told_when_gone() } else { cached }
+        });
+        cached.collect()
+    }
+
     #[tracing::instrument(level = "debug", name = "mtcache_invalidate", skip_all, fields(region = %region.policy.name))]
     pub(crate) async fn delete_full(&self, keys: &[String], region: &RegionState) -> Result<u64> {
-        let cached: Vec<_> = keys.iter().map(|key| CachedKey::new(key)).collect();
+        let cached = self.to_delete(keys);
         let mut writing = self.writing(region, &cached, removal_of(region));
         self.delete_in_steps(&cached, &mut writing, region).await
     }
@@ -627,7 +655,7 @@ impl Cache {
         region: &RegionState,
         framed_with: Option<&Tags>,
     ) -> Result<()> {
-        let cached: Vec<_> = keys.iter().map(|key| CachedKey::new(key)).collect();
+        let cached = self.to_delete(keys);
         let mut deleting = self.writing(region, &cached, removal_of(region));
         match framed_with {
             None => self.set_many_full(entries, region).await?,
@@ -716,6 +744,13 @@ fn removal_of(region: &RegionState) -> RemovalCause {
 pub(crate) struct DropsNear<'a, I: IntoIterator<Item = &'a [u8]> + Clone> {
     near: &'a Near,
     keys: I,
+}
+
+impl<'a, I: IntoIterator<Item = &'a [u8]> + Clone> DropsNear<'a, I> {
+    /// Leaves it to the caller after all.
+    pub(crate) fn spare(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl<'a, I: IntoIterator<Item = &'a [u8]> + Clone> Drop for DropsNear<'a, I> {

@@ -99,6 +99,7 @@ mod tests {
             is_none: false,
             tags: None,
             digest,
+            known: None,
         }
     }
 

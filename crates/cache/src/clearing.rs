@@ -15,6 +15,7 @@ use crate::fill_token;
 use crate::keys::KeyParts;
 use crate::region::{Region, RegionState};
 use crate::stats;
+use crate::told::Told;
 use crate::writing::Clearing;
 
 /// Keys that one step removes.
@@ -109,15 +110,19 @@ pub(crate) async fn invalidate_prefix(
         &mut loads,
         &mut |loads: Progress| progress(Progress { invalidated: 0, ..loads }),
         |token| {
-            fill_token::token_is_of_prefix(&token, prefix).then(|| CachedKey { key: token.clone(), token })
+            fill_token::token_is_of_prefix(&token, prefix).then(|| CachedKey {
+                key: token.clone(),
+                token,
+                gone: None,
+            })
         },
     )
     .await?;
     let mut entries = Progress { steps: loads.steps, invalidated: 0 };
-    walk(backend, prefix, &mut entries, progress, |key| {
-        key.starts_with(prefix).then(|| CachedKey { token: fill_token::token_key(&key), key })
-    })
-    .await?;
+    walk(backend, prefix, &mut entries, progress, |key| key.starts_with(prefix).then(|| CachedKey::of(key)))
+        .await?;
+    // What is absent may be known elsewhere.
+    backend.tell(&Told::Cleared(prefix).key()).await?;
     Ok(entries.invalidated)
 }
 

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use mtcache_link::{Reply, Script};
 
 use crate::backend::{Backend, Bytes, CachedKey, ScriptCall};
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::framed;
-use crate::slot::bookkeeping_key;
+use crate::slot::{bookkeeping_key, key_of};
 use crate::ttl::{self, TimeLeft, Ttl};
 
 /// How much longer a token lives than the longest load.
@@ -128,16 +128,9 @@ pub(crate) fn token_prefix() -> &'static [u8] {
     b"mtcache:fill:{"
 }
 
-/// Whether this token key is of a key with this prefix. The key stands after `{` or, in the longer forms, after the first `}:`.
+/// Whether this token key is of a key with this prefix.
 pub(crate) fn token_is_of_prefix(token: &[u8], prefix: &[u8]) -> bool {
-    let Some(rest) = token.strip_prefix(token_prefix()) else {
-        return false;
-    };
-    match rest.iter().position(|b| *b == b'}') {
-        Some(end) if end + 1 == rest.len() => rest.starts_with(prefix),
-        Some(end) => rest.get(end + 2..).is_some_and(|key| key.starts_with(prefix)),
-        None => false,
-    }
+    key_of("fill", token).is_some_and(|key| key.starts_with(prefix))
 }
 
 /// A load that may store, if nothing comes in between.
@@ -145,15 +138,16 @@ pub(crate) fn token_is_of_prefix(token: &[u8], prefix: &[u8]) -> bool {
 pub(crate) struct Permit {
     token: Bytes,
     found: Option<Bytes>,
+    found_left: TimeLeft,
     /// The backend's time when the load began: seconds, and microseconds beyond.
     began: [Bytes; 2],
     sharing: Sharing,
 }
 
 impl Permit {
-    /// Whether there was a value when the load began.
-    pub(crate) fn found_something(&self) -> bool {
-        self.found.is_some()
+    /// What the load found that would not do, and what was left of its life.
+    pub(crate) fn found(&self) -> Option<(&[u8], TimeLeft)> {
+        Some((self.found.as_deref()?, self.found_left))
     }
 
     /// The token, if nobody else may load under it.
@@ -228,7 +222,8 @@ pub(crate) async fn begin(
     for last in (0..BEGIN_TRIES).rev().map(|left| left == 0) {
         let token = fresh_token(sharing);
         match begin_once(backend, key, token.clone(), token_ttl, suffices, sharing, unanswered).await {
-            Err(error) if error.outcome() == Outcome::Unknown && !last => {
+            // After a timeout its caller has waited long enough.
+            Err(error) if error.kind() == ErrorKind::ConnectionLost && !last => {
                 // One that others may have joined is joined again; a lease that only we can hold is taken anew.
                 unanswered = (sharing == Sharing::Exclusive).then_some(token);
             }
@@ -342,7 +337,7 @@ fn begun(reply: Reply, sharing: Sharing) -> Result<Begun> {
         found => {
             let token = next().into_bytes()?.ok_or_else(|| Error::protocol("no token was handed out"))?;
             let mut time = || next().into_bytes()?.ok_or_else(|| Error::protocol("the time is missing"));
-            Ok(Begun::Load(Permit { token, found, began: [time()?, time()?], sharing }))
+            Ok(Begun::Load(Permit { token, found, found_left: left, began: [time()?, time()?], sharing }))
         }
     }
 }

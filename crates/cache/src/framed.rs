@@ -8,7 +8,7 @@ mod view;
 
 use std::pin::pin;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join, try_join_all};
 use mtcache_link::Script;
@@ -23,8 +23,8 @@ use crate::events::RemovalCause;
 use crate::fill_token::Stored;
 use crate::frame::{self, Frame, Header, STAMP_AT, STAMP_END};
 use crate::options::Condition;
-use crate::read::{Age, Read, ReadOptions};
-use crate::read_through::Looked;
+use crate::read::{Age, Read, ReadOptions, Source};
+use crate::read_through::{FreshFor, Looked};
 use crate::region::{Region, RegionState};
 use crate::stats;
 use crate::tags::{self, Tag, TagToken, Tags};
@@ -81,10 +81,19 @@ pub(crate) struct Sight {
     pub(crate) unpacked_bytes: usize,
     pub(crate) age: Age,
     pub(crate) standing: Standing,
+    /// What is left of its key's life.
+    pub(crate) left: TimeLeft,
     /// How much longer it is fresh, by what its frame says and what is left of its key; none where that is not known.
     pub(crate) fresh_for: Option<Duration>,
     /// The keys of the tags that it carries.
     pub(crate) tags: Option<Arc<Tags>>,
+}
+
+impl Sight {
+    /// How much longer it is fresh, where that matters for loading it anew.
+    pub(crate) fn ahead(&self) -> FreshFor {
+        self.fresh_for.filter(|_| !codec::is_null(&self.bytes))
+    }
 }
 
 /// Whether a value that is there may be served.
@@ -98,7 +107,7 @@ pub(crate) enum Standing {
 }
 
 impl<T: DeserializeOwned> Region<T> {
-    /// One look at the backend; also how the value may be kept near.
+    /// One look at the backend; also how the value that is fresh or stale may be kept near.
     pub(crate) async fn look_at_frame(
         &self,
         key: &str,
@@ -106,12 +115,16 @@ impl<T: DeserializeOwned> Region<T> {
     ) -> Result<(Looked<T>, Option<Sight>)> {
         let sight = options.in_time(pin!(self.cache.see(key, &self.state))).await;
         let sight = sight.inspect_err(|_| stats::count(&self.state.counters.backend_errors))?;
-        let Some(sight) = sight else { return Ok((Looked::Nothing, None)) };
+        let Some(sight) = sight else {
+            self.cache.near().is_missing(key, Instant::now());
+            return Ok((Looked::Nothing, None));
+        };
         match sight.standing {
             Standing::Fallen => return Ok((Looked::Nothing, None)),
             Standing::Stale => {
                 stats::count(&self.state.counters.expired_in_window);
-                return Ok((Looked::Nothing, None));
+                let stale = self.stale(&sight.bytes, Source::Backend, sight.age, options);
+                return Ok(stale.map_or((Looked::Nothing, None), |stale| (Looked::Stale(stale), Some(sight))));
             }
             Standing::Fresh if !options.accepts(sight.age) => return Ok((Looked::Nothing, None)),
             Standing::Fresh => {}
@@ -311,7 +324,7 @@ impl Cache {
             let age = region.age(&bytes, left);
             let fresh_for = crate::near::life(left, region.policy.ttl);
             let (standing, unpacked_bytes) = (Standing::Fresh, bytes.len());
-            return Ok(Some(Sight { bytes, unpacked_bytes, age, standing, fresh_for, tags: None }));
+            return Ok(Some(Sight { bytes, unpacked_bytes, age, standing, left, fresh_for, tags: None }));
         };
         let is_of_this_clock = frame.header.clock == run && run == backend.run_of(key) && run != 0;
         let age = if is_of_this_clock { told_age(&frame, now, left) } else { Age::Unknown };
@@ -340,20 +353,23 @@ impl Cache {
             }
             known = Some(carries);
         }
-        Ok(Some(Sight { age, unpacked_bytes, standing, fresh_for, tags: known, bytes }))
+        Ok(Some(Sight { age, unpacked_bytes, standing, left, fresh_for, tags: known, bytes }))
     }
 
-    /// Whether what a load found in its second look will do for a fresh read, as far as its frame says.
-    pub(crate) async fn still_stands(&self, bytes: &[u8], left: TimeLeft) -> Result<bool> {
-        let Ok(frame) = Frame::read(bytes) else { return Ok(true) };
+    /// How it stands with what a load found in its second look.
+    pub(crate) async fn stands(&self, bytes: &[u8], left: TimeLeft) -> Result<Standing> {
+        let Ok(frame) = Frame::read(bytes) else { return Ok(Standing::Fresh) };
         let age = bound_by_ttl(&frame.header, left);
-        if standing(&frame.header, age, left).0 != Standing::Fresh {
-            return Ok(false);
+        let standing = standing(&frame.header, age, left).0;
+        if standing == Standing::Fallen || frame.header.tags.is_empty() {
+            return Ok(standing);
         }
         let names = frame.header.tags.iter().map(|(tag, _)| tag.clone()).collect();
         let carries = Tags::as_carried(names, self.prefix());
         let tokens = tags::tokens(self.backend().await?, &carries.keys).await?;
-        Ok(frame.header.tags.iter().zip(&tokens).all(|((_, token), now)| Some(token) == now.as_ref()))
+        let stand =
+            frame.header.tags.iter().zip(&tokens).all(|((_, token), now)| Some(token) == now.as_ref());
+        Ok(if stand { standing } else { Standing::Fallen })
     }
 
     /// Whether these tags have the tokens still that they had when these were taken.

@@ -1,5 +1,7 @@
 //! The near cache: decoded values in this process, shared as `Arc`s, and dropped when their keys change anywhere.
 //!
+//! It also keeps the last known values of regions with a stale window (`fail_safe.rs`).
+//!
 //! Invariants: a value is kept only if nothing was heard of its key, and nothing of all keys, since its read was sent; it is served only
 //! while whoever tells of changes can be relied on, and never past what was left of its life when it was read. A set or an
 //! invalidation by this process drops it before it returns. Deliberately absent: values of loads and sets: the message about
@@ -18,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::store::Store;
-pub(crate) use self::store::{Kept, Ticket};
+pub(crate) use self::store::{Kept, Known, Ticket};
 pub(crate) use self::wakes::Wake;
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
@@ -121,6 +123,30 @@ impl Near {
     pub(crate) fn begin(&self, key: &str) -> Option<Ticket> {
         let on = self.on.get()?;
         on.can_be_relied_on(key, Instant::now()).then(|| on.store.begin(key.as_bytes()))
+    }
+
+    /// As [`begin`](Self::begin), for what will be served marked stale at the most, and so may be kept while nobody tells of changes.
+    pub(crate) fn begin_unheard(&self, key: &str) -> Option<Ticket> {
+        Some(self.on.get()?.store.begin(key.as_bytes()))
+    }
+
+    /// What was last known of a key, fresh or not, whether or not changes are told now.
+    pub(crate) fn last_known(&self, key: &str, now: Instant) -> Option<Kept> {
+        self.on.get()?.store.last_known(key.as_bytes(), now)
+    }
+
+    /// To be called when the backend was found to have nothing under this key.
+    pub(crate) fn is_missing(&self, key: &str, now: Instant) {
+        if let Some(on) = self.on.get() {
+            on.store.is_missing(key.as_bytes(), now);
+        }
+    }
+
+    /// Drops what is kept of a key and keeps this instead, unless something was heard since its ticket was taken.
+    pub(crate) fn replace(&self, ticket: Ticket, key: &[u8], kept: Kept) {
+        if let Some(on) = self.on.get() {
+            on.store.replace(ticket, key, kept);
+        }
     }
 
     /// Keeps a value, unless something was heard since its ticket was taken.

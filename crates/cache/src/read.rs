@@ -15,7 +15,7 @@ pub struct Read<T> {
     pub value: T,
     /// Where it came from.
     pub source: Source,
-    /// Whether it is past its TTL.
+    /// Whether it is known to be within its TTL and the newest.
     pub staleness: Staleness,
     /// How old it is.
     pub age: Age,
@@ -36,7 +36,7 @@ impl<T> Read<T> {
         self.map(Arc::new)
     }
 
-    /// True if the value is past its TTL.
+    /// True if the value is past its TTL, or may not be the newest.
     pub fn is_stale(&self) -> bool {
         self.staleness == Staleness::Stale
     }
@@ -69,7 +69,8 @@ impl Source {
 pub enum Staleness {
     /// Within its TTL.
     Fresh,
-    /// Past it, served because the region has a stale window.
+    /// Past it, or within it and perhaps changed since without a word of it, as the backend is away: served because the region has a
+    /// stale window.
     Stale,
 }
 
@@ -125,8 +126,11 @@ pub struct ReadOptions {
     /// response timeout alone.
     pub backend_timeout: Option<Duration>,
     /// How long a read may take, a batch as a whole, its loader included; then it ends with
-    /// [`ErrorKind::Deadline`](crate::ErrorKind::Deadline). A load that has begun goes on and stores. Default: no limit of its own.
+    /// [`ErrorKind::Deadline`](crate::ErrorKind::Deadline), or a read of one entry with this process's last known value where the region
+    /// serves stale ones. A load that has begun goes on and stores. Default: no limit of its own.
     pub deadline: Option<Duration>,
+    /// Whether a value past its TTL is refused, whatever the region allows. Default: no.
+    pub fresh_only: bool,
 }
 
 impl ReadOptions {
@@ -160,6 +164,13 @@ impl ReadOptions {
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
+        self
+    }
+
+    /// Refuse values past their TTL.
+    #[must_use]
+    pub fn fresh_only(mut self) -> Self {
+        self.fresh_only = true;
         self
     }
 

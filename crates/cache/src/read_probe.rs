@@ -117,6 +117,7 @@ impl Cache {
             is_none: false,
             tags: None,
             digest: 0,
+            known: None,
         };
         let Some(dropped) = self.near().await_drop(&key) else { return Ok(None) };
         if self.near().keep(ticket, &key, kept) != Keeping::Kept {

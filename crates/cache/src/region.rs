@@ -27,10 +27,12 @@ use crate::frame::{self, Frame, Framing};
 use crate::framed::{self, View};
 use crate::keys::{self, KeyParts};
 use crate::lease::LEASE_TTL_MIN;
+use crate::load::Storing;
+use crate::loader::{Knowing, Life, Loaded, Loader, Plainly, Previous};
 use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::read::{Age, Read, ReadOptions, Source};
-use crate::read_through::Storing;
+use crate::refresh::Refreshes;
 use crate::settings::{self, Reloaded};
 use crate::stats::{self, Counters, RegionStats};
 use crate::tags::Tag;
@@ -50,7 +52,9 @@ pub struct RegionPolicy {
     pub key_base: String,
     /// How long a value is fresh.
     pub ttl: Duration,
-    /// How long past its TTL a value may be served, marked stale. Default: not at all. Nothing is served stale yet.
+    /// How long past its TTL a value may be served, marked [`Stale`](crate::Staleness::Stale), when its loader fails, is shed or slow, or
+    /// when the backend is down. Of a plain region that is what this process has last read or loaded, of a framed one what the backend
+    /// has. Never what was invalidated. Default: not at all.
     pub stale_window: Duration,
     /// How long "the source has none" (a value whose stored form is `null`) is kept; never longer than `ttl`. `None`: not kept.
     /// Default: 5 s.
@@ -70,6 +74,19 @@ pub struct RegionPolicy {
     pub check_every: u64,
     /// Longest run of a loader. Default: 30 s.
     pub load_timeout: Duration,
+    // What is served past its TTL, and what is loaded ahead of time.
+    /// How long a read waits for a loader if it can be given a stale value; the load goes on and stores. `None`: until it ends. Default: none.
+    pub soft_timeout: Option<Duration>,
+    /// Whether a value in its stale window is served at once, and loaded anew in the background. Default: no.
+    pub stale_while_revalidate: bool,
+    /// The part of the TTL, above 0 and below 1, after which a read has the value loaded anew in the background. `None`: reads do not.
+    /// Default: none.
+    pub eager_refresh: Option<f64>,
+    /// The beta of `XFetch`: a read has the value loaded anew at random, with the probability `exp(-left / (load time * beta))`, so the likelier
+    /// the nearer the value's end and the longer its load takes (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede
+    /// Prevention, VLDB 2015). Above 0; 1 is the paper's, more is earlier. `None`: reads do not. Default: none.
+    pub xfetch_beta: Option<f64>,
+    // Loads.
     /// Loads in this process that run at once; more wait. Default: 256.
     pub max_loads: usize,
     /// Loads that wait; more are refused at once as [`ErrorKind::Shed`]. Default: 10,000.
@@ -111,6 +128,10 @@ impl RegionPolicy {
             near: false,
             check_every: 0,
             load_timeout: LOAD_TIMEOUT,
+            soft_timeout: None,
+            stale_while_revalidate: false,
+            eager_refresh: None,
+            xfetch_beta: None,
             max_loads: MAX_LOADS,
             max_waiting_loads: MAX_WAITING_LOADS,
             max_load_wait: MAX_LOAD_WAIT,
@@ -191,6 +212,34 @@ impl RegionPolicy {
         self
     }
 
+    /// Sets how long a read waits for a loader if it can be given a stale value.
+    #[must_use]
+    pub fn soft_timeout(mut self, limit: Duration) -> Self {
+        self.soft_timeout = Some(limit);
+        self
+    }
+
+    /// Sets whether a value in its stale window is served at once.
+    #[must_use]
+    pub fn stale_while_revalidate(mut self, on: bool) -> Self {
+        self.stale_while_revalidate = on;
+        self
+    }
+
+    /// Sets the part of the TTL after which a value is loaded anew in the background.
+    #[must_use]
+    pub fn eager_refresh(mut self, part: f64) -> Self {
+        self.eager_refresh = Some(part);
+        self
+    }
+
+    /// Sets the beta of `XFetch`.
+    #[must_use]
+    pub fn xfetch_beta(mut self, beta: f64) -> Self {
+        self.xfetch_beta = Some(beta);
+        self
+    }
+
     /// Sets how many loads run at once, and how many more wait.
     #[must_use]
     pub fn max_loads(mut self, running: usize, waiting: usize) -> Self {
@@ -244,6 +293,17 @@ impl RegionPolicy {
             }
             // What a token can live.
             Ttl::new(ttl).map_err(|_| wrong("longer than 100 years".to_owned()))?;
+        }
+        if let Some(limit) = self.soft_timeout {
+            Ttl::new(limit)?;
+        }
+        if self.eager_refresh.is_some_and(|part| part.is_nan() || part <= 0.0 || part >= 1.0)
+            || self.xfetch_beta.is_some_and(|beta| !beta.is_finite() || beta <= 0.0)
+        {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("region {}: eager_refresh is above 0 and below 1, xfetch_beta above 0", self.name),
+            ));
         }
         self.tags()?;
         if self.framing.is_none() && self.codec != Codec::Json {
@@ -304,6 +364,9 @@ pub(crate) struct RegionState {
     pub(crate) base: String,
     pub(crate) counters: Arc<Counters>,
     pub(crate) limit: LoadLimit,
+    pub(crate) refreshes: Refreshes,
+    /// Whether it was opened with a stale window, and so is told of what its last known values depend on.
+    pub(crate) hears_of_stale: bool,
 }
 
 impl RegionState {
@@ -312,17 +375,25 @@ impl RegionState {
         let limit = LoadLimit::new(policy.max_loads, policy.max_waiting_loads, policy.max_load_wait);
         Ok(Self {
             base: format!("{deployment}{}", policy.key_base),
+            hears_of_stale: !policy.stale_window.is_zero(),
             policy: Live::new(policy),
             counters,
             limit,
+            refreshes: Refreshes::default(),
         })
     }
 
     /// What stands for the keys that are of no region: no policy is applied to them.
     pub(crate) fn of_plain_keys(name: &str, deployment: &str, counters: Arc<Counters>) -> Self {
         let policy = RegionPolicy::new(name, crate::options::DEFAULT_TTL).key_base("");
-        let policy = Live::new(policy);
-        Self { base: deployment.to_owned(), policy, counters, limit: LoadLimit::new(1, 0, Duration::ZERO) }
+        Self {
+            base: deployment.to_owned(),
+            policy: Live::new(policy),
+            counters,
+            limit: LoadLimit::new(1, 0, Duration::ZERO),
+            refreshes: Refreshes::default(),
+            hears_of_stale: false,
+        }
     }
 
     /// Takes over what may change while the region is open.
@@ -345,6 +416,18 @@ impl RegionState {
         };
         // The policy's TTLs were checked; jitter can take one of a millisecond below it.
         Ttl::new(ttl).or_else(|_| Ttl::new(whole)).ok()
+    }
+
+    /// The same for what a loader has brought.
+    pub(crate) fn ttl_of(&self, bytes: &[u8], life: Life) -> Option<Ttl> {
+        match life {
+            Life::OfRegion => self.ttl_for(bytes),
+            Life::NotKept => None,
+            Life::Own(own) => {
+                let most = if codec::is_null(bytes) { self.policy.none_ttl? } else { self.policy.ttl };
+                Ttl::new(own.min(most).min(self.policy.ttl)).ok()
+            }
+        }
     }
 
     /// As [`age`](Self::age), also of a frame, which tells that to the run of the server that stored it.
@@ -489,7 +572,8 @@ impl<T: DeserializeOwned> Region<T> {
     pub async fn get_with(&self, id: impl KeyParts, options: ReadOptions) -> Result<Option<Read<T>>> {
         let key = self.key(id)?;
         let read = pin!(self.read(&key, options));
-        options.by_deadline(self.name(), read).await
+        let read = options.by_deadline(self.name(), read).await;
+        read.or_else(|error| self.late(error, &key, options).map(Some))
     }
 
     /// Reads several entries, in the order asked for.
@@ -626,9 +710,65 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         Fut: Future<Output = std::result::Result<T, E>> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.loaded_through(id, options, Plainly(loader)).await
+    }
+
+    /// Reads an entry with demands, or has a loader bring it that is told what was known before, and says how long what it brings lives
+    /// ([`Loaded`]). Concurrent misses share one load, and background refreshes are as with [`get_or_load`](Self::get_or_load).
+    ///
+    /// What was known is within its TTL (where a value is loaded ahead of its end) or its stale window: of a framed region what the backend
+    /// keeps, with its validator; of a plain one what is there, or what this process has last known.
+    ///
+    /// ```no_run
+    /// # struct Answer { not_modified: bool, figures: Vec<f64>, etag: String, max_age: std::time::Duration }
+    /// # async fn ask_the_provider(_: Option<Vec<u8>>) -> std::io::Result<Answer> { unimplemented!() }
+    /// # async fn example(cache: mtcache_cache::Cache) -> mtcache_cache::Result<()> {
+    /// use std::time::Duration;
+    /// use mtcache_cache::{Framing, Loaded, ReadOptions, Region, RegionPolicy};
+    ///
+    /// let policy = RegionPolicy::new("onchain", Duration::from_secs(300)).stale_window(Duration::from_secs(3600));
+    /// let figures: Region<Vec<f64>> = cache.region(policy.framed(Framing::new()))?;
+    /// let read = figures
+    ///     .get_or_reload("BTC", ReadOptions::new(), |previous| async move {
+    ///         let answer = ask_the_provider(previous.and_then(|known| known.validator)).await?;
+    ///         Ok::<_, std::io::Error>(if answer.not_modified {
+    ///             Loaded::not_modified()
+    ///         } else {
+    ///             Loaded::new(answer.figures).ttl(answer.max_age).validator(answer.etag)
+    ///         })
+    ///     })
+    ///     .await?;
+    /// # let _ = read;
+    /// # Ok(()) }
+    /// ```
+    pub async fn get_or_reload<F, Fut, E>(
+        &self,
+        id: impl KeyParts,
+        options: ReadOptions,
+        loader: F,
+    ) -> Result<Read<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce(Option<Previous<T>>) -> Fut + Send + 'static,
+        Fut: Future<Output = std::result::Result<Loaded<T>, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.loaded_through(id, options, Knowing(loader)).await
+    }
+
+    async fn loaded_through<L: Loader<T>>(
+        &self,
+        id: impl KeyParts,
+        options: ReadOptions,
+        loader: L,
+    ) -> Result<Read<T>>
+    where
+        T: Send + 'static,
+    {
         let key = self.key(id)?;
-        let read = pin!(self.read_through(key, options, loader));
-        options.by_deadline(self.name(), read).await
+        let read = pin!(self.read_through(&key, options, loader));
+        let read = options.by_deadline(self.name(), read).await;
+        read.or_else(|error| self.late(error, &key, options))
     }
 }
 

@@ -91,6 +91,18 @@ impl SettingText for Option<Duration> {
     }
 }
 
+impl SettingText for Option<f64> {
+    const TAKES: &'static str = "a number, or `off`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "off" { Ok(None) } else { f64::parse(text).map(Some) }
+    }
+
+    fn show(&self) -> String {
+        self.map_or_else(|| "off".to_owned(), |number| number.show())
+    }
+}
+
 /// Values whose text is their own.
 macro_rules! plain {
     ($($type:ty: $takes:literal;)*) => {

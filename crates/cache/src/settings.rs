@@ -91,7 +91,8 @@ macro_rules! settings {
 settings! {
     /// How long a value is fresh.
     ttl: std::time::Duration, Live;
-    /// How long past its TTL a value may be served, marked stale.
+    /// How long past its TTL a value may be served, marked stale, when its loader fails or is slow, or the backend is down; `0s`: never. Of a
+    /// plain region that was opened without one nothing is known until it is opened anew.
     stale_window: std::time::Duration, Live;
     /// How long "the source has none" is kept; never longer than `ttl`.
     none_ttl: Option<std::time::Duration>, Live;
@@ -107,6 +108,14 @@ settings! {
     check_every: u64, Live;
     /// Longest run of a loader.
     load_timeout: std::time::Duration, Live;
+    /// How long a read waits for a loader if it can be given a stale value; the load goes on and stores.
+    soft_timeout: Option<std::time::Duration>, Live;
+    /// Whether a value in its stale window is served at once, and loaded anew in the background.
+    stale_while_revalidate: bool, Live;
+    /// The part of the TTL, above 0 and below 1, after which a read has the value loaded anew in the background.
+    eager_refresh: Option<f64>, Live;
+    /// The beta of XFetch, above 0: reads have a value loaded anew at random, the likelier the nearer its end. 1 is a good value.
+    xfetch_beta: Option<f64>, Live;
     /// Loads in one process that run at once; more wait.
     max_loads: usize, AtOpen;
     /// Loads that wait; more are refused at once.

@@ -13,14 +13,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::checker;
-use crate::codec;
 use crate::control::RegionMode;
 use crate::error::{Error, Result};
 use crate::framed::Sight;
 use crate::keys::{self, KeyParts};
-use crate::near::{self, Keeping, Kept, Ticket};
-use crate::read::{Age, Read, ReadOptions, Source, Staleness};
-use crate::read_through::{Looked, Storing};
+use crate::loader::{Knowing, Loaded, Loader, Plainly, Previous};
+use crate::near::{self, Kept, Ticket};
+use crate::read::{Read, ReadOptions, Source, Staleness};
+use crate::read_through::{FreshFor, Looked, ahead};
+use crate::refresh::Rules;
 use crate::region::Region;
 use crate::stats;
 use crate::ttl::TimeLeft;
@@ -47,22 +48,30 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
             return Ok(None);
         }
         let started = self.cache.observed_from();
-        if let Some(read) = self.near_look(&id, options)? {
+        if let Some((read, _)) = self.near_look(&id, options)? {
             self.count_near_hit(&id, &read, started);
             return Ok(Some(read));
         }
         let key = self.key(id)?;
-        let look = pin!(self.look_and_keep(&key, options));
-        match options.by_deadline(self.name(), look).await? {
-            Looked::Value(read) => {
-                self.count_hit(&key, &read, started);
-                Ok(Some(read))
+        let call = async {
+            match self.look_and_keep(&key, options).await {
+                Ok((Looked::Value(read), _)) => {
+                    self.count_hit(&key, &read, started);
+                    Ok(Some(read))
+                }
+                Ok((Looked::Stale(_) | Looked::Nothing, _)) => {
+                    self.count_miss(&key, started);
+                    Ok(None)
+                }
+                Err(error) => {
+                    let read = self.or_stale(error, &key, options).await?.shared();
+                    self.observe_read(&key, &read, started);
+                    Ok(Some(read))
+                }
             }
-            Looked::Nothing => {
-                self.count_miss(&key, started);
-                Ok(None)
-            }
-        }
+        };
+        let read = options.by_deadline(self.name(), pin!(call)).await;
+        read.or_else(|error| self.late(error, &key, options).map(|read| Some(read.shared())))
     }
 
     /// Reads an entry from this process's memory alone: at once, without a word to the backend. `None` says that it is not there, or that it
@@ -72,14 +81,18 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
             return Ok(None);
         }
         let started = self.cache.observed_from();
-        let read = self.near_look(&id, options)?;
-        if let Some(read) = &read {
+        let found = self.near_look(&id, options)?;
+        if let Some((read, _)) = &found {
             self.count_near_hit(&id, read, started);
         }
-        Ok(read)
+        Ok(found.map(|(read, _)| read))
     }
 
-    pub(crate) fn near_look(&self, id: &impl KeyParts, options: ReadOptions) -> Result<Option<Read<Arc<T>>>> {
+    pub(crate) fn near_look(
+        &self,
+        id: &impl KeyParts,
+        options: ReadOptions,
+    ) -> Result<Option<(Read<Arc<T>>, FreshFor)>> {
         if !self.state.policy.near {
             return Ok(None);
         }
@@ -92,10 +105,12 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         }
         // A value of another type was kept by somebody who reads the same keys as that.
         let Ok(value) = kept.value.downcast::<T>() else { return Ok(None) };
+        let mut left = Some(kept.expires.saturating_duration_since(now));
         if kept.is_none {
             stats::count(&self.state.counters.none_hits);
+            left = None;
         }
-        Ok(Some(Read { value, source: Source::Near, staleness: Staleness::Fresh, age }))
+        Ok(Some((Read { value, source: Source::Near, staleness: Staleness::Fresh, age }, left)))
     }
 
     pub(crate) fn count_near_hit(&self, id: &impl KeyParts, read: &Read<Arc<T>>, started: Option<Instant>) {
@@ -115,13 +130,11 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     }
 
     /// One look at the backend; keeps near what it finds.
-    async fn look_and_keep(&self, key: &str, options: ReadOptions) -> Result<Looked<Arc<T>>> {
+    async fn look_and_keep(&self, key: &str, options: ReadOptions) -> Result<(Looked<Arc<T>>, FreshFor)> {
         let ticket = if self.state.policy.near { self.cache.near().begin(key) } else { None };
         let Some(ticket) = ticket else {
-            return Ok(match self.look(key, options).await? {
-                Looked::Value(read) => Looked::Value(read.shared()),
-                Looked::Nothing => Looked::Nothing,
-            });
+            let (looked, left) = self.look_ahead(key, options).await?;
+            return Ok((looked.shared(), left));
         };
         let failed = |error: Error| {
             stats::count(&self.state.counters.backend_errors);
@@ -136,15 +149,19 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
             Ok((sent, backend.get_with_time_left(key.as_bytes()).await?))
         };
         let (sent, (value, left)) = options.in_time(pin!(answer)).await.map_err(failed)?;
-        let Some(bytes) = value else { return Ok(Looked::Nothing) };
+        let Some(bytes) = value else {
+            self.cache.near().is_missing(key, Instant::now());
+            return Ok((Looked::Nothing, None));
+        };
         let age = self.state.age(&bytes, left);
         if !options.accepts(age) {
-            return Ok(Looked::Nothing);
+            return Ok((Looked::Nothing, None));
         }
-        Ok(match self.decoded(&bytes, age)? {
+        let looked = match self.decoded(&bytes, age)? {
             Looked::Value(read) => Looked::Value(self.kept_near(ticket, key, &bytes, left, sent, read)),
-            Looked::Nothing => Looked::Nothing,
-        })
+            other => other.shared(),
+        };
+        Ok((looked, ahead(&bytes, left)))
     }
 
     /// Keeps near what was read, if it may be, and shares it.
@@ -157,18 +174,12 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         sent: Instant,
         read: Read<T>,
     ) -> Read<Arc<T>> {
-        let (read, age) = (read.shared(), self.state.age(bytes, left));
-        if let Some(expires) = near::life(left, self.state.policy.ttl).and_then(|life| sent.checked_add(life))
-        {
+        let read = read.shared();
+        if let Some(kept) = self.state.kept(key, bytes, left, sent) {
             let value: Arc<T> = Arc::clone(&read.value);
-            let weight = near::weight::<T>(key, bytes.len());
-            let is_none = codec::is_null(bytes);
+            let weight = near::weight::<T>(key, bytes.len()) + kept.known_bytes();
             let digest = if self.state.policy.check_every > 0 { checker::digest(bytes) } else { 0 };
-            self.keep(
-                ticket,
-                key,
-                Kept { value, age, read: sent, expires, weight, is_none, tags: None, digest },
-            );
+            self.keep(ticket, key, Kept { value, weight, digest, ..kept });
         }
         read
     }
@@ -179,12 +190,19 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         ticket: Ticket,
         key: &str,
         options: ReadOptions,
-    ) -> Result<Looked<Arc<T>>> {
+    ) -> Result<(Looked<Arc<T>>, FreshFor)> {
         let sent = Instant::now();
-        let (Looked::Value(read), Some(sight)) = self.look_at_frame(key, options).await? else {
-            return Ok(Looked::Nothing);
+        let (looked, sight) = self.look_at_frame(key, options).await?;
+        let Some(sight) = sight else { return Ok((looked.shared(), None)) };
+        let left = sight.ahead();
+        let looked = match looked {
+            Looked::Value(read) => Looked::Value(self.kept_near_frame(ticket, key, &sight, sent, read)),
+            other => {
+                self.remember_frame(Some(ticket), key, &sight, sent);
+                other.shared()
+            }
         };
-        Ok(Looked::Value(self.kept_near_frame(ticket, key, &sight, sent, read)))
+        Ok((looked, left))
     }
 
     /// As [`kept_near`](Self::kept_near), of a framed region.
@@ -197,29 +215,12 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         read: Read<T>,
     ) -> Read<Arc<T>> {
         let read = read.shared();
-        if let Some(expires) = sight.fresh_for.and_then(|life| sent.checked_add(life)) {
+        if let Some(kept) = self.state.kept_frame(&self.cache, key, sight, sent) {
             let value: Arc<T> = Arc::clone(&read.value);
-            let weight = near::weight::<T>(key, sight.unpacked_bytes);
-            let is_none = codec::is_null(&sight.bytes);
-            let tags = sight.tags.as_deref().and_then(|tags| self.cache.near().tag_stripes(&tags.keys));
-            // Exact when it was read, which was later than `sent`.
-            let age = match sight.age {
-                Age::Exact(age) => Age::AtMost(age),
-                other => other,
-            };
-            let kept = Kept { value, age, read: sent, expires, weight, is_none, tags, digest: 0 };
-            self.keep(ticket, key, kept);
+            let weight = near::weight::<T>(key, sight.unpacked_bytes) + kept.known_bytes();
+            self.keep(ticket, key, Kept { value, weight, ..kept });
         }
         read
-    }
-
-    fn keep(&self, ticket: Ticket, key: &str, kept: Kept) {
-        let counters = &self.state.counters;
-        stats::count(match self.cache.near().keep(ticket, key, kept) {
-            Keeping::Kept => &counters.near_kept,
-            Keeping::Overtaken => &counters.near_overtaken,
-            Keeping::TooLarge => &counters.near_too_large,
-        });
     }
 }
 
@@ -247,35 +248,59 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
         Fut: Future<Output = std::result::Result<T, E>> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.shared_through(id, options, Plainly(loader)).await
+    }
+
+    /// Reads an entry as [`get_shared`](Self::get_shared) does, or loads and stores it as [`get_or_reload`](Self::get_or_reload) does.
+    pub async fn get_or_reload_shared<F, Fut, E>(
+        &self,
+        id: impl KeyParts,
+        options: ReadOptions,
+        loader: F,
+    ) -> Result<Read<Arc<T>>>
+    where
+        F: FnOnce(Option<Previous<T>>) -> Fut + Send + 'static,
+        Fut: Future<Output = std::result::Result<Loaded<T>, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.shared_through(id, options, Knowing(loader)).await
+    }
+
+    async fn shared_through<L: Loader<T>>(
+        &self,
+        id: impl KeyParts,
+        options: ReadOptions,
+        loader: L,
+    ) -> Result<Read<Arc<T>>> {
         let started = self.cache.observed_from();
         let mode = self.state.mode();
         if mode != RegionMode::On {
             let key = self.key(&id)?;
-            let read = if mode == RegionMode::Killed {
-                self.past_the_cache(&key, options, loader, started).await
-            } else {
+            let call = async {
+                if mode == RegionMode::Killed {
+                    return self.past_the_cache(&key, options, loader, started).await;
+                }
                 let looked = match self.near_look(&id, options)? {
-                    Some(read) => Ok(Looked::Value(read)),
-                    None => self.look_and_keep(&key, options).await,
+                    Some((read, _)) => Ok(Looked::Value(read)),
+                    None => self.look_and_keep(&key, options).await.map(|(looked, _)| looked),
                 };
                 self.shadowed(&key, looked, options, loader, started).await
             };
-            return read.map(Read::shared);
+            return options.by_deadline(self.name(), pin!(call)).await.map(Read::shared);
         }
-        if let Some(read) = self.near_look(&id, options)? {
+        if let Some((read, left)) = self.near_look(&id, options)? {
             self.count_near_hit(&id, &read, started);
+            if Rules::of(&self.state.policy).is_some() {
+                self.refresh_ahead(&self.key(&id)?, left, loader);
+            }
             return Ok(read);
         }
         let key = self.key(id)?;
         let call = async {
             let looked = self.look_and_keep(&key, options).await;
-            match self.found(&key, looked, started)? {
-                Some(read) => Ok(read),
-                None => {
-                    self.loaded(&key, options, loader, started, Storing::IfCurrent).await.map(Read::shared)
-                }
-            }
+            self.answered(&key, looked, options, loader, started, Read::shared).await
         };
-        options.by_deadline(self.name(), pin!(call)).await
+        let read = options.by_deadline(self.name(), pin!(call)).await;
+        read.or_else(|error| self.late(error, &key, options).map(Read::shared))
     }
 }

@@ -219,6 +219,22 @@ impl Flights {
         }
     }
 
+    /// Starts a flight that nobody waits for yet, unless there is one that newcomers can join; says whether it did.
+    pub(crate) fn depart(&self, key: &str, load: impl FnOnce() -> LoadFuture) -> bool {
+        let (flight, departure) = {
+            let mut by_key = self.by_key.lock();
+            if by_key.contains_key(key) {
+                return false;
+            }
+            let (flight, departure) = self.prepare(key, load(), Kind::First);
+            by_key.insert(key.to_owned(), Arc::clone(&flight));
+            (flight, departure)
+        };
+        departure.begin();
+        drop(flight);
+        true
+    }
+
     /// Lets nobody join the present flight of this key any more. Those in it still get its answer.
     pub(crate) fn detach(&self, key: &str) {
         self.by_key.lock().remove(key);

@@ -33,6 +33,14 @@ pub fn bookkeeping_key(kind: &str, key: &[u8]) -> Vec<u8> {
     name
 }
 
+/// The key that a bookkeeping key of this kind keeps book for; none if it is of another kind.
+pub(crate) fn key_of<'a>(kind: &str, bookkeeping: &'a [u8]) -> Option<&'a [u8]> {
+    let rest = bookkeeping.strip_prefix(BOOKKEEPING_PREFIX.as_bytes())?;
+    let rest = rest.strip_prefix(kind.as_bytes())?.strip_prefix(b":{")?;
+    let end = rest.iter().position(|b| *b == b'}')?;
+    if end + 1 == rest.len() { rest.get(..end) } else { rest.get(end + 2..) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -53,6 +61,13 @@ mod tests {
         #[test]
         fn a_bookkeeping_key_has_the_slot_of_its_key(key in braced()) {
             prop_assert_eq!(key_slot(&bookkeeping_key("fill", &key)), key_slot(&key));
+        }
+
+        #[test]
+        fn a_bookkeeping_key_names_its_key(key in braced()) {
+            let bookkeeping = bookkeeping_key("fill", &key);
+            prop_assert_eq!(key_of("fill", &bookkeeping), Some(key.as_slice()));
+            prop_assert_eq!(key_of("fil", &bookkeeping), None);
         }
 
         #[test]

@@ -94,6 +94,12 @@ counters! {
     lease_waits,
     /// Loads that went on without a lease because theirs did not come in time.
     lease_timeouts,
+    /// Reads that were given a value marked stale; also in `misses`, unless they had no loader or the backend was down.
+    stale_served,
+    /// Of these, those that would not wait longer for a slow loader.
+    soft_timeouts,
+    /// Loads in the background, of values that were about to end or were served stale; also in `loads`.
+    refreshes,
     /// Nanoseconds spent in loaders.
     load_nanos,
     /// Loads whose value the backend took.
@@ -157,7 +163,8 @@ pub(crate) fn count(counter: &AtomicU64) {
 
 /// What was counted a moment ago turned out to be something else.
 pub(crate) fn take_back(counter: &AtomicU64) {
-    counter.fetch_sub(1, Ordering::Relaxed);
+    // What was served stale was counted nowhere.
+    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |counted| counted.checked_sub(1));
 }
 
 pub(crate) fn add(counter: &AtomicU64, n: u64) {

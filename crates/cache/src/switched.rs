@@ -4,7 +4,6 @@
 //! content. Deliberately absent: the switches (`control.rs`), and writes, which are the same in every mode.
 
 use std::borrow::{Borrow, Cow};
-use std::future::Future;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -15,8 +14,10 @@ use crate::backend::CachedKey;
 use crate::control::RegionMode;
 use crate::error::Result;
 use crate::events::{Event, RemovalCause};
+use crate::load::Storing;
+use crate::loader::Loader;
 use crate::read::{Read, ReadOptions};
-use crate::read_through::{Looked, Storing};
+use crate::read_through::Looked;
 use crate::region::{Region, RegionState};
 use crate::stats;
 
@@ -48,18 +49,16 @@ impl<T> Region<T> {
 
 impl<T: Serialize + DeserializeOwned> Region<T> {
     /// Straight to the loader.
-    pub(crate) async fn past_the_cache<F, Fut, E>(
+    pub(crate) async fn past_the_cache<L>(
         &self,
         key: &str,
         options: ReadOptions,
-        loader: F,
+        loader: L,
         started: Option<Instant>,
     ) -> Result<Read<T>>
     where
         T: Send + 'static,
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = std::result::Result<T, E>> + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        L: Loader<T>,
     {
         stats::count(&self.state.counters.bypassed);
         let read = self.loaded(key, options, loader, started, Storing::Never).await?;
@@ -68,20 +67,18 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
     }
 
     /// Serves the loader, and compares with what was looked up.
-    pub(crate) async fn shadowed<V, F, Fut, E>(
+    pub(crate) async fn shadowed<V, L>(
         &self,
         key: &str,
         looked: Result<Looked<V>>,
         options: ReadOptions,
-        loader: F,
+        loader: L,
         started: Option<Instant>,
     ) -> Result<Read<T>>
     where
         T: Send + 'static,
         V: Borrow<T>,
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = std::result::Result<T, E>> + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        L: Loader<T>,
     {
         match looked {
             Ok(Looked::Value(cached)) => {
@@ -90,7 +87,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
                 self.compare(key, Some(cached.value.borrow()), Some(&read.value));
                 return Ok(read);
             }
-            Ok(Looked::Nothing) => stats::count(&self.state.counters.shadow_missing),
+            Ok(Looked::Stale(_) | Looked::Nothing) => stats::count(&self.state.counters.shadow_missing),
             Err(error) => tracing::debug!(region = self.name(), %error, "nothing to compare with"),
         }
         self.loaded(key, options, loader, started, Storing::IfMissing).await

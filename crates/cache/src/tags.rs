@@ -336,7 +336,7 @@ pub(crate) fn cached_keys(tags: &[Tag], deployment: &str) -> Vec<CachedKey> {
         .map(|tag| {
             let key = tag.key(deployment);
             // A token has no fill token of its own.
-            CachedKey { token: key.clone(), key }
+            CachedKey { token: key.clone(), key, gone: None }
         })
         .collect()
 }

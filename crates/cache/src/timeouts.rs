@@ -1,8 +1,8 @@
 //! Bounds on loaders: how long one may run, how many run at once, how many wait.
 //!
 //! Invariants: a load ends before its fill token can expire of age, because it has its place before it takes the token; a region never has more loads running or waiting than its policy
-//! says, whatever the request rate, and none waits for ever: what is beyond is shed with its own error. Deliberately absent: the soft timeout, which serves a stale value
-//! while the load goes on; it comes with `fail_safe.rs`.
+//! says, whatever the request rate, and none waits for ever: what is beyond is shed with its own error. Deliberately absent: what is served
+//! when a time is over (`fail_safe.rs`).
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +18,14 @@ pub const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The answer, or none when the time is over. The loader is dropped then.
 pub(crate) async fn hard<F: Future>(limit: Duration, load: F) -> Option<F::Output> {
     tokio::time::timeout(limit, load).await.ok()
+}
+
+/// The answer, if it comes within the limit; whoever still wants it waits on.
+pub(crate) async fn soft<F: Future + Unpin>(limit: Option<Duration>, flight: F) -> Option<F::Output> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, flight).await.ok(),
+        None => Some(flight.await),
+    }
 }
 
 /// Loads of one region that run at once, unless it says otherwise.

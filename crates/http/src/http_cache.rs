@@ -59,7 +59,8 @@ impl HttpCache {
     pub fn new(cache: &Cache, policy: RegionPolicy) -> Result<Self, Error> {
         let policy = policy.undecodable(Undecodable::Miss);
         let rules = Rules { stale_window: policy.stale_window, ..Rules::default() };
-        let region = cache.region(policy)?;
+        // What is stale is decided here, by what the response and the request allow.
+        let region = cache.region(policy.stale_window(Duration::ZERO))?;
         Ok(Self {
             region,
             rules,

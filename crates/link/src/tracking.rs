@@ -47,6 +47,11 @@ pub trait Listener: Send + Sync + 'static {
         let _ = may_have;
         self.all_changed();
     }
+
+    /// Changes are not told from here on. The tracker is not coherent, and before it is again `all_changed` comes. Default: as that.
+    fn silence(&self) {
+        self.all_changed();
+    }
 }
 
 /// What a tracker has to know of its server's place among others.
@@ -422,7 +427,7 @@ impl Shared {
 
     fn silence(&self) {
         self.coherent_until.store(0, Ordering::Release);
-        self.listener.all_changed();
+        self.listener.silence();
     }
 
     fn wanted(&self) -> (u64, BTreeSet<String>) {

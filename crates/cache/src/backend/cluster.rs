@@ -13,10 +13,11 @@ use futures_util::future::join_all;
 use mtcache_link::{ClusterLink, Command, Reply, Script, each_key, key_slot};
 use parking_lot::Mutex;
 
-use super::commands::{SCAN_COUNT, Speaks, exactly, prefix_pattern, set_command};
+use super::commands::{SCAN_COUNT, Speaks, deleted, exactly, prefix_pattern, removal, set_command};
 use super::{Bytes, CachedKey, Entry, When};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::Troubles;
+use crate::told::telling;
 use crate::ttl::Ttl;
 
 pub(crate) struct ClusterBackend {
@@ -82,13 +83,7 @@ impl ClusterBackend {
     }
 
     async fn delete_groups(&self, groups: &[Vec<&CachedKey>]) -> Vec<Result<u64>> {
-        let mut steps = Vec::with_capacity(groups.len());
-        for group in groups {
-            steps.push(vec![
-                Command::new("DEL").args(group.iter().map(|key| &key.token)),
-                Command::new("UNLINK").args(group.iter().map(|key| &key.key)),
-            ]);
-        }
+        let steps = groups.iter().map(|group| removal(group.iter().copied())).collect();
         let outcomes = self.link.transactions(steps).await;
         let mut settling = Vec::with_capacity(groups.len());
         for (group, outcome) in groups.iter().zip(outcomes) {
@@ -163,17 +158,17 @@ impl ClusterBackend {
 
     async fn settle_delete(&self, group: &[&CachedKey], outcome: Outcome) -> Result<u64> {
         match outcome {
-            Ok(replies) => {
-                let [_, deleted] = exactly(replies)?;
-                Ok(deleted.into_count()?)
-            }
+            Ok(replies) => deleted(replies),
             Err(error) if is_between_nodes(&error) => {
-                let mut deleted = 0;
+                let mut count = 0;
                 for key in group {
                     let unlink = Command::new("UNLINK").arg(&key.key);
-                    deleted += self.in_steps(&key.token, unlink).await?.into_count()?;
+                    count += self.in_steps(&key.token, unlink).await?.into_count()?;
+                    for command in key.gone.iter().flat_map(|gone| telling(gone)) {
+                        self.link.command(command).await?;
+                    }
                 }
-                Ok(deleted)
+                Ok(count)
             }
             Err(error) => Err(error.into()),
         }

@@ -8,6 +8,7 @@ use mtcache_link::{Command, ErrorKind, Reply, Script};
 use super::{Bytes, CachedKey, Entry, Order, ScriptCall, When, WithLeft};
 use crate::collections::{ScoreRange, ZaddOptions};
 use crate::error::{Error, Result};
+use crate::told::telling;
 use crate::ttl::{TimeLeft, Ttl};
 
 /// How many keys a step of a walk looks at.
@@ -131,12 +132,12 @@ pub(super) trait Speaks {
     }
 
     async fn delete(&self, keys: &[CachedKey]) -> Result<u64> {
-        let commands = vec![
-            Command::new("DEL").args(keys.iter().map(|key| &key.token)),
-            Command::new("UNLINK").args(keys.iter().map(|key| &key.key)),
-        ];
-        let [_, deleted] = exactly(self.atomic(commands).await?)?;
-        Ok(deleted.into_count()?)
+        deleted(self.atomic(removal(keys.iter())).await?)
+    }
+
+    async fn tell(&self, key: &[u8]) -> Result<()> {
+        self.atomic(telling(key).to_vec()).await?;
+        Ok(())
     }
 
     async fn exists(&self, keys: &[Bytes]) -> Result<u64> {
@@ -312,6 +313,24 @@ pub(super) fn set_command(key: &CachedKey, value: &[u8], ttl: Option<Ttl>) -> Co
         Some(ttl) => set.arg("PX").int(ttl.as_millis() as i64),
         None => set,
     }
+}
+
+/// Deletes tokens and keys, and tells of the keys for which that is asked.
+pub(super) fn removal<'a>(keys: impl Iterator<Item = &'a CachedKey> + Clone) -> Vec<Command> {
+    let mut commands = vec![
+        Command::new("DEL").args(keys.clone().map(|key| &key.token)),
+        Command::new("UNLINK").args(keys.clone().map(|key| &key.key)),
+    ];
+    for gone in keys.filter_map(|key| key.gone.as_ref()) {
+        commands.extend(telling(gone));
+    }
+    commands
+}
+
+/// How many keys a removal has deleted.
+pub(super) fn deleted(replies: Vec<Reply>) -> Result<u64> {
+    let unlinked = replies.into_iter().nth(1);
+    Ok(unlinked.ok_or_else(|| Error::protocol("a reply is missing"))?.into_count()?)
 }
 
 /// The glob that matches exactly the keys with this prefix.

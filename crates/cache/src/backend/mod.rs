@@ -19,6 +19,7 @@ pub(crate) use self::redis::RedisBackend;
 use crate::collections::{ScoreRange, ZaddOptions};
 use crate::error::Result;
 use crate::health::Troubles;
+use crate::told::Told;
 use crate::ttl::{TimeLeft, Ttl};
 
 /// Bytes of a key, a field, a member or a value.
@@ -29,11 +30,23 @@ pub(crate) type Bytes = Vec<u8>;
 pub(crate) struct CachedKey {
     pub(crate) key: Bytes,
     pub(crate) token: Bytes,
+    /// What is changed to tell that the key was deleted, be it there or not.
+    pub(crate) gone: Option<Bytes>,
 }
 
 impl CachedKey {
     pub(crate) fn new(key: &str) -> Self {
-        Self { key: key.as_bytes().to_vec(), token: crate::fill_token::token_key(key.as_bytes()) }
+        Self::of(key.as_bytes().to_vec())
+    }
+
+    pub(crate) fn of(key: Bytes) -> Self {
+        Self { token: crate::fill_token::token_key(&key), key, gone: None }
+    }
+
+    /// The same, told of when it is deleted.
+    pub(crate) fn told_when_gone(mut self) -> Self {
+        self.gone = Some(Told::Gone(&self.key).key());
+        self
     }
 }
 
@@ -114,6 +127,8 @@ operations! {
     fn set_many(&self, entries: &[Entry]) -> ();
     /// Deletes keys and tokens in one atomic step, on a cluster in one for each slot; says how many keys there were.
     fn delete(&self, keys: &[CachedKey]) -> u64;
+    /// Tells those who track this key that it has changed, and leaves nothing behind.
+    fn tell(&self, key: &[u8]) -> ();
     fn exists(&self, keys: &[Bytes]) -> u64;
     fn expire(&self, key: &[u8], ttl: Ttl) -> bool;
     fn time_left(&self, key: &[u8]) -> TimeLeft;

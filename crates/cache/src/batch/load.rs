@@ -22,10 +22,10 @@ use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::fill_token::{self, Begun, Fill, Filling, Permit, Sharing, Suffices, TOKEN_MARGIN, Token};
-use crate::framed::Final;
+use crate::framed::{Final, Standing};
 use crate::lease::{Lease, Patience};
+use crate::load::Storing;
 use crate::read::{Age, ReadOptions, Source};
-use crate::read_through::Storing;
 use crate::region::RegionState;
 use crate::single_flight::{Currency, Landed, Landing};
 use crate::stats;
@@ -195,7 +195,8 @@ impl BatchLoad {
 
     /// Whether what was found is a value for this reader.
     async fn will_do(&self, bytes: &[u8], left: TimeLeft) -> bool {
-        (self.decodes)(bytes) && self.cache.still_stands(bytes, left).await.unwrap_or(false)
+        (self.decodes)(bytes)
+            && self.cache.stands(bytes, left).await.is_ok_and(|standing| standing == Standing::Fresh)
     }
 
     /// Begins with these keys; returns what was found.
@@ -359,7 +360,7 @@ impl BatchLoad {
             loaded.iter().zip(keys()).zip(permits).zip(&mut currencies)
         {
             let Some(permit) = permit else { continue };
-            if self.storing == Storing::IfMissing && permit.found_something() {
+            if self.storing == Storing::IfMissing && permit.found().is_some() {
                 *currency = Currency::MayBeOvertaken;
                 continue;
             }

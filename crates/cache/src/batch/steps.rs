@@ -20,9 +20,10 @@ use crate::control::RegionMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::framed::Sight;
 use crate::keys::KeyParts;
+use crate::load::Storing;
 use crate::near::Ticket;
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
-use crate::read_through::{Looked, Storing};
+use crate::read_through::Looked;
 use crate::region::Region;
 use crate::single_flight::{Demand, Landed, Landing, LoadManyFuture, NoneIs, Part};
 use crate::stats;
@@ -206,16 +207,22 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             });
         }
         let landed = self.landed(ids, keys, asked.options, loader, storing).await;
-        let outcome = |place: usize| {
+        let of_place = |place: usize| {
             let key = batch.keys.get(place)?;
-            let landed = landed.get(*places.get(key.as_str())?)?.clone();
-            let outcome = landed.and_then(|landed| self.read_of(&landed));
+            Some((place, key, landed.get(*places.get(key.as_str())?)?.clone()))
+        };
+        let mut outcomes = Vec::with_capacity(wanted.len());
+        for (place, key, landed) in wanted.into_iter().filter_map(of_place) {
+            let outcome = match landed {
+                Ok(landed) => self.read_of(&landed),
+                Err(error) => self.or_stale(error, key, asked.options).await.map(Some),
+            };
             if let Ok(Some(read)) = &outcome {
                 self.observe_read(key, read, asked.started);
             }
-            Some((place, outcome))
-        };
-        wanted.into_iter().filter_map(outcome).collect()
+            outcomes.push((place, outcome));
+        }
+        outcomes
     }
 
     fn read_of(&self, landed: &Landed) -> Result<Option<Read<T>>> {
@@ -257,7 +264,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         shape: &Shape<T, V>,
     ) {
         let rest = found.iter_mut().zip(keys).filter(|(found, _)| found.is_none());
-        let ticket = |key| if shape.near { self.cache.near().begin(key) } else { None };
+        let keeps = shape.near || self.state.remembers();
+        let ticket = |key| if keeps { self.cache.near().begin(key) } else { None };
         let mut rest: Vec<_> = rest.map(|(place, key)| (place, key.as_str(), ticket(key))).collect();
         if rest.is_empty() {
             return;
@@ -287,10 +295,18 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let looks = asked.options.in_time(pin!(looks)).await?;
         for ((place, key, ticket), look) in rest.iter_mut().zip(looks) {
             **place = match look {
-                Ok((None, _)) => None,
+                Ok((None, _)) => {
+                    if self.state.remembers() {
+                        self.cache.near().is_missing(key, Instant::now());
+                    }
+                    None
+                }
                 Ok((Some(bytes), left)) => {
                     let is_told = asked.options.wants_age() || ticket.is_some();
                     let age = if is_told { self.state.age(&bytes, left) } else { Age::Unknown };
+                    if !shape.near {
+                        self.remember(ticket.take(), key, &bytes, left, sent);
+                    }
                     if !asked.options.accepts(age) {
                         None
                     } else if is_absence::<T>(&bytes) {
@@ -331,6 +347,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                         Some(Ok(self.absent()))
                     }
                     Ok((looked, sight)) => {
+                        if let (false, Some(sight)) = (shape.near, &sight) {
+                            self.remember_frame(ticket.take(), key, sight, sent);
+                        }
                         let seen = |sight| Seen { key, found: SeenAs::Framed(sight), sent, ticket: *ticket };
                         self.looked_at(Ok(looked), sight.as_ref().map(seen), shape)
                     }
@@ -363,7 +382,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     ) -> Option<Result<Option<Read<V>>>> {
         match looked {
             Ok(Looked::Value(read)) => Some(Ok(Some((shape.of)(self, read, seen)))),
-            Ok(Looked::Nothing) => None,
+            Ok(Looked::Stale(_) | Looked::Nothing) => None,
             // As in `read_through.rs`: loading would neither replace what is there nor say so.
             Err(error) if matches!(error.kind(), ErrorKind::Undecodable | ErrorKind::WrongType) => {
                 Some(Err(error))

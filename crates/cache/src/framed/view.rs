@@ -120,10 +120,21 @@ impl<T> Region<T> {
 impl<T: Serialize> Region<T> {
     /// The stored form of a value: plain, or a frame that lacks what is known only when it is stored.
     pub(crate) fn encode(&self, value: &T) -> Result<Bytes> {
+        self.encode_with(value, None)
+    }
+
+    /// The same with what the source gave to ask later whether it has changed.
+    pub(crate) fn encode_with(&self, value: &T, validator: Option<Vec<u8>>) -> Result<Bytes> {
         if self.framing().is_none() {
-            return codec::encode(value);
+            return match validator {
+                None => codec::encode(value),
+                Some(_) => Err(Error::new(
+                    ErrorKind::Unencodable,
+                    format!("region {} is plain and keeps no validator; make its policy framed", self.name()),
+                )),
+            };
         }
-        self.draft(&self.state.policy.codec.encode(value)?)
+        self.draft(&self.state.policy.codec.encode(value)?, validator)
     }
 
     /// The stored form of "the source has none", whatever the type.
@@ -131,14 +142,15 @@ impl<T: Serialize> Region<T> {
         if self.framing().is_none() {
             return Ok(codec::NULL.to_vec());
         }
-        self.draft(&self.state.policy.codec.encode(&())?)
+        self.draft(&self.state.policy.codec.encode(&())?, None)
     }
 
-    fn draft(&self, bytes: &[u8]) -> Result<Bytes> {
+    fn draft(&self, bytes: &[u8], validator: Option<Vec<u8>>) -> Result<Bytes> {
         let codec = self.state.policy.codec;
         let mut header = Header::new(codec, Duration::ZERO);
         header.schema = self.framing().map_or(header.schema, |framing| framing.schema);
         header.is_none = codec.says_none(bytes);
+        header.validator = validator;
         frame::write(&header, 0, bytes, frame::Compression::None)
             .map_err(|message| Error::new(ErrorKind::Unencodable, message))
     }

@@ -4,7 +4,8 @@
 //! requests are held back and come late, the server is killed and comes back empty, tokens and values vanish. The source holds a version
 //! that only grows. Checked for every read: what a node reads, is no older than what it wrote itself last, acknowledged or
 //! not; what it reads as fresh from the backend is no older than the last acknowledged write of any node; what it reads as fresh from near,
-//! no older than the last that was acknowledged a heartbeat before. The one thing exempted is a write whose outcome was unknown: it may take
+//! no older than the last that was acknowledged a heartbeat before; what it reads as stale while it hears of changes, no older than the
+//! last invalidation that was acknowledged a heartbeat before. The one thing exempted is a write whose outcome was unknown: it may take
 //! effect late, which its writer was told.
 //!
 //! A violation prints the seed; `MTCACHE_HISTORY_SEED=N` runs that one alone. `MTCACHE_HISTORIES=1000` runs so many. Deliberately absent:
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use mtcache_cache::{Cache, Outcome, ReadOptions, Region, RegionPolicy, Source, Staleness};
+use mtcache_cache::{Cache, Outcome, Read, ReadOptions, Region, RegionPolicy, Source, Staleness};
 use mtcache_conformance::Program;
 use mtcache_conformance::servers::TestServer;
 use parking_lot::Mutex;
@@ -44,6 +45,8 @@ struct Floors {
     own: [u64; NODES],
     /// The last that was acknowledged, and those before it with their times.
     acknowledged: Vec<(Instant, u64)>,
+    /// Of these, the invalidations.
+    invalidated: Vec<(Instant, u64)>,
 }
 
 #[derive(Default)]
@@ -66,19 +69,29 @@ struct Seen {
     backend: AtomicU64,
     loader: AtomicU64,
     stale: AtomicU64,
+    /// Of these, those that were held against what had been told.
+    told: AtomicU64,
     failed_reads: AtomicU64,
     failed_writes: AtomicU64,
 }
 
-impl Floors {
-    fn at(&self, moment: Option<Instant>) -> u64 {
-        let before = |when: &Instant| moment.is_some_and(|moment| *when <= moment);
-        self.acknowledged
-            .iter()
-            .filter(|(when, _)| before(when))
-            .map(|(_, version)| *version)
-            .max()
-            .unwrap_or(0)
+/// The last of these writes before a moment.
+fn at(writes: &[(Instant, u64)], moment: Option<Instant>) -> u64 {
+    let before = |when: &Instant| moment.is_some_and(|moment| *when <= moment);
+    writes.iter().filter(|(when, _)| before(when)).map(|(_, version)| *version).max().unwrap_or(0)
+}
+
+/// Whether a node hears of changes at this moment: only then it serves what is near.
+fn hears(canary: &Region<u64>) -> bool {
+    canary.get_near("c", ReadOptions::new()).is_ok_and(|read| read.is_some())
+}
+
+/// Keeps the canary near.
+async fn warms(run: Arc<Run>, canary: Region<u64>) {
+    while !run.done.load(Ordering::SeqCst) {
+        let options = ReadOptions::new().deadline(ANSWER);
+        drop(canary.get_or_load_shared_with("c", options, || async { Ok::<_, io::Error>(1) }).await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -86,10 +99,11 @@ async fn pause(random: &mut StdRng, most: u64) {
     tokio::time::sleep(Duration::from_micros(random.random_range(0..most))).await;
 }
 
-async fn reads(run: Arc<Run>, node: usize, region: Region<u64>, mut random: StdRng) {
+async fn reads(run: Arc<Run>, node: usize, region: Region<u64>, canary: Region<u64>, mut random: StdRng) {
     while !run.done.load(Ordering::SeqCst) {
         pause(&mut random, 8_000).await;
         let (asked, floors) = (Instant::now(), run.floors.lock().clone());
+        let hears = hears(&canary);
         let (source, before, after) =
             (Arc::clone(&run), random.random_range(0..3000), random.random_range(0..3000));
         let fails = random.random_bool(0.1);
@@ -123,11 +137,15 @@ async fn reads(run: Arc<Run>, node: usize, region: Region<u64>, mut random: StdR
             },
         };
         seen.fetch_add(1, Ordering::Relaxed);
+        if hears && read.as_ref().is_ok_and(|read| read.as_ref().is_some_and(Read::is_stale)) {
+            run.seen.told.fetch_add(1, Ordering::Relaxed);
+        }
         let Ok(Some(read)) = read else { continue };
         let floor = match (read.staleness, read.source) {
-            (Staleness::Fresh, Source::Backend) => floors.at(Some(asked)),
-            (Staleness::Fresh, Source::Near) => floors.at(asked.checked_sub(HEARTBEAT)),
-            // A load that another node's write has overtaken may be shared until that is known.
+            (Staleness::Fresh, Source::Backend) => at(&floors.acknowledged, Some(asked)),
+            (Staleness::Fresh, Source::Near) => at(&floors.acknowledged, asked.checked_sub(HEARTBEAT)),
+            (Staleness::Stale, _) if hears => at(&floors.invalidated, asked.checked_sub(HEARTBEAT)),
+            // A load that another node's write has overtaken may be shared until that is known; of what was not told nobody knows.
             (Staleness::Fresh, Source::Loader) | (Staleness::Stale, _) => 0,
         };
         let floor = floor.max(floors.own[node]);
@@ -144,7 +162,8 @@ async fn writes(run: Arc<Run>, node: usize, region: Region<u64>, mut random: Std
         pause(&mut random, 60_000).await;
         let _turn = run.writing.lock().await;
         let version = run.source.fetch_add(1, Ordering::SeqCst) + 1;
-        let written = match random.random_range(0..4) {
+        let kind = random.random_range(0..4);
+        let written = match kind {
             0 => region.set("k", &version).await,
             1 => region.cache().delete(&["r:k"]).await.map(drop),
             2 => region.invalidate_all().await.map(drop),
@@ -153,7 +172,12 @@ async fn writes(run: Arc<Run>, node: usize, region: Region<u64>, mut random: Std
         let mut floors = run.floors.lock();
         floors.own[node] = version;
         match written {
-            Ok(()) => floors.acknowledged.push((Instant::now(), version)),
+            Ok(()) => {
+                floors.acknowledged.push((Instant::now(), version));
+                if kind != 0 {
+                    floors.invalidated.push((Instant::now(), version));
+                }
+            }
             Err(error) => {
                 run.seen.failed_writes.fetch_add(1, Ordering::Relaxed);
                 if error.outcome() == Outcome::Unknown {
@@ -196,7 +220,7 @@ fn vanishes(server: &TestServer, key: &str) {
     server.client().unwrap().command(&["DEL", key]).unwrap();
 }
 
-async fn node(proxy: &Proxy, random: &mut StdRng) -> Region<u64> {
+async fn node(proxy: &Proxy, random: &mut StdRng, stale_window: Duration) -> (Region<u64>, Region<u64>) {
     let cache = Cache::builder(proxy.url())
         .connect_timeout(ANSWER)
         .response_timeout(ANSWER)
@@ -209,7 +233,16 @@ async fn node(proxy: &Proxy, random: &mut StdRng) -> Region<u64> {
     if random.random_bool(0.5) {
         policy = policy.lease(Duration::from_millis(100)).load_timeout(Duration::from_millis(200));
     }
-    cache.region(policy).unwrap()
+    if !stale_window.is_zero() {
+        policy = policy.stale_window(stale_window);
+        policy = match random.random_range(0..3) {
+            0 => policy.soft_timeout(Duration::from_millis(2)),
+            1 => policy.stale_while_revalidate(true).eager_refresh(0.5),
+            _ => policy.xfetch_beta(2.0),
+        };
+    }
+    let canary = RegionPolicy::new("canary", Duration::from_mins(5)).near(true);
+    (cache.region(policy).unwrap(), cache.region(canary).unwrap())
 }
 
 async fn history(seed: u64, total: &Seen) {
@@ -218,13 +251,16 @@ async fn history(seed: u64, total: &Seen) {
     let mut server = TestServer::start(program, run::any_clock(program, &mut random)).unwrap();
     let proxies = [Proxy::before(server.port()).await, Proxy::before(server.port()).await];
     let run = Arc::new(Run::default());
+    // The same for all, as for all who share a region: who has none does not tell of keys that are absent.
+    let stale_window = Duration::from_secs(if random.random_bool(0.7) { 10 } else { 0 });
     let mut tasks = Vec::new();
     for (at, proxy) in proxies.iter().enumerate() {
-        let region = node(proxy, &mut random).await;
+        let (region, canary) = node(proxy, &mut random, stale_window).await;
         let mut next = || StdRng::seed_from_u64(random.random());
         for _ in 0..READERS {
-            tasks.push(tokio::spawn(reads(Arc::clone(&run), at, region.clone(), next())));
+            tasks.push(tokio::spawn(reads(Arc::clone(&run), at, region.clone(), canary.clone(), next())));
         }
+        tasks.push(tokio::spawn(warms(Arc::clone(&run), canary)));
         tasks.push(tokio::spawn(writes(Arc::clone(&run), at, region, next())));
     }
     breaks(&mut server, &proxies, &mut random).await;
@@ -241,6 +277,7 @@ async fn history(seed: u64, total: &Seen) {
         (&seen.backend, &total.backend),
         (&seen.loader, &total.loader),
         (&seen.stale, &total.stale),
+        (&seen.told, &total.told),
         (&seen.failed_reads, &total.failed_reads),
         (&seen.failed_writes, &total.failed_writes),
     ] {
@@ -263,11 +300,12 @@ async fn no_history_with_faults_breaks_the_contract() {
     }
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     println!(
-        "reads: {} near, {} backend, {} loader, {} stale, {} failed; {} writes failed",
+        "reads: {} near, {} backend, {} loader, {} stale of which {} while changes were heard, {} failed; {} writes failed",
         of(&total.near),
         of(&total.backend),
         of(&total.loader),
         of(&total.stale),
+        of(&total.told),
         of(&total.failed_reads),
         of(&total.failed_writes)
     );

@@ -198,6 +198,12 @@ impl Listener for OfOne {
             seats.listener.some_changed(&|key| seats.owner_of(key) == self.number);
         }
     }
+
+    fn silence(&self) {
+        if let Some(seats) = self.seats.upgrade() {
+            seats.listener.silence();
+        }
+    }
 }
 
 /// One primary among the others.
