@@ -250,7 +250,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         };
         let stale = match self.found(key, looked, started)? {
             Looked::Value(read) => {
-                self.refresh_ahead(key, left, loader);
+                self.refresh_ahead(key, left, read.age, loader);
                 return Ok(read);
             }
             Looked::Stale(read) => Some(read),
@@ -268,7 +268,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
     }
 
     /// Has a value loaded anew in the background that is near its end, by the region's rules; `left` is what is left of its life.
-    pub(crate) fn refresh_ahead<L>(&self, key: &str, left: FreshFor, loader: L)
+    pub(crate) fn refresh_ahead<L>(&self, key: &str, left: FreshFor, age: Age, loader: L)
     where
         T: Send + 'static,
         L: Loader<T>,
@@ -277,7 +277,10 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
             && rules.are_met(left, self.state.refreshes.load_time())
         {
             // One that is half as old was loaded meanwhile, and will do.
-            let age = self.state.policy.ttl.saturating_sub(left);
+            let age = match age {
+                Age::Exact(age) | Age::AtMost(age) => age,
+                Age::Unknown => self.state.policy.ttl.saturating_sub(left),
+            };
             self.refresh(key, ReadOptions::new().max_age(age / 2), loader);
         }
     }

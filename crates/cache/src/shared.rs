@@ -291,7 +291,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
         if let Some((read, left)) = self.near_look(&id, options)? {
             self.count_near_hit(&id, &read, started);
             if Rules::of(&self.state.policy).is_some() {
-                self.refresh_ahead(&self.key(&id)?, left, loader);
+                self.refresh_ahead(&self.key(&id)?, left, read.age, loader);
             }
             return Ok(read);
         }

@@ -90,7 +90,7 @@ fn hears(canary: &Region<u64>) -> bool {
 async fn warms(run: Arc<Run>, canary: Region<u64>) {
     while !run.done.load(Ordering::SeqCst) {
         let options = ReadOptions::new().deadline(ANSWER);
-        drop(canary.get_or_load_shared_with("c", options, || async { Ok::<_, io::Error>(1) }).await);
+        drop(canary.get_or_load_shared_with("c", options, || async { Ok::<_, io::Error>(777) }).await);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -107,6 +107,7 @@ async fn a_frame_and_a_near_value_are_refreshed_too(rig: Rig) {
         let region: Region<u64> = region_with(&rig, policy.near(true)).await;
         let calls = Arc::new(AtomicU32::new(0));
         region.set_for("k", &1, LONG / 5 * 2).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
         warm(&region, "k").await;
         let counting = Arc::clone(&calls);
         let loader = move || async move {
