@@ -149,6 +149,9 @@ async fn reads(run: Arc<Run>, node: usize, region: Region<u64>, canary: Region<u
             (Staleness::Fresh, Source::Loader) | (Staleness::Stale, _) => 0,
         };
         let floor = floor.max(floors.own[node]);
+        if read.value > run.source.load(Ordering::SeqCst) {
+            run.violations.lock().push(format!("node {node} read {read:?}, which was never written"));
+        }
         if read.value < floor && !run.uncertain.lock().contains(&read.value) {
             run.violations
                 .lock()

@@ -98,6 +98,8 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
     let holds = || is(Mode::HoldRequests) || is(Mode::HoldRequestsAndCut);
     let mut held: Vec<u8> = Vec::new();
     let mut client_ended = false;
+    // No network loses a part of what it carries and goes on: what follows is lost too, or every later reply would be another request's.
+    let (mut requests_are_lost, mut replies_are_lost) = (false, false);
     let (mut from_client, mut from_server) = (vec![0; 65_536], vec![0; 65_536]);
     loop {
         tokio::select! {
@@ -119,7 +121,7 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
                     client_ended = true;
                     continue;
                 };
-                if holds() {
+                if holds() || !held.is_empty() {
                     held.extend_from_slice(&from_client[..n]);
                     shared.holding.store(true, Ordering::SeqCst);
                     if is(Mode::HoldRequestsAndCut) {
@@ -128,7 +130,8 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
                     }
                     continue;
                 }
-                if !is(Mode::SwallowRequests) && server.write_all(&from_client[..n]).await.is_err() {
+                requests_are_lost |= is(Mode::SwallowRequests);
+                if !requests_are_lost && server.write_all(&from_client[..n]).await.is_err() {
                     return;
                 }
             }
@@ -140,7 +143,8 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
                 if is(Mode::CutReplies) {
                     return;
                 }
-                if !is(Mode::SwallowReplies) && !holds() && !client_ended && client.write_all(&from_server[..n]).await.is_err() {
+                replies_are_lost |= is(Mode::SwallowReplies) || holds();
+                if !replies_are_lost && !client_ended && client.write_all(&from_server[..n]).await.is_err() {
                     return;
                 }
             }
