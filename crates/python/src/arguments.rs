@@ -72,11 +72,13 @@ pub(crate) fn read_options(
     max_age: Option<&Bound<'_, PyAny>>,
     backend_timeout: Option<&Bound<'_, PyAny>>,
     deadline: Option<&Bound<'_, PyAny>>,
+    fresh_only: bool,
 ) -> PyResult<ReadOptions> {
     let mut options = ReadOptions::new();
     options.max_age = max_age.map(span).transpose()?;
     options.backend_timeout = backend_timeout.map(span).transpose()?;
     options.deadline = deadline.map(span).transpose()?;
+    options.fresh_only = fresh_only;
     Ok(options)
 }
 

@@ -99,7 +99,7 @@ impl RegionCore {
     }
 
     /// One loader call, in the running loop, for all that are missing. For each of the names a read or an exception.
-    #[pyo3(signature = (ids, loader, form, max_age, backend_timeout, deadline))]
+    #[pyo3(signature = (ids, loader, form, max_age, backend_timeout, deadline, fresh_only))]
     #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn _get_or_load_each(
         &self,
@@ -110,14 +110,16 @@ impl RegionCore {
         max_age: Option<&Bound<'_, PyAny>>,
         backend_timeout: Option<&Bound<'_, PyAny>>,
         deadline: Option<&Bound<'_, PyAny>>,
+        fresh_only: bool,
     ) -> PyResult<Operation> {
-        let options = read_options(max_age, backend_timeout, deadline)?;
+        let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
         let loader = started(py, loader, form, self.codec())?;
         self.load_many(py, named(ids)?, loader, options)
     }
 
     /// The same, in a thread.
-    #[pyo3(signature = (ids, load, max_age, backend_timeout, deadline))]
+    #[pyo3(signature = (ids, load, max_age, backend_timeout, deadline, fresh_only))]
+    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn _get_or_load_each_in_thread(
         &self,
         py: Python<'_>,
@@ -126,8 +128,9 @@ impl RegionCore {
         max_age: Option<&Bound<'_, PyAny>>,
         backend_timeout: Option<&Bound<'_, PyAny>>,
         deadline: Option<&Bound<'_, PyAny>>,
+        fresh_only: bool,
     ) -> PyResult<Operation> {
-        let options = read_options(max_age, backend_timeout, deadline)?;
+        let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
         self.load_many(py, named(ids)?, Loader::in_thread(load, self.codec()), options)
     }
 

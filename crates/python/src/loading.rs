@@ -9,15 +9,17 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use mtcache::KeyParts;
-use mtcache::cache::Codec;
+use mtcache::cache::{Codec, Previous};
 use parking_lot::Mutex;
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyMapping, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyMapping, PyTuple};
 use tokio::sync::oneshot;
 
-use crate::arguments::parts;
+use crate::arguments::{parts, span};
 use crate::errors::LoaderFailure;
 use crate::hub::{Delivery, Hub};
+use crate::region::Objects;
 use crate::value::Value;
 
 /// A name of an entry, with the object that the caller gave for it.
@@ -42,6 +44,8 @@ enum Asked {
     One,
     /// A name; one value.
     Named(Id),
+    /// What was known before, as its value and what the source gave with it; a `mtcache.Loaded`.
+    Known(Option<(Value, Option<Vec<u8>>)>, Objects),
     /// A list of names; a mapping from names to values.
     Many(Vec<Id>),
 }
@@ -50,6 +54,7 @@ enum Asked {
 pub(crate) enum Loaded {
     One(Value),
     Many(Vec<(Vec<String>, Value)>),
+    More(mtcache::cache::Loaded<Value>),
 }
 
 impl Asked {
@@ -57,6 +62,11 @@ impl Asked {
         match self {
             Self::One => Ok(None),
             Self::Named(id) => Ok(Some(id.0.1.bind(py).clone())),
+            Self::Known(None, _) => Ok(Some(py.None().into_bound(py))),
+            Self::Known(Some((value, validator)), objects) => {
+                let validator = validator.as_ref().map(|validator| PyBytes::new(py, validator));
+                Ok(Some((objects.of(py, value)?, validator).into_bound_py_any(py)?))
+            }
             Self::Many(ids) => {
                 let ids = ids.iter().map(|id| id.0.1.bind(py));
                 Ok(Some(PyList::new(py, ids.collect::<Vec<_>>())?.into_any()))
@@ -65,7 +75,11 @@ impl Asked {
     }
 
     fn answer(&self, answer: &Bound<'_, PyAny>, codec: Option<Codec>) -> PyResult<Loaded> {
-        let Self::Many(_) = self else { return Value::of(answer, codec).map(Loaded::One) };
+        match self {
+            Self::One | Self::Named(_) => return Value::of(answer, codec).map(Loaded::One),
+            Self::Known(..) => return more(answer, codec).map(Loaded::More),
+            Self::Many(_) => {}
+        }
         let mut values = Vec::new();
         for item in answer.cast::<PyMapping>()?.items()?.iter() {
             let (id, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
@@ -73,6 +87,28 @@ impl Asked {
         }
         Ok(Loaded::Many(values))
     }
+}
+
+/// What a loader says that is told what was known before: whether that still holds, the value, how long it lives, whether it is kept at
+/// all, and what to ask with later.
+fn more(answer: &Bound<'_, PyAny>, codec: Option<Codec>) -> PyResult<mtcache::cache::Loaded<Value>> {
+    type Said<'py> = (bool, Bound<'py, PyAny>, Option<Bound<'py, PyAny>>, bool, Option<Vec<u8>>);
+    let (is_modified, value, ttl, is_kept, validator): Said<'_> = answer.extract()?;
+    let mut loaded = if is_modified {
+        mtcache::cache::Loaded::new(Value::of(&value, codec)?)
+    } else {
+        mtcache::cache::Loaded::not_modified()
+    };
+    if let Some(ttl) = ttl {
+        loaded = loaded.ttl(span(&ttl)?);
+    }
+    if !is_kept {
+        loaded = loaded.not_kept();
+    }
+    Ok(match validator {
+        Some(validator) => loaded.validator(validator),
+        None => loaded,
+    })
 }
 
 type Ended = Result<Loaded, LoaderFailure>;
@@ -109,7 +145,7 @@ impl Loader {
     pub(crate) async fn one(self) -> Result<Value, LoaderFailure> {
         match self.run(Asked::One).await? {
             Loaded::One(value) => Ok(value),
-            Loaded::Many(_) => unreachable!("one was asked for"),
+            _ => unreachable!("one was asked for"),
         }
     }
 
@@ -117,7 +153,20 @@ impl Loader {
     pub(crate) async fn named(self, id: Id) -> Result<Value, LoaderFailure> {
         match self.run(Asked::Named(id)).await? {
             Loaded::One(value) => Ok(value),
-            Loaded::Many(_) => unreachable!("one was asked for"),
+            _ => unreachable!("one was asked for"),
+        }
+    }
+
+    /// A value and more, with what was known before.
+    pub(crate) async fn reloaded(
+        self,
+        previous: Option<Previous<Value>>,
+        objects: Objects,
+    ) -> Result<mtcache::cache::Loaded<Value>, LoaderFailure> {
+        let known = previous.map(|previous| (previous.value, previous.validator));
+        match self.run(Asked::Known(known, objects)).await? {
+            Loaded::More(more) => Ok(more),
+            _ => unreachable!("more was asked for"),
         }
     }
 
@@ -125,7 +174,7 @@ impl Loader {
     pub(crate) async fn many(self, ids: Vec<Id>) -> Result<Vec<(Vec<String>, Value)>, LoaderFailure> {
         match self.run(Asked::Many(ids)).await? {
             Loaded::Many(values) => Ok(values),
-            Loaded::One(_) => unreachable!("several were asked for"),
+            _ => unreachable!("several were asked for"),
         }
     }
 

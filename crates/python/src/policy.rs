@@ -27,6 +27,10 @@ fn change(policy: &mut RegionPolicy, name: &str, value: &Bound<'_, PyAny>) -> Py
             }
         }
         "stale" => policy.stale_window = span(value)?,
+        "soft_timeout" => policy.soft_timeout = or_none(value, ttl)?,
+        "stale_while_revalidate" => policy.stale_while_revalidate = value.extract()?,
+        "eager_refresh" => policy.eager_refresh = value.extract()?,
+        "xfetch_beta" => policy.xfetch_beta = value.extract()?,
         "none_ttl" => policy.none_ttl = or_none(value, ttl)?,
         "ttl_jitter" => policy.ttl_jitter = value.extract()?,
         "undecodable" => policy.undecodable = undecodable(name, value)?,

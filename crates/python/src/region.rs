@@ -144,15 +144,37 @@ impl RegionCore {
         wanted: Wanted,
         loader: impl FnOnce() -> PyResult<Loader>,
     ) -> PyResult<Operation> {
-        // In shadow mode the loader is asked in any case.
-        let is_on = self.region.with(py, |region| Ok(region.mode() == RegionMode::On))?;
-        if is_on && let Some(read) = self.near(py, id, options)? {
+        // In shadow mode the loader is asked in any case, and one that may be asked ahead of time has to be there.
+        let needs_none = self.region.with(py, |region| {
+            let policy = region.policy();
+            let never_ahead = policy.eager_refresh.is_none() && policy.xfetch_beta.is_none();
+            Ok(never_ahead && region.mode() == RegionMode::On)
+        })?;
+        if needs_none && let Some(read) = self.near(py, id, options)? {
             return Ok(Operation::ready(self.objects.told(py, wanted, &read)));
         }
         let (region, id, objects) = (self.region(py)?, parts(id)?, self.objects());
         let loader = loader()?;
         let future = async move { region.get_or_load_shared_with(id, options, move || loader.one()).await };
         Ok(Operation::new(future, move |py, read| objects.told(py, wanted, &read)))
+    }
+}
+
+/// Reads, or has a loader bring, what it is told about.
+impl RegionCore {
+    fn reload_through(
+        &self,
+        py: Python<'_>,
+        id: &Bound<'_, PyAny>,
+        options: ReadOptions,
+        loader: Loader,
+    ) -> PyResult<Operation> {
+        let (region, id, objects) = (self.region(py)?, parts(id)?, self.objects());
+        let told = objects.clone();
+        let future = async move {
+            region.get_or_reload_shared(id, options, move |previous| loader.reloaded(previous, objects)).await
+        };
+        Ok(Operation::new(future, move |py, read| told.told(py, Wanted::Read, &read)))
     }
 }
 
@@ -282,7 +304,7 @@ impl RegionCore {
         }
     }
 
-    #[pyo3(signature = (id, default=None, *, max_age=None, backend_timeout=None, deadline=None))]
+    #[pyo3(signature = (id, default=None, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=false))]
     #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn get(
         &self,
@@ -292,10 +314,18 @@ impl RegionCore {
         max_age: Option<&Bound<'_, PyAny>>,
         backend_timeout: Option<&Bound<'_, PyAny>>,
         deadline: Option<&Bound<'_, PyAny>>,
+        fresh_only: bool,
     ) -> PyResult<Operation> {
-        self.read(py, id, read_options(max_age, backend_timeout, deadline)?, Wanted::Value, default)
+        self.read(
+            py,
+            id,
+            read_options(max_age, backend_timeout, deadline, fresh_only)?,
+            Wanted::Value,
+            default,
+        )
     }
 
+    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn _read(
         &self,
         py: Python<'_>,
@@ -304,14 +334,15 @@ impl RegionCore {
         max_age: Option<&Bound<'_, PyAny>>,
         backend_timeout: Option<&Bound<'_, PyAny>>,
         deadline: Option<&Bound<'_, PyAny>>,
+        fresh_only: bool,
     ) -> PyResult<Operation> {
-        let mut options = read_options(max_age, backend_timeout, deadline)?;
+        let mut options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
         options.with_age = with_age;
         self.read(py, id, options, Wanted::Read, None)
     }
 
     /// Loads in the running loop.
-    #[pyo3(signature = (id, loader, form, as_read, max_age, backend_timeout, deadline))]
+    #[pyo3(signature = (id, loader, form, as_read, max_age, backend_timeout, deadline, fresh_only))]
     #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn _get_or_load(
         &self,
@@ -323,14 +354,15 @@ impl RegionCore {
         max_age: Option<&Bound<'_, PyAny>>,
         backend_timeout: Option<&Bound<'_, PyAny>>,
         deadline: Option<&Bound<'_, PyAny>>,
+        fresh_only: bool,
     ) -> PyResult<Operation> {
-        let options = read_options(max_age, backend_timeout, deadline)?;
+        let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
         let wanted = if as_read { Wanted::Read } else { Wanted::Value };
         self.read_or_load(py, id, options, wanted, || started(py, loader, form, self.codec))
     }
 
     /// `load()` gives the value, in a thread.
-    #[pyo3(signature = (id, load, as_read, max_age, backend_timeout, deadline))]
+    #[pyo3(signature = (id, load, as_read, max_age, backend_timeout, deadline, fresh_only))]
     #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn _get_or_load_in_thread(
         &self,
@@ -341,10 +373,46 @@ impl RegionCore {
         max_age: Option<&Bound<'_, PyAny>>,
         backend_timeout: Option<&Bound<'_, PyAny>>,
         deadline: Option<&Bound<'_, PyAny>>,
+        fresh_only: bool,
     ) -> PyResult<Operation> {
-        let options = read_options(max_age, backend_timeout, deadline)?;
+        let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
         let wanted = if as_read { Wanted::Read } else { Wanted::Value };
         self.read_or_load(py, id, options, wanted, || Ok(Loader::in_thread(load, self.codec)))
+    }
+
+    /// The loader is called with what was known before, and says more than a value. Ends with a read.
+    #[pyo3(signature = (id, loader, form, max_age, backend_timeout, deadline, fresh_only))]
+    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
+    fn _get_or_reload(
+        &self,
+        py: Python<'_>,
+        id: &Bound<'_, PyAny>,
+        loader: &Bound<'_, PyAny>,
+        form: Option<&Bound<'_, PyAny>>,
+        max_age: Option<&Bound<'_, PyAny>>,
+        backend_timeout: Option<&Bound<'_, PyAny>>,
+        deadline: Option<&Bound<'_, PyAny>>,
+        fresh_only: bool,
+    ) -> PyResult<Operation> {
+        let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
+        self.reload_through(py, id, options, started(py, loader, form, self.codec)?)
+    }
+
+    /// The same, in a thread.
+    #[pyo3(signature = (id, load, max_age, backend_timeout, deadline, fresh_only))]
+    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
+    fn _get_or_reload_in_thread(
+        &self,
+        py: Python<'_>,
+        id: &Bound<'_, PyAny>,
+        load: Py<PyAny>,
+        max_age: Option<&Bound<'_, PyAny>>,
+        backend_timeout: Option<&Bound<'_, PyAny>>,
+        deadline: Option<&Bound<'_, PyAny>>,
+        fresh_only: bool,
+    ) -> PyResult<Operation> {
+        let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
+        self.reload_through(py, id, options, Loader::in_thread(load, self.codec))
     }
 
     #[pyo3(signature = (id, value, *, ttl=None, nx=false, xx=false, newer_by=None))]

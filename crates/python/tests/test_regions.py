@@ -451,3 +451,91 @@ def test_without_a_loop_regions_can_do_the_same(url):
             cache.region("r", ttl=5, no_such_option=1)
     with pytest.raises(TypeError):
         mtcache.connect_sync(url, no_such_option=1)
+
+
+async def test_the_last_known_value_is_served_when_a_loader_fails(cache):
+    region = cache.region("r", ttl=0.1, stale=60)
+
+    async def fail():
+        raise LookupError("away")
+
+    async def is_known():
+        # Known is what this process has read, once it hears of changes elsewhere.
+        await region.get_or_load("x", lambda: {"n": 1})
+        await region.get("x")
+        await asyncio.sleep(0.15)
+        try:
+            read = await region.read_or_load("x", fail)
+        except mtcache.LoaderError:
+            return False
+        return read.is_stale and read.value == {"n": 1}
+
+    await until(is_known)
+    with pytest.raises(mtcache.LoaderError):
+        await region.get_or_load("x", fail, fresh_only=True)
+    await region.invalidate("x")
+    with pytest.raises(mtcache.LoaderError):
+        await region.get_or_load("x", fail)
+
+
+async def test_a_slow_loader_is_waited_for_no_longer_than_the_soft_timeout_where_there_is_a_stale_value(cache):
+    region = cache.region("r", ttl=0.1, stale=60, framed=True, soft_timeout=0.05)
+    await region.set("x", "old")
+    release = asyncio.Event()
+
+    async def slow():
+        await release.wait()
+        return "new"
+
+    await asyncio.sleep(0.15)
+    read = await region.read_or_load("x", slow)
+    assert read.value == "old" and read.is_stale
+    release.set()
+
+    async def stored():
+        return await region.get("x") == "new" or (await region.read_or_load("x", slow)).value == "new"
+
+    await until(stored)
+
+
+async def test_a_value_is_loaded_anew_before_its_end(cache):
+    region = cache.region("r", ttl=2, near=True, eager_refresh=0.1)
+    loads = []
+
+    async def load():
+        loads.append(1)
+        return {"n": len(loads)}
+
+    assert await region.get_or_load("x", load) == {"n": 1}
+
+    async def renewed():
+        return (await region.get_or_load("x", load))["n"] >= 2
+
+    await until(renewed)
+    with pytest.raises(mtcache.ConfigError):
+        cache.region("other", ttl=5, eager_refresh=1.5)
+
+
+async def test_a_loader_is_told_what_was_known_and_says_more_than_a_value(cache):
+    region = cache.region("r", ttl=60, stale=60, framed=True)
+    told = []
+
+    async def load(previous):
+        told.append(previous)
+        if previous is None:
+            return mtcache.Loaded({"n": 1}, ttl=0.1, validator="v1")
+        return mtcache.Loaded.not_modified(ttl=30)
+
+    first = await region.get_or_reload("x", load)
+    assert (first.value, first.source) == ({"n": 1}, "loader") and await region.time_left("x") < 61
+    await asyncio.sleep(0.15)
+    again = await region.get_or_reload("x", load)
+    assert (again.value, again.source, again.is_stale) == ({"n": 1}, "loader", False)
+    assert told == [None, mtcache.Previous({"n": 1}, b"v1")]
+    assert (await region.get_or_reload("y", lambda previous: "plain")).value == "plain"
+    assert (await region.get_or_reload("z", lambda previous: mtcache.Loaded(5, is_kept=False))).value == 5
+    assert await region.get("z") is None
+    prices = cache.region(Price, ttl=60)
+    assert (await prices.get_or_reload("x", lambda _: mtcache.Loaded(Price("BTC", 1.0)))).value == Price("BTC", 1.0)
+    with pytest.raises(mtcache.LoaderError):
+        await region.get_or_reload("new", lambda previous: mtcache.Loaded.not_modified())

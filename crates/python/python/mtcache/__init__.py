@@ -18,7 +18,7 @@ from ._mtcache import Operation, __version__, _after_fork_in_child, decode, enco
 from .cache import MISSING, Cache, Health, LastError, connect
 from .decorators import cached
 from .errors import *  # noqa: F403
-from .region import Framing, Read, Region, WarmUpReport
+from .region import Framing, Loaded, Previous, Read, Region, WarmUpReport
 from .sync import SyncCache, SyncRegion, connect_sync
 from .trading import Session, Sessions, Signal, Signals
 
@@ -31,7 +31,9 @@ __all__ = [
     "Framing",
     "Health",
     "LastError",
+    "Loaded",
     "Operation",
+    "Previous",
     "Read",
     "Region",
     "Session",

@@ -176,6 +176,7 @@ class _RegionCore:
         max_age: _Seconds | None,
         backend_timeout: _Seconds | None,
         deadline: _Seconds | None,
+        fresh_only: bool,
     ) -> Operation[Any]: ...
     def _get_or_load(
         self,
@@ -186,6 +187,7 @@ class _RegionCore:
         max_age: _Seconds | None,
         backend_timeout: _Seconds | None,
         deadline: _Seconds | None,
+        fresh_only: bool,
     ) -> Operation[Any]: ...
     def _get_or_load_in_thread(
         self,
@@ -195,6 +197,26 @@ class _RegionCore:
         max_age: _Seconds | None,
         backend_timeout: _Seconds | None,
         deadline: _Seconds | None,
+        fresh_only: bool,
+    ) -> Operation[Any]: ...
+    def _get_or_reload(
+        self,
+        id: _Id,
+        loader: Callable[..., Any],
+        form: Callable[[Any], Any] | None,
+        max_age: _Seconds | None,
+        backend_timeout: _Seconds | None,
+        deadline: _Seconds | None,
+        fresh_only: bool,
+    ) -> Operation[Any]: ...
+    def _get_or_reload_in_thread(
+        self,
+        id: _Id,
+        load: Callable[..., Any],
+        max_age: _Seconds | None,
+        backend_timeout: _Seconds | None,
+        deadline: _Seconds | None,
+        fresh_only: bool,
     ) -> Operation[Any]: ...
     def _get_many(self, ids: Iterable[_Id]) -> Operation[Any]: ...
     def _get_or_load_each(
@@ -205,6 +227,7 @@ class _RegionCore:
         max_age: _Seconds | None,
         backend_timeout: _Seconds | None,
         deadline: _Seconds | None,
+        fresh_only: bool,
     ) -> Operation[Any]: ...
     def _get_or_load_each_in_thread(
         self,
@@ -213,6 +236,7 @@ class _RegionCore:
         max_age: _Seconds | None,
         backend_timeout: _Seconds | None,
         deadline: _Seconds | None,
+        fresh_only: bool,
     ) -> Operation[Any]: ...
     def _warm_up(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import models
-from ._loading import in_thread
+from ._loading import in_thread, is_async
 from ._mtcache import _RegionCore
 from .errors import UndecodableError
 
@@ -71,6 +71,40 @@ class Read(Generic[_T]):
 
 
 @dataclass(frozen=True)
+class Previous(Generic[_T]):
+    """What is known of an entry that is to be loaded: within its time to live, if it is loaded ahead of its end, or its stale window."""
+
+    value: _T
+    #: What the source gave with it, see :class:`Loaded`; None in plain regions.
+    validator: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[_T]):
+    """What a loader of :meth:`Region.get_or_reload` brings."""
+
+    value: _T | None = None
+    #: How long the value is fresh, if that is shorter than the region says; in seconds. Less than a millisecond is not kept.
+    ttl: Any = None
+    #: What the source gave to ask later whether the value has changed. For framed regions, which keep it beside the value.
+    validator: bytes | str | None = None
+    #: False: the value is for those who wait for this load, and what was stored before stays until its end.
+    is_kept: bool = True
+    #: False: the value that the loader was given is still the source's, and is stored again.
+    is_modified: bool = True
+
+    @classmethod
+    def not_modified(cls, *, ttl=None, validator=None):
+        """Says that what the loader was given is still the source's."""
+        return cls(None, ttl, validator, True, False)
+
+    def _said(self, dump):
+        validator = self.validator.encode() if isinstance(self.validator, str) else self.validator
+        value = self.value if dump is None or not self.is_modified else dump(self.value)
+        return self.is_modified, value, self.ttl, self.is_kept, validator
+
+
+@dataclass(frozen=True)
 class WarmUpReport:
     """What a warm-up has done, so far or in the end."""
 
@@ -94,15 +128,54 @@ class Region(_RegionCore, Generic[_T]):
         #: What a stored value is that is none of the model's: ``error`` or ``miss``.
         self._misfit = misfit
 
-    def get_or_load(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None):
-        return self._get_or_load(id, loader, None, False, max_age, backend_timeout, deadline)
+    def get_or_load(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
+        return self._get_or_load(id, loader, None, False, max_age, backend_timeout, deadline, fresh_only)
 
-    async def read(self, id, *, max_age=None, with_age=True, backend_timeout=None, deadline=None):
-        told = await self._read(id, with_age, max_age, backend_timeout, deadline)
+    async def read(self, id, *, max_age=None, with_age=True, backend_timeout=None, deadline=None, fresh_only=False):
+        told = await self._read(id, with_age, max_age, backend_timeout, deadline, fresh_only)
         return None if told is None else Read(*told)
 
-    async def read_or_load(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None):
-        return Read(*await self._get_or_load(id, loader, None, True, max_age, backend_timeout, deadline))
+    async def read_or_load(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
+        return Read(*await self._get_or_load(id, loader, None, True, max_age, backend_timeout, deadline, fresh_only))
+
+    async def get_or_reload(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
+        ask, form = self._knowing(loader), self._said
+        read = self._read_of(await self._get_or_reload(id, ask, form, max_age, backend_timeout, deadline, fresh_only))
+        if read is None:
+            await self._removed(id)
+            told = await self._get_or_reload(id, ask, form, max_age, backend_timeout, deadline, fresh_only)
+            read = Read(self._object_of(told[0]), *told[1:])
+        return read
+
+    def _knowing(self, loader):
+        """The loader as it is called: with what the extension knows."""
+
+        def previous(known):
+            read = None if known is None else self._read_of((known[0], "backend", False, "unknown", None))
+            return None if read is None else Previous(read.value, known[1])
+
+        if is_async(loader):
+
+            async def ask(known):
+                return await loader(previous(known))
+
+        else:
+
+            def ask(known):
+                return loader(previous(known))
+
+        return ask
+
+    def _said(self, loaded):
+        """What a loader brought, as the extension takes it; a value alone is one without more to say."""
+        loaded = loaded if isinstance(loaded, Loaded) else Loaded(loaded)
+        return loaded._said(self._dump_one)
+
+    def _object_of(self, stored):
+        return stored if self._form is None else self._form.load(stored)
+
+    def _read_of(self, told):
+        return Read(*told)
 
     async def get_many(self, ids):
         ids = list(ids)
@@ -112,9 +185,9 @@ class Region(_RegionCore, Generic[_T]):
         found = await self.get_or_load_each(ids, loader, **demands)
         return _values(found)
 
-    async def get_or_load_each(self, ids, loader, *, max_age=None, backend_timeout=None, deadline=None):
+    async def get_or_load_each(self, ids, loader, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
         ids = list(ids)
-        outcomes = await self._get_or_load_each(ids, loader, self._dump_many, max_age, backend_timeout, deadline)
+        outcomes = await self._get_or_load_each(ids, loader, self._dump_many, max_age, backend_timeout, deadline, fresh_only)
         return {id: Read(*told) if type(told) is tuple else told for id, told in zip(ids, outcomes)}
 
     async def warm_up(self, ids, loader=None, *, at_once=16, per_second=1000, progress=None):
@@ -149,14 +222,24 @@ class Region(_RegionCore, Generic[_T]):
 
     # Without a loop: see sync.py.
 
-    def _load_in_thread(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None):
+    def _load_in_thread(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
         load = in_thread(loader, self._dump_one)
-        return Read(*self._get_or_load_in_thread(id, load, True, max_age, backend_timeout, deadline).wait())
+        return Read(*self._get_or_load_in_thread(id, load, True, max_age, backend_timeout, deadline, fresh_only).wait())
 
-    def _load_each_in_thread(self, ids, loader, *, max_age=None, backend_timeout=None, deadline=None):
+    def _reload_in_thread(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
+        load = in_thread(self._knowing(loader), self._said)
+        demands = (max_age, backend_timeout, deadline, fresh_only)
+        read = self._read_of(self._get_or_reload_in_thread(id, load, *demands).wait())
+        if read is None:
+            self.invalidate(id).wait()
+            told = self._get_or_reload_in_thread(id, load, *demands).wait()
+            read = Read(self._object_of(told[0]), *told[1:])
+        return read
+
+    def _load_each_in_thread(self, ids, loader, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
         ids = list(ids)
         load = in_thread(loader, self._dump_many)
-        outcomes = self._get_or_load_each_in_thread(ids, load, max_age, backend_timeout, deadline).wait()
+        outcomes = self._get_or_load_each_in_thread(ids, load, max_age, backend_timeout, deadline, fresh_only).wait()
         return {id: Read(*told) if type(told) is tuple else told for id, told in zip(ids, outcomes)}
 
 
@@ -187,6 +270,8 @@ class _ModelRegion(Region[_T]):
                 raise
             return None
 
+    _read_of = _made
+
     def _remade(self, read):
         return self._made((read.value, read.source, read.is_stale, read.age_bound, read.age))
 
@@ -199,8 +284,8 @@ class _ModelRegion(Region[_T]):
             removal.add_done_callback(lambda _: self._removals.pop(place))
         await asyncio.shield(removal)
 
-    async def get(self, id, default=None, *, max_age=None, backend_timeout=None, deadline=None):
-        told = await self._read(id, False, max_age, backend_timeout, deadline)
+    async def get(self, id, default=None, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
+        told = await self._read(id, False, max_age, backend_timeout, deadline, fresh_only)
         read = None if told is None else self._made(told)
         return default if read is None else read.value
 
@@ -212,12 +297,12 @@ class _ModelRegion(Region[_T]):
     async def get_or_load(self, id, loader, **demands):
         return (await self.read_or_load(id, loader, **demands)).value
 
-    async def read(self, id, *, max_age=None, with_age=True, backend_timeout=None, deadline=None):
-        told = await self._read(id, with_age, max_age, backend_timeout, deadline)
+    async def read(self, id, *, max_age=None, with_age=True, backend_timeout=None, deadline=None, fresh_only=False):
+        told = await self._read(id, with_age, max_age, backend_timeout, deadline, fresh_only)
         return None if told is None else self._made(told)
 
-    async def read_or_load(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None):
-        dump, demands = self._form.dump, (max_age, backend_timeout, deadline)
+    async def read_or_load(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
+        dump, demands = self._form.dump, (max_age, backend_timeout, deadline, fresh_only)
         read = self._made(await self._get_or_load(id, loader, dump, True, *demands))
         if read is None:
             await self._removed(id)

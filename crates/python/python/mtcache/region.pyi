@@ -41,6 +41,25 @@ class Read(Generic[_T]):
     age: float | None
 
 @dataclass(frozen=True)
+class Previous(Generic[_T]):
+    """What is known of an entry that is to be loaded."""
+
+    value: _T
+    validator: bytes | None = None
+
+@dataclass(frozen=True)
+class Loaded(Generic[_T]):
+    """What a loader of :meth:`Region.get_or_reload` brings."""
+
+    value: _T | None = None
+    ttl: _Seconds | None = None
+    validator: bytes | str | None = None
+    is_kept: bool = True
+    is_modified: bool = True
+    @classmethod
+    def not_modified(cls, *, ttl: _Seconds | None = None, validator: bytes | str | None = None) -> Loaded[Any]: ...
+
+@dataclass(frozen=True)
 class WarmUpReport:
     """What a warm-up has done, so far or in the end."""
 
@@ -55,7 +74,7 @@ class Region(_RegionCore, Generic[_T]):
 
     What a read may demand, all in seconds: ``max_age``, what is older or of unknown age is a miss; ``backend_timeout``, the longest wait
     for the backend, after which the loader is asked; ``deadline``, how long the whole read may take, after which it is a
-    :class:`DeadlineError`.
+    :class:`DeadlineError`; ``fresh_only``, nothing past its time to live is taken, whatever the region allows.
     """
 
     _form: Form | None
@@ -76,6 +95,7 @@ class Region(_RegionCore, Generic[_T]):
         max_age: _Seconds | None = None,
         backend_timeout: _Seconds | None = None,
         deadline: _Seconds | None = None,
+        fresh_only: bool = False,
     ) -> Coroutine[Any, Any, _T | None]: ...
     @overload
     def get(
@@ -86,6 +106,7 @@ class Region(_RegionCore, Generic[_T]):
         max_age: _Seconds | None = None,
         backend_timeout: _Seconds | None = None,
         deadline: _Seconds | None = None,
+        fresh_only: bool = False,
     ) -> Coroutine[Any, Any, _T | _D]:
         """An entry; the default is a miss, and nothing else is."""
     def get_or_load(
@@ -96,6 +117,7 @@ class Region(_RegionCore, Generic[_T]):
         max_age: _Seconds | None = None,
         backend_timeout: _Seconds | None = None,
         deadline: _Seconds | None = None,
+        fresh_only: bool = False,
     ) -> Coroutine[Any, Any, _T]:
         """An entry, from its loader if it is not there. However many ask at once, the loader is called once, and its load goes on if they
         leave. A loader that is no coroutine function runs in a thread."""
@@ -107,6 +129,7 @@ class Region(_RegionCore, Generic[_T]):
         with_age: bool = True,
         backend_timeout: _Seconds | None = None,
         deadline: _Seconds | None = None,
+        fresh_only: bool = False,
     ) -> Read[_T] | None:
         """As ``get``, with where the value came from, its age and whether it is stale."""
     async def read_or_load(
@@ -117,8 +140,22 @@ class Region(_RegionCore, Generic[_T]):
         max_age: _Seconds | None = None,
         backend_timeout: _Seconds | None = None,
         deadline: _Seconds | None = None,
+        fresh_only: bool = False,
     ) -> Read[_T]:
         """As ``get_or_load``, with where the value came from, its age and whether it is stale."""
+    async def get_or_reload(
+        self,
+        id: _Id,
+        loader: Callable[[Previous[_T] | None], Awaitable[Loaded[_T] | _T | None]]
+        | Callable[[Previous[_T] | None], Loaded[_T] | _T | None],
+        *,
+        max_age: _Seconds | None = None,
+        backend_timeout: _Seconds | None = None,
+        deadline: _Seconds | None = None,
+        fresh_only: bool = False,
+    ) -> Read[_T]:
+        """As ``read_or_load``, with a loader that is told what was known before and can say more than a value: how long it lives, what to ask
+        the source with later, that nothing has changed."""
     async def get_many(self, ids: Iterable[_I]) -> dict[_I, _T]:
         """Those that are there."""
     async def get_or_load_many(
@@ -129,6 +166,7 @@ class Region(_RegionCore, Generic[_T]):
         max_age: _Seconds | None = None,
         backend_timeout: _Seconds | None = None,
         deadline: _Seconds | None = None,
+        fresh_only: bool = False,
     ) -> dict[_I, _T]:
         """Several entries; those that are missing come from one call of the loader, which gets their ids in a list. What it leaves out is
         None in the result, and is remembered as such for ``none_ttl``. Raises what any of them failed with."""
@@ -140,6 +178,7 @@ class Region(_RegionCore, Generic[_T]):
         max_age: _Seconds | None = None,
         backend_timeout: _Seconds | None = None,
         deadline: _Seconds | None = None,
+        fresh_only: bool = False,
     ) -> dict[_I, Read[_T] | CacheError]:
         """The same, with what came of each id: a read, or the error."""
     async def warm_up(

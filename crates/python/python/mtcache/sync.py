@@ -58,6 +58,9 @@ class SyncRegion:
     def read_or_load(self, id, loader, **demands):
         return self._region._load_in_thread(id, loader, **demands)
 
+    def get_or_reload(self, id, loader, **demands):
+        return self._region._reload_in_thread(id, loader, **demands)
+
     def get_or_load_many(self, ids, loader, **demands):
         return _values(self._region._load_each_in_thread(ids, loader, **demands))
 

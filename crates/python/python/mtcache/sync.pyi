@@ -3,7 +3,7 @@ from typing import Any, Generic, TypeVar
 
 from .cache import Cache, Health, _Seconds
 from .errors import CacheError
-from .region import _I, _Id, Read, Region, WarmUpReport
+from .region import _I, _Id, Loaded, Previous, Read, Region, WarmUpReport
 from .trading import Signal
 
 _T = TypeVar("_T")
@@ -30,6 +30,7 @@ class SyncRegion(Generic[_T]):
         max_age: _Seconds | None = None,
         backend_timeout: _Seconds | None = None,
         deadline: _Seconds | None = None,
+        fresh_only: bool = False,
     ) -> Any: ...
     def get_many(self, ids: Iterable[_I]) -> dict[_I, _T]: ...
     def read(
@@ -40,14 +41,18 @@ class SyncRegion(Generic[_T]):
         with_age: bool = True,
         backend_timeout: _Seconds | None = None,
         deadline: _Seconds | None = None,
+        fresh_only: bool = False,
     ) -> Read[_T] | None: ...
-    def get_or_load(self, id: _Id, loader: Callable[[], _T | None], **demands: _Seconds | None) -> _T: ...
-    def read_or_load(self, id: _Id, loader: Callable[[], _T | None], **demands: _Seconds | None) -> Read[_T]: ...
+    def get_or_load(self, id: _Id, loader: Callable[[], _T | None], **demands: Any) -> _T: ...
+    def read_or_load(self, id: _Id, loader: Callable[[], _T | None], **demands: Any) -> Read[_T]: ...
+    def get_or_reload(
+        self, id: _Id, loader: Callable[[Previous[_T] | None], Loaded[_T] | _T | None], **demands: Any
+    ) -> Read[_T]: ...
     def get_or_load_many(
-        self, ids: Iterable[_I], loader: Callable[[list[_I]], Mapping[_I, _T | None]], **demands: _Seconds | None
+        self, ids: Iterable[_I], loader: Callable[[list[_I]], Mapping[_I, _T | None]], **demands: Any
     ) -> dict[_I, _T]: ...
     def get_or_load_each(
-        self, ids: Iterable[_I], loader: Callable[[list[_I]], Mapping[_I, _T | None]], **demands: _Seconds | None
+        self, ids: Iterable[_I], loader: Callable[[list[_I]], Mapping[_I, _T | None]], **demands: Any
     ) -> dict[_I, Read[_T] | CacheError]: ...
     def warm_up(self, ids: Iterable[_Id], *, at_once: int = 16, per_second: int = 1000) -> WarmUpReport: ...
     def tagged(self, *tags: str) -> SyncRegion[_T]: ...
