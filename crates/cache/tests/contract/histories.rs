@@ -8,8 +8,8 @@
 //! last invalidation that was acknowledged a heartbeat before. The one thing exempted is a write whose outcome was unknown: it may take
 //! effect late, which its writer was told.
 //!
-//! A violation prints the seed; `MTCACHE_HISTORY_SEED=N` runs that one alone. `MTCACHE_HISTORIES=1000` runs so many. Deliberately absent:
-//! clocks that are apart, for which processes are needed (`processes.rs`).
+//! A violation prints the seed; `MTCACHE_HISTORY_SEED=N` runs that one alone. `MTCACHE_HISTORIES=1000` runs so many. Nodes whose
+//! clocks are apart need processes: `histories/apart.rs`; failovers: `histories/failovers.rs`.
 
 mod apart;
 mod failovers;
