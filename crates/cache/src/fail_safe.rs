@@ -46,7 +46,12 @@ impl RegionState {
         // "The source has none" has no stale window, as in frames.
         let window = Some(self.window_for(bytes)).filter(|window| self.remembers() && !window.is_zero());
         let until = window.and_then(|window| expires.checked_add(window));
-        let known = until.map(|until| known(bytes, until, expires, false));
+        // The region's TTL bounds what is fresh here; the backend may have it for longer, or for ever.
+        let lives_until = match left {
+            TimeLeft::For(left) => sent.checked_add(left.saturating_sub(Duration::from_millis(1))),
+            _ => until,
+        };
+        let known = until.map(|until| known(bytes, until, lives_until.unwrap_or(until).max(expires), false));
         Some(Kept {
             value: Arc::new(()),
             age: self.age(bytes, left),
@@ -192,21 +197,34 @@ impl<T: DeserializeOwned> Region<T> {
         left: TimeLeft,
         sent: Instant,
     ) {
-        if let Some(ticket) = ticket
-            && self.is_to_be_kept(key, sent)
-            && let Some(kept) = self.state.kept(key, bytes, left, sent)
-        {
-            self.keep(ticket, key, kept);
+        if !self.state.remembers() {
+            return;
+        }
+        match (ticket, self.state.kept(key, bytes, left, sent)) {
+            (Some(_), Some(_)) if !self.is_to_be_kept(key, sent) => {}
+            (Some(ticket), Some(kept)) => self.keep(ticket, key, kept),
+            _ => self.cache.near().forget(key),
         }
     }
 
     /// The same of a frame.
     pub(crate) fn remember_frame(&self, ticket: Option<Ticket>, key: &str, sight: &Sight, sent: Instant) {
-        if let Some(ticket) = ticket
-            && self.is_to_be_kept(key, sent)
-            && let Some(kept) = self.state.kept_frame(&self.cache, key, sight, sent)
-        {
-            self.keep(ticket, key, kept);
+        if !self.state.remembers() {
+            return;
+        }
+        match (ticket, self.state.kept_frame(&self.cache, key, sight, sent)) {
+            (Some(_), Some(_)) if !self.is_to_be_kept(key, sent) => {}
+            (Some(ticket), Some(kept)) => self.keep(ticket, key, kept),
+            _ => self.cache.near().forget(key),
+        }
+    }
+
+    /// To be called when the backend has nothing under a key. While nobody tells of changes it may have had something newer meanwhile.
+    pub(crate) fn found_nothing(&self, ticket: Option<Ticket>, key: &str) {
+        match ticket {
+            Some(_) => self.cache.near().is_missing(key, Instant::now()),
+            None if self.state.remembers() => self.cache.near().forget(key),
+            None => {}
         }
     }
 
@@ -263,6 +281,9 @@ fn keep(cache: &Cache, state: &RegionState, ticket: Ticket, key: &str, kept: Kep
         Keeping::Overtaken => &state.counters.near_overtaken,
         Keeping::TooLarge => &state.counters.near_too_large,
     });
+    if keeping != Keeping::Kept {
+        cache.near().forget(key);
+    }
     keeping
 }
 

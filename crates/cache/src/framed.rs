@@ -120,7 +120,10 @@ impl<T: DeserializeOwned> Region<T> {
             return Ok((Looked::Nothing, None));
         };
         match sight.standing {
-            Standing::Fallen => return Ok((Looked::Nothing, None)),
+            Standing::Fallen => {
+                self.cache.near().forget(key);
+                return Ok((Looked::Nothing, None));
+            }
             Standing::Stale => {
                 stats::count(&self.state.counters.expired_in_window);
                 let stale = self.stale(&sight.bytes, Source::Backend, sight.age, options);

@@ -12,9 +12,10 @@ use tokio::sync::SemaphorePermit;
 
 use crate::backend::{Bytes, CachedKey};
 use crate::cache::Cache;
+use crate::codec;
 use crate::control::RegionMode;
 use crate::error::{Error, Result};
-use crate::events::Event;
+use crate::events::{Event, RemovalCause};
 use crate::fail_safe;
 use crate::fill_token::{self, Begun, Fill, Permit, Sharing, Suffices, TOKEN_MARGIN};
 use crate::framed::{Final, Standing};
@@ -23,7 +24,7 @@ use crate::loader::{Brought, Loader};
 use crate::metrics;
 use crate::near::Ticket;
 use crate::read::{Age, ReadOptions, Source};
-use crate::refresh::Rules;
+use crate::refresh::{REFRESH_PAUSE, Rules};
 use crate::region::{Region, RegionState};
 use crate::single_flight::{Currency, Landed};
 use crate::stats;
@@ -124,13 +125,17 @@ impl<T: DeserializeOwned> Load<T> {
             (Some(_), Err(error)) => {
                 stats::count(&counters.backend_errors);
                 tracing::debug!(region = %self.state().policy.name, %error, "no tag tokens; the value is not stored");
+                self.pause_refreshes();
                 Currency::Current
             }
             // Nobody can tell whether its key has changed meanwhile.
             (None, _) if self.storing == Storing::Never => Currency::MayBeOvertaken,
             // The backend is in trouble, which must not make a load for each reader.
             (None, _) => {
-                self.know(&arrival);
+                if !self.know(&arrival) && codec::is_null(arrival.bytes) {
+                    self.cache().near().drop_key(&self.key.key, RemovalCause::Replaced);
+                }
+                self.pause_refreshes();
                 Currency::Current
             }
         };
@@ -257,6 +262,7 @@ impl<T: DeserializeOwned> Load<T> {
         arrival: Arrival<'_>,
     ) -> Currency {
         let ttl = arrival.ttl;
+        let found = permit.found().is_some();
         let wake = if self.state().remembers() { self.cache().near().wake(&self.key_text()) } else { None };
         // Whatever comes of it: the next read of this process must not find what was near before.
         let drops = self.cache().drops_near([self.key.key.as_slice()]);
@@ -299,6 +305,7 @@ impl<T: DeserializeOwned> Load<T> {
             }
             Ok(Fill::Refused) => {
                 stats::count(&counters.fills_refused);
+                self.pause_refreshes();
                 self.cache().event(|| Event::FillRefused {
                     region: Cow::Borrowed(&self.state().policy.name),
                     key: self.key_text(),
@@ -306,13 +313,17 @@ impl<T: DeserializeOwned> Load<T> {
                 Currency::MayBeOvertaken
             }
             Ok(Fill::TooLate) => {
+                self.pause_refreshes();
                 if ttl.is_some() {
                     stats::count(&counters.fills_too_late);
+                } else if found && codec::is_null(arrival.bytes) {
+                    self.end_what_was_there().await;
                 }
                 Currency::AsOf(sent)
             }
             Err(error) => {
                 stats::count(&counters.fills_failed);
+                self.pause_refreshes();
                 stats::count(&counters.backend_errors);
                 tracing::debug!(region = %self.state().policy.name, %error, "a loaded value was not stored");
                 if self.know(&arrival) {
@@ -320,6 +331,22 @@ impl<T: DeserializeOwned> Load<T> {
                 }
                 Currency::after(&error)
             }
+        }
+    }
+
+    /// What was loaded is not stored: to load it again for the next read would do no better.
+    fn pause_refreshes(&self) {
+        let policy = &self.state().policy;
+        if policy.stale_while_revalidate || Rules::of(policy).is_some() {
+            self.state().refreshes.pause(&self.key_text(), REFRESH_PAUSE);
+        }
+    }
+
+    /// The source has none any more, and that is not kept.
+    async fn end_what_was_there(&self) {
+        let key = self.key_text().into_owned();
+        if let Err(error) = self.cache().delete_full(&[key], self.state()).await {
+            tracing::debug!(region = %self.state().policy.name, %error, "what the source has no longer waits to be invalidated");
         }
     }
 

@@ -127,12 +127,21 @@ impl Near {
 
     /// As [`begin`](Self::begin), for what will be served marked stale at the most, and so may be kept while nobody tells of changes.
     pub(crate) fn begin_unheard(&self, key: &str) -> Option<Ticket> {
-        Some(self.on.get()?.store.begin(key.as_bytes()))
+        // Where nobody will ever tell, nobody would take it back.
+        let can_be_told = !matches!(self.state(), TrackingState::Refused(_));
+        self.on.get().filter(|_| can_be_told).map(|on| on.store.begin(key.as_bytes()))
     }
 
     /// What was last known of a key, fresh or not, whether or not changes are told now.
     pub(crate) fn last_known(&self, key: &str, now: Instant) -> Option<Kept> {
         self.on.get()?.store.last_known(key.as_bytes(), now)
+    }
+
+    /// To be called when the backend has answered for this key and that is not kept: what is known may be older.
+    pub(crate) fn forget(&self, key: &str) {
+        if let Some(on) = self.on.get() {
+            on.store.forget(key.as_bytes());
+        }
     }
 
     /// To be called when the backend was found to have nothing under this key.

@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::{Either, select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::Instrument;
@@ -132,7 +133,11 @@ impl<T: DeserializeOwned> Region<T> {
         if self.framing().is_some() {
             let sent = Instant::now();
             let (looked, sight) = self.look_at_frame(key, options).await?;
-            let sight = sight.inspect(|sight| self.remember_frame(ticket, key, sight, sent));
+            match &sight {
+                Some(sight) => self.remember_frame(ticket, key, sight, sent),
+                None if ticket.is_none() && remembers => self.cache.near().forget(key),
+                None => {}
+            }
             return Ok((looked, sight.and_then(|sight| sight.ahead())));
         }
         let failed = |error: Error| {
@@ -151,9 +156,7 @@ impl<T: DeserializeOwned> Region<T> {
         };
         let (sent, value, left) = options.in_time(pin!(answer)).await.map_err(failed)?;
         let Some(bytes) = value else {
-            if remembers {
-                self.cache.near().is_missing(key, Instant::now());
-            }
+            self.found_nothing(ticket, key);
             return Ok((Looked::Nothing, None));
         };
         let age = left.map_or(Age::Unknown, |left| self.state.age(&bytes, left));
@@ -366,13 +369,14 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         let mut flight = pin!(self.cache.flights(storing).fly(key, demand, load));
         let (part, landed) = match timeouts::soft(self.state.policy.soft_timeout, &mut flight).await {
             Some(ended) => ended,
-            None => match self.instead_of_waiting(key, options).await {
+            None => match select(&mut flight, pin!(self.instead_of_waiting(key, options))).await {
+                Either::Left((ended, _)) => ended,
                 // The flight goes on without this caller, and stores.
-                Some(stale) => {
+                Either::Right((Some(stale), _)) => {
                     self.observe_read(key, &stale, started);
                     return Ok(stale);
                 }
-                None => flight.await,
+                Either::Right((None, _)) => flight.await,
             },
         };
         if part == Part::Joined {

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use crate::region::RegionPolicy;
 
 /// How long a key is left alone after a refresh of it failed.
-const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 /// Keys of a region that are left alone at once; beyond, some are refreshed too early or too often.
 const MAX_PAUSED: usize = 10_000;
 /// The part by which a load's time changes what is expected of the next.

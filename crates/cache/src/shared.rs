@@ -150,7 +150,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         };
         let (sent, (value, left)) = options.in_time(pin!(answer)).await.map_err(failed)?;
         let Some(bytes) = value else {
-            self.cache.near().is_missing(key, Instant::now());
+            self.found_nothing(Some(ticket), key);
             return Ok((Looked::Nothing, None));
         };
         let age = self.state.age(&bytes, left);

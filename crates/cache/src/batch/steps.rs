@@ -296,9 +296,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         for ((place, key, ticket), look) in rest.iter_mut().zip(looks) {
             **place = match look {
                 Ok((None, _)) => {
-                    if self.state.remembers() {
-                        self.cache.near().is_missing(key, Instant::now());
-                    }
+                    self.found_nothing(*ticket, key);
                     None
                 }
                 Ok((Some(bytes), left)) => {

@@ -225,6 +225,15 @@ impl Store {
         (stands && now < known.until).then_some(kept)
     }
 
+    /// The backend has answered for this key, and what it said is not kept: what is known may be older.
+    pub(crate) fn forget(&self, key: &[u8]) {
+        let _forgotten = {
+            // Nothing was heard: reads that are under way may be kept.
+            let _heard = self.stripe(key).lock();
+            self.entries.remove_if(key, |held| held.kept.known.is_some())
+        };
+    }
+
     /// The backend has nothing under this key. What should still live there was removed, and the message about that has yet to come.
     pub(crate) fn is_missing(&self, key: &[u8], now: Instant) {
         let is_known = |held: &Held| held.kept.known.as_ref().is_some_and(|known| now < known.lives_until);
@@ -586,6 +595,16 @@ mod tests {
         expired(&store);
         store.heard(&Told::Cleared(b"l").key());
         assert!(known(&store));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_known_and_overtakes_nothing() {
+        let store = Store::new(MIB, Arc::new(Teller::new(None)));
+        expired(&store);
+        let ticket = store.begin(b"k");
+        store.forget(b"k");
+        assert!(!known(&store));
+        assert_eq!(store.keep(ticket, b"k", remembered(2, Duration::ZERO)), Keeping::Kept);
     }
 
     #[test]

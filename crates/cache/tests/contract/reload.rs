@@ -23,6 +23,7 @@ on_every_backend! {
     not_modified_gives_a_known_plain_value_a_new_life,
     a_value_that_is_loaded_ahead_of_its_end_is_told_to_its_loader,
     what_was_invalidated_is_told_to_nobody,
+    a_refresh_that_stores_nothing_is_not_tried_by_every_read,
     a_validator_needs_a_frame_and_has_a_bound,
 }
 
@@ -132,6 +133,18 @@ async fn a_value_that_is_loaded_ahead_of_its_end_is_told_to_its_loader(rig: Rig)
         assert_eq!(*told.lock(), [Some((1, None))]);
         region.invalidate("k").await.unwrap();
     }
+}
+
+async fn a_refresh_that_stores_nothing_is_not_tried_by_every_read(rig: Rig) {
+    let region: Region<u64> = region_with(&rig, policy().stale_while_revalidate(true)).await;
+    known_and_expired(&region, 1).await;
+    let (told, began) = (Told::default(), std::time::Instant::now());
+    for _ in 0..20 {
+        reload(&region, &told, Loaded::new(2).not_kept()).await.ok();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let most = 2 + began.elapsed().as_secs();
+    assert!(region.stats().refreshes <= most, "{} in {:?}", region.stats().refreshes, began.elapsed());
 }
 
 async fn what_was_invalidated_is_told_to_nobody(rig: Rig) {

@@ -28,6 +28,8 @@ on_every_backend! {
     what_was_deleted_elsewhere_after_it_expired_is_not_raised,
     what_was_cleared_or_set_elsewhere_is_not_raised,
     what_a_foreigner_deleted_while_it_lived_is_not_raised,
+    what_lives_longer_than_the_region_says_and_is_deleted_is_not_raised,
+    a_none_that_is_not_kept_ends_what_was_there,
     a_flush_leaves_nothing_known,
     after_the_stale_window_nothing_is_known,
     a_cached_none_is_not_served_stale,
@@ -63,7 +65,10 @@ async fn known(region: &Region<u64>, value: u64) {
     region.set("k", &value).await.unwrap();
     eventually("it is known", async || {
         let _read = region.get("k").await.unwrap();
-        region.cache().near_size().0 > 0
+        // The message about the set may be still to come.
+        let is_known = region.cache().near_size().0 > 0;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        is_known && region.cache().near_size().0 > 0
     })
     .await;
 }
@@ -190,6 +195,32 @@ async fn what_a_foreigner_deleted_while_it_lived_is_not_raised(rig: Rig) {
     rig.raw(&["DEL", "r:k"]).await;
     // Told or not: it should live, and the backend has nothing.
     assert!(fails(&region).await);
+}
+
+async fn what_lives_longer_than_the_region_says_and_is_deleted_is_not_raised(rig: Rig) {
+    let region = region(&rig).await;
+    for words in [&["SET", "r:k", "1"][..], &["SET", "r:k", "1", "PX", "200000"]] {
+        rig.raw(words).await;
+        eventually("it is known", async || {
+            let _read = region.get("k").await.unwrap();
+            region.cache().near_size().0 > 0
+        })
+        .await;
+        tokio::time::sleep(TTL).await;
+        rig.raw(&["DEL", "r:k"]).await;
+        eventually("it is not known any more", async || fails(&region).await).await;
+    }
+}
+
+async fn a_none_that_is_not_kept_ends_what_was_there(rig: Rig) {
+    let unkept = policy().none_ttl(None).framed(Framing::new());
+    let region: Region<Option<u64>> = region_with(&rig, unkept).await;
+    region.set("k", &Some(1)).await.unwrap();
+    eventually("it is past its TTL", async || region.get("k").await.unwrap().is_none()).await;
+    let none = region.get_or_load("k", || async { Ok::<_, io::Error>(None) }).await.unwrap();
+    assert_eq!(none.value, None);
+    let failed = region.get_or_load("k", || async { Err::<Option<u64>, _>(io::Error::other("no")) }).await;
+    assert_eq!(failed.unwrap_err().kind(), ErrorKind::Loader, "what the source has no longer");
 }
 
 async fn a_flush_leaves_nothing_known(rig: Rig) {
