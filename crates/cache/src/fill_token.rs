@@ -15,6 +15,7 @@ use mtcache_link::{Reply, Script};
 
 use crate::backend::{Backend, Bytes, CachedKey, ScriptCall};
 use crate::error::{Error, ErrorKind, Result};
+use crate::frame;
 use crate::framed;
 use crate::slot::{bookkeeping_key, key_of};
 use crate::ttl::{self, TimeLeft, Ttl};
@@ -242,8 +243,21 @@ async fn begin_once(
     sharing: Sharing,
     unanswered: Option<Bytes>,
 ) -> Result<Begun> {
-    let call = begin_call(backend, key, token, token_ttl, suffices, sharing, unanswered);
-    begun(backend.script(&BEGIN, &call.keys, &call.args).await?, sharing)
+    let run = backend.run_of(&key.key);
+    let call = begin_call(key, run, token, token_ttl, suffices, sharing, unanswered);
+    let reply = backend.script(&BEGIN, &call.keys, &call.args).await?;
+    begun(reply, sharing).and_then(|begun| judged(begun, suffices, run, backend.run_of(&key.key)))
+}
+
+/// What was begun, unless a frame was judged by the clock of another server than the one whose run was named: one that has refused the
+/// script has handed it on to its successor.
+fn judged(begun: Begun, suffices: Suffices, named: u64, now: u64) -> Result<Begun> {
+    match (&begun, suffices) {
+        (Begun::Found(bytes, _), Suffices::Within { .. }) if frame::is_framed(bytes) && named != now => Err(
+            Error::new(ErrorKind::ConnectionLost, "another server has answered than the one that was asked"),
+        ),
+        _ => Ok(begun),
+    }
 }
 
 /// As [`begin`], for several keys in one go; each its own step, with its own outcome.
@@ -259,15 +273,18 @@ pub(crate) async fn begin_many(
     let mut open: Vec<(usize, Option<Bytes>)> = (0..keys.len()).map(|place| (place, None)).collect();
     for last in (0..BEGIN_TRIES).rev().map(|left| left == 0) {
         let tokens: Vec<Bytes> = open.iter().map(|_| fresh_token(sharing)).collect();
-        let asked = open.iter().zip(&tokens).filter_map(|((place, unanswered), token)| {
+        let run_of = |place: usize| keys.get(place).map_or(0, |key| backend.run_of(&key.key));
+        let runs: Vec<u64> = open.iter().map(|(place, _)| run_of(*place)).collect();
+        let asked = open.iter().zip(&tokens).zip(&runs).filter_map(|(((place, unanswered), token), run)| {
             let key = keys.get(*place)?;
-            Some(begin_call(backend, key, token.clone(), token_ttl, suffices, sharing, unanswered.clone()))
+            Some(begin_call(key, *run, token.clone(), token_ttl, suffices, sharing, unanswered.clone()))
         });
         let calls: Vec<_> = asked.collect();
         let replies = in_places(backend.scripts(&BEGIN, &calls).await, calls.len());
         let mut again = Vec::new();
-        for (((place, _), token), reply) in open.into_iter().zip(tokens).zip(replies) {
+        for ((((place, _), token), run), reply) in open.into_iter().zip(tokens).zip(runs).zip(replies) {
             let outcome = reply.and_then(|reply| begun(reply, sharing));
+            let outcome = outcome.and_then(|begun| judged(begun, suffices, run, run_of(place)));
             if !last && outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionLost) {
                 // As in `begin`. After a timeout its caller has waited long enough.
                 again.push((place, (sharing == Sharing::Exclusive).then_some(token)));
@@ -293,8 +310,8 @@ fn in_places(replies: Result<Vec<Reply>>, calls: usize) -> Vec<Result<Reply>> {
 }
 
 fn begin_call(
-    backend: &Backend,
     key: &CachedKey,
+    run: u64,
     token: Bytes,
     token_ttl: Duration,
     suffices: Suffices,
@@ -317,7 +334,8 @@ fn begin_call(
         if sharing == Sharing::Exclusive { b"1".to_vec() } else { b"0".to_vec() },
         unanswered.unwrap_or_default(),
         oldest.to_string().into_bytes(),
-        backend.run_of(&key.key).to_be_bytes().to_vec(),
+        // Of an unknown run is no frame, also one that was stored by an unknown run.
+        if run == 0 { Bytes::new() } else { run.to_be_bytes().to_vec() },
     ];
     ScriptCall { keys: vec![key.key.clone(), key.token.clone()], args }
 }
