@@ -83,7 +83,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         self.get_or_load_each(ids, ReadOptions::new(), loader).await?.into_iter().collect()
     }
 
-    /// As [`get_or_load_many`](Self::get_or_load_many), with demands and an outcome for each entry. The call as a whole fails only for an id
+    /// As [`get_or_load_many`](Self::get_or_load_many), with demands and an outcome for each entry. What was in the cache keeps its outcome
+    /// when the load of the rest takes longer than the [`deadline`](ReadOptions::deadline). The call as a whole fails only for an id
     /// that can be no key.
     pub async fn get_or_load_each<K, F, Fut, L, A, E>(
         &self,
@@ -104,7 +105,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let outcomes = batch.keys.iter().map(|_| None).collect();
         let shape = Shape { near: false, of: |_, read, _| read };
         let loader = Loader::new(loader, &self.state.base);
-        Ok(self.finished_in_time(batch, outcomes, Asked { options, started }, &loader, shape).await)
+        Ok(self.finished(batch, outcomes, Asked { options, started }, &loader, shape).await)
     }
 }
 
@@ -166,6 +167,6 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
             },
         };
         let loader = Loader::new(loader, &self.state.base);
-        Ok(self.finished_in_time(batch, outcomes, Asked { options, started }, &loader, shape).await)
+        Ok(self.finished(batch, outcomes, Asked { options, started }, &loader, shape).await)
     }
 }

@@ -181,12 +181,15 @@ impl ReadOptions {
         call: Pin<&mut impl Future<Output = Result<A>>>,
     ) -> Result<A> {
         let Some(limit) = self.deadline else { return call.await };
-        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-            Err(Error::new(
-                ErrorKind::Deadline,
-                format!("no value of region {region} within the {limit:?} that this read allows"),
-            ))
-        })
+        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(self.past_deadline(region)))
+    }
+
+    pub(crate) fn past_deadline(self, region: &str) -> Error {
+        let limit = self.deadline.unwrap_or_default();
+        Error::new(
+            ErrorKind::Deadline,
+            format!("no value of region {region} within the {limit:?} that this read allows"),
+        )
     }
 
     /// The backend's answer, if it comes in time. One that comes later is thrown away; that the backend is silent is noticed all the same,

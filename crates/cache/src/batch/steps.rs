@@ -3,7 +3,7 @@
 //! Invariant: each id ends with one outcome, whatever becomes of the others. Deliberately absent: what callers see (`batch.rs`).
 
 use std::collections::HashMap;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -80,26 +80,9 @@ type Found<V> = Vec<Option<Result<Option<Read<V>>>>>;
 type Open<'a, V> = (&'a mut Option<Result<Option<Read<V>>>>, &'a str, Option<Ticket>);
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
-    /// As [`finished`](Self::finished), within the time that the caller allows.
-    pub(super) async fn finished_in_time<K, V>(
-        &self,
-        batch: Batch<K>,
-        found: Found<V>,
-        asked: Asked,
-        loader: &Loader<K, T>,
-        shape: Shape<T, V>,
-    ) -> Outcomes<V>
-    where
-        K: KeyParts + Clone + Send + Sync + 'static,
-    {
-        let ids = batch.keys.len();
-        let call = pin!(async { Ok(self.finished(batch, found, asked, loader, shape).await) });
-        let outcomes = asked.options.by_deadline(self.name(), call).await;
-        outcomes.unwrap_or_else(|error| (0..ids).map(|_| Err(error.clone())).collect())
-    }
-
-    /// Looks for what has no outcome yet, and loads what is not there.
-    async fn finished<K, V>(
+    /// Looks for what has no outcome yet, and loads what is not there. What is not known in the time that the caller allows ends with that;
+    /// what was found by then keeps its outcome.
+    pub(super) async fn finished<K, V>(
         &self,
         batch: Batch<K>,
         mut found: Found<V>,
@@ -110,23 +93,38 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     where
         K: KeyParts + Clone + Send + Sync + 'static,
     {
+        let until = asked.options.deadline.and_then(|limit| Instant::now().checked_add(limit));
+        let mode = self.state.mode();
+        let is_on = mode == RegionMode::On;
+        let in_time = !is_on || self.look_for_rest(&batch.keys, &mut found, asked, until, &shape).await;
+        let brought = if in_time {
+            let missing = (0..).zip(&found).filter(|(_, found)| found.is_none());
+            let missing: Vec<usize> = missing.map(|(place, _)| place).collect();
+            let loads = async {
+                if !is_on {
+                    return self.switched_many(&batch, asked, loader, mode).await;
+                }
+                stats::add(&self.state.counters.misses, missing.len() as u64);
+                self.loaded_many(&batch, missing, asked, loader, Storing::IfCurrent).await
+            };
+            within(until, pin!(loads)).await
+        } else {
+            None
+        };
+        let is_late = brought.is_none();
         let shaped = |(place, outcome): (usize, Result<Option<Read<T>>>)| {
             (place, outcome.map(|read| read.map(|read| (shape.of)(self, read, None))))
         };
-        let mode = self.state.mode();
-        let mut answers: HashMap<usize, Result<Option<Read<V>>>> = if mode == RegionMode::On {
-            self.look_for_rest(&batch.keys, &mut found, asked, &shape).await;
-            let missing = (0..).zip(&found).filter(|(_, found)| found.is_none());
-            let missing: Vec<usize> = missing.map(|(place, _)| place).collect();
-            stats::add(&self.state.counters.misses, missing.len() as u64);
-            let answers = self.loaded_many(&batch, missing, asked, loader, Storing::IfCurrent).await;
-            answers.into_iter().map(shaped).collect()
-        } else {
-            self.switched_many(&batch, asked, loader, mode).await.into_iter().map(shaped).collect()
-        };
+        let mut answers: HashMap<_, _> = brought.into_iter().flatten().map(shaped).collect();
         let outcomes = (0..).zip(found).map(|(place, found)| {
             let outcome = found.or_else(|| answers.remove(&place));
-            outcome.unwrap_or_else(|| Err(Error::protocol("a load brought nothing")))
+            outcome.unwrap_or_else(|| {
+                Err(if is_late {
+                    asked.options.past_deadline(self.name())
+                } else {
+                    Error::protocol("a load brought nothing")
+                })
+            })
         });
         outcomes.collect()
     }
@@ -234,16 +232,17 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         Ok(Some(Read { value, source, staleness: Staleness::Fresh, age }))
     }
 
-    /// One look at the backend for all that has no outcome yet; counts what it finds.
+    /// One look at the backend for all that has no outcome yet; counts what it finds. False if it took until then.
     async fn look_for_rest<V>(
         &self,
         keys: &[String],
         found: &mut Found<V>,
         asked: Asked,
+        until: Option<Instant>,
         shape: &Shape<T, V>,
-    ) {
+    ) -> bool {
         let open: Vec<bool> = found.iter().map(Option::is_none).collect();
-        self.look_uncounted(keys, found, asked, shape).await;
+        let looked = within(until, pin!(self.look_uncounted(keys, found, asked, shape))).await;
         for ((found, key), _) in found.iter().zip(keys).zip(open).filter(|(_, open)| *open) {
             match found {
                 Some(Ok(Some(read))) => self.count_hit(key, read, asked.started),
@@ -254,6 +253,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                 _ => {}
             }
         }
+        looked.is_some()
     }
 
     async fn look_uncounted<V>(
@@ -440,6 +440,14 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             landed.unwrap_or_else(|| Err(Error::loader_panicked(self.name())))
         });
         landed.collect()
+    }
+}
+
+/// What the call gives, if it ends by then.
+async fn within<A>(until: Option<Instant>, call: Pin<&mut impl Future<Output = A>>) -> Option<A> {
+    match until {
+        Some(until) => tokio::time::timeout_at(until.into(), call).await.ok(),
+        None => Some(call.await),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mtcache_cache::{ErrorKind, ReadOptions, Region, RegionMode, RegionPolicy, Source, TimeLeft};
+use mtcache_cache::{ErrorKind, Framing, ReadOptions, Region, RegionMode, RegionPolicy, Source, TimeLeft};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -25,6 +25,7 @@ on_every_backend! {
     a_batch_waits_for_a_single_load_and_a_single_read_for_a_batch,
     an_absence_in_a_batch_is_no_answer_to_a_reader_without_a_place_for_it,
     a_failing_batch_fails_those_who_depend_on_it,
+    a_deadline_takes_nothing_of_what_was_found,
     a_batch_whose_caller_left_is_kept,
     a_panicking_batch_is_taken_over_by_those_who_joined_it,
     an_invalidation_during_a_batch_refuses_its_own_key_alone,
@@ -262,6 +263,23 @@ async fn a_failing_batch_fails_those_who_depend_on_it(rig: Rig) {
     assert_eq!(kinds(other.await.unwrap()), [Err(ErrorKind::Loader), Ok(30)]);
     assert_eq!((source.calls(), region.stats().load_failures), (vec![vec!["3".to_owned()]], 1));
     assert_eq!(values(&region, &["1", "2"], &source).await, [Some(10), Some(20)]);
+}
+
+async fn a_deadline_takes_nothing_of_what_was_found(rig: Rig) {
+    let options = ReadOptions::new().deadline(Duration::from_secs(1));
+    let policy = RegionPolicy::new("r", TTL);
+    for policy in [policy.clone().key_base("p"), policy.key_base("f").framed(Framing::new())] {
+        let region: Region<u64> = rig.cache().await.region(policy).unwrap();
+        let there: Vec<_> = (0..199_u64).map(|n| (n.to_string(), n)).collect();
+        region.set_many(&there).await.unwrap();
+        let ids: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+        let never = |_: Vec<String>| std::future::pending::<io::Result<Vec<(String, u64)>>>();
+        let mut each = region.get_or_load_each(ids, options, never).await.unwrap();
+        assert_eq!(each.pop().unwrap().unwrap_err().kind(), ErrorKind::Deadline);
+        let values: Vec<_> = each.into_iter().map(|outcome| outcome.unwrap().unwrap().value).collect();
+        assert!(values.into_iter().eq(0..199));
+        assert_eq!((region.stats().hits, region.stats().misses), (199, 1));
+    }
 }
 
 async fn a_batch_whose_caller_left_is_kept(rig: Rig) {
