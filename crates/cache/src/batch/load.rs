@@ -7,13 +7,14 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::SemaphorePermit;
 
 use super::loader::Failure;
@@ -123,7 +124,7 @@ impl BatchLoad {
             if entered.wanted.is_empty() {
                 drop(place);
             } else {
-                loads.push(self.load_some(place, entered.wanted, &loader, &landing));
+                loads.push(self.load_apart(place, entered.wanted, &loader, &landing));
             }
             open = entered.held;
             if !open.is_empty() {
@@ -233,7 +234,27 @@ impl BatchLoad {
         found
     }
 
-    /// One call of the loader, and what becomes of it.
+    /// One call of the loader, and what becomes of it. If it panics, that is a matter of its own keys.
+    async fn load_apart<F, Fut>(
+        &self,
+        place: SemaphorePermit<'_>,
+        wanted: Vec<Wanted>,
+        loader: &F,
+        landing: &Landing,
+    ) where
+        F: Fn(Vec<usize>) -> Fut + Send + Sync,
+        Fut: Future<Output = std::result::Result<Answers, Failure>> + Send,
+    {
+        let places: Vec<usize> = wanted.iter().map(|wanted| wanted.place).collect();
+        let load = AssertUnwindSafe(self.load_some(place, wanted, loader, landing));
+        if load.catch_unwind().await.is_err() {
+            for place in places {
+                landing.panicked(place);
+            }
+        }
+    }
+
+    /// One call of the loader.
     async fn load_some<F, Fut>(
         &self,
         place: SemaphorePermit<'_>,

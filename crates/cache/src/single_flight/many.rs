@@ -29,6 +29,14 @@ impl Landing {
             seat.end(Ending::Landed(landed));
         }
     }
+
+    /// The same for a key whose load has panicked.
+    pub(crate) fn panicked(&self, place: usize) {
+        let seat = self.0.lock().get_mut(place).and_then(Option::take);
+        if let Some(seat) = seat {
+            seat.end(Ending::Panicked);
+        }
+    }
 }
 
 /// A key that has no answer yet.

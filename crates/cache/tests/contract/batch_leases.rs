@@ -21,6 +21,7 @@ on_every_backend! {
     what_another_process_loads_is_waited_for_beside_the_rest,
     a_failing_batch_gives_its_leases_back,
     a_panicking_batch_gives_its_leases_back,
+    a_panicking_call_takes_no_other_call_of_its_batch_with_it,
     what_a_dead_holder_left_is_taken_over,
     a_lease_that_never_ends_is_waited_for_no_longer_than_one_load,
     batches_of_many_processes_load_each_key_once,
@@ -151,6 +152,36 @@ async fn a_panicking_batch_gives_its_leases_back(rig: Rig) {
     assert_eq!(panics.await.unwrap(), ErrorKind::LoaderPanicked);
     assert_eq!(follows.await.unwrap(), [Ok((10, Source::Loader)), Ok((20, Source::Loader))]);
     assert!(began.elapsed() < LONG / 4, "{:?}", began.elapsed());
+}
+
+async fn a_panicking_call_takes_no_other_call_of_its_batch_with_it(rig: Rig) {
+    let region = region(&rig, leased(LONG)).await;
+    rig.raw(&["SET", "mtcache:fill:{r:1}", "of a process that died", "PX", "300"]).await;
+    let (gate, panics) = (Gate::default(), Arc::new(Semaphore::new(0)));
+    let batch = tokio::spawn({
+        let (region, gate, panics) = (region.clone(), gate.clone(), Arc::clone(&panics));
+        let loader = move |ids: Vec<&'static str>| {
+            let (gate, panics) = (gate.clone(), Arc::clone(&panics));
+            async move {
+                if ids == ["1"] {
+                    panics.add_permits(1);
+                    panic!("a loader that panics, on purpose");
+                }
+                gate.running.notify_one();
+                gate.open.notified().await;
+                Ok::<_, io::Error>([("2", 20)])
+            }
+        };
+        async move { region.get_or_load_each(["1", "2"], ReadOptions::new(), loader).await.unwrap() }
+    });
+    gate.running.notified().await;
+    drop(panics.acquire().await.unwrap());
+    gate.open.notify_one();
+    let each = batch.await.unwrap();
+    let kinds: Vec<_> =
+        each.into_iter().map(|o| o.map(|read| read.unwrap().value).map_err(|e| e.kind())).collect();
+    assert_eq!(kinds, [Err(ErrorKind::LoaderPanicked), Ok(20)]);
+    eventually("both leases are gone", async || rig.raw_keys().await == ["r:2"]).await;
 }
 
 async fn what_a_dead_holder_left_is_taken_over(rig: Rig) {
