@@ -514,17 +514,20 @@ impl<T> Region<T> {
     }
 
     /// Counts a hit as a miss, and as undecodable: for readers with a form of their own on top of the stored one, to whom what was
-    /// read from there is no value.
+    /// read from there is no value. Where no hit is counted, as the read was a miss until its load found what another had stored, it stays
+    /// the miss that it is.
     pub fn count_undecodable(&self, source: Source) {
         let counters = &self.state.counters;
-        match source {
-            Source::Near => stats::take_back(&counters.near_hits),
-            Source::Backend => {}
-            // It was a miss already.
-            Source::Loader => return,
+        // What was loaded was a miss already.
+        if source == Source::Loader {
+            return;
         }
-        stats::take_back(&counters.hits);
-        stats::count(&counters.misses);
+        if source == Source::Near {
+            stats::take_back(&counters.near_hits);
+        }
+        if stats::take_back(&counters.hits) {
+            stats::count(&counters.misses);
+        }
         stats::count(&counters.undecodable);
     }
 

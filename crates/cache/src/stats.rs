@@ -161,10 +161,10 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// What was counted a moment ago turned out to be something else.
-pub(crate) fn take_back(counter: &AtomicU64) {
-    // What was served stale was counted nowhere.
-    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |counted| counted.checked_sub(1));
+/// What was counted a moment ago turned out to be something else. False if nothing was counted.
+pub(crate) fn take_back(counter: &AtomicU64) -> bool {
+    let less = |counted: u64| counted.checked_sub(1);
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
 }
 
 pub(crate) fn add(counter: &AtomicU64, n: u64) {

@@ -8,7 +8,8 @@ use mtcache_cache::{
 };
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, on_every_backend};
+use crate::loads::Gate;
+use crate::rig::{Rig, eventually, on_every_backend};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -21,6 +22,7 @@ on_every_backend! {
     clearing_users_keeps_users_abc,
     what_is_stored_together_expires_apart,
     many_are_read_at_once,
+    a_hit_that_was_counted_as_a_miss_is_not_taken_back,
     nothing_outlives_its_region,
     a_bad_policy_is_refused,
 }
@@ -169,6 +171,32 @@ async fn many_are_read_at_once(rig: Rig) {
     let values: Vec<_> = read.into_iter().map(|read| read.map(|r| r.value)).collect();
     assert_eq!(values, [Some(2), None, Some(1)]);
     assert_eq!((region.stats().hits, region.stats().misses), (2, 1));
+}
+
+async fn a_hit_that_was_counted_as_a_miss_is_not_taken_back(rig: Rig) {
+    let region: Region<u32> = region(&rig, RegionPolicy::new("r", TTL).max_loads(1, 10)).await;
+    let gate = Gate::default();
+    let read = |id: &'static str, gate: &Gate| {
+        let (region, loader) = (region.clone(), gate.loader(1));
+        tokio::spawn(async move { region.get_or_load(id, loader).await.unwrap() })
+    };
+    let first = read("x", &gate);
+    gate.running.notified().await;
+    let second = read("k", &Gate::default());
+    eventually("it waits for its place", async || region.stats().misses == 2).await;
+    region.set("k", &2).await.unwrap();
+    gate.open.notify_one();
+    first.await.unwrap();
+    let found = second.await.unwrap();
+    assert_eq!((found.value, found.source), (2, Source::Backend));
+    region.count_undecodable(found.source);
+    let stats = region.stats();
+    assert_eq!((stats.hits, stats.misses, stats.undecodable), (0, 2, 1));
+    // A hit of this reader's becomes a miss.
+    let hit = region.get("k").await.unwrap().unwrap();
+    region.count_undecodable(hit.source);
+    let stats = region.stats();
+    assert_eq!((stats.hits, stats.misses, stats.undecodable), (0, 3, 2));
 }
 
 async fn nothing_outlives_its_region(rig: Rig) {
