@@ -20,7 +20,7 @@ use crate::checker::Checks;
 use crate::codec;
 use crate::collections::{HashView, SortedSetView};
 use crate::control::{RegionControl, RegionMode};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::events::{Event, EventStream, Observer, RemovalCause, Teller};
 use crate::framed::View;
 use crate::health::Troubles;
@@ -388,14 +388,14 @@ impl Cache {
         self.0.backend.info(section).await
     }
 
-    /// Deletes everything in the backend's database, not only what has this cache's prefix. If that fails, or its outcome is unknown,
-    /// everything is deleted before the first read after it; unless the backend refuses it.
+    /// Deletes everything in the backend's database, not only what has this cache's prefix. If its outcome is unknown, everything is deleted
+    /// before the first read after it. One that was refused, or not even sent, is an error and no more.
     pub async fn flush_database(&self) -> Result<()> {
         let mut flushing = Flushing { ledger: self.ledger(), is_settled: false };
         let flushed = self.0.backend.flush_database().await;
-        // What our user may not do at once it is not to do key by key.
-        let is_refused = |error: &Error| matches!(error.kind(), ErrorKind::Denied | ErrorKind::Refused);
-        flushing.is_settled = flushed.as_ref().err().is_none_or(is_refused);
+        // What was refused has not happened, and is not to be done by another way.
+        flushing.is_settled =
+            flushed.as_ref().err().is_none_or(|error| error.outcome() == Outcome::NotApplied);
         flushed
     }
 
