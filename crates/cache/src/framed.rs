@@ -286,7 +286,7 @@ impl Cache {
     ) -> Result<bool> {
         let backend = self.backend().await?;
         let taken = tags.take(backend, region.longest_life()).await?;
-        let clock = backend.run_of(&key.key);
+        let clock = backend.settled_run_of(&key.key).await;
         let frame = region.finish(draft, Final { ttl, load_time: Duration::ZERO, clock, tags: &taken })?;
         let (head, tail) = parts(&frame);
         let life = ttl.as_duration() + region.window_for(draft);
@@ -304,8 +304,8 @@ impl Cache {
     pub(crate) async fn renew_framed(&self, key: &str, ttl: Ttl) -> Result<bool> {
         let _stale = self.drops_near([key.as_bytes()]);
         let backend = self.backend().await?;
-        let args =
-            [ttl.as_millis().to_string().into_bytes(), backend.run_of(key.as_bytes()).to_be_bytes().to_vec()];
+        let clock = backend.settled_run_of(key.as_bytes()).await;
+        let args = [ttl.as_millis().to_string().into_bytes(), clock.to_be_bytes().to_vec()];
         let renewed = backend.script(&RENEW, &[key.as_bytes().to_vec()], &args).await?;
         Ok(renewed.into_bool()?)
     }
@@ -317,7 +317,7 @@ impl Cache {
         let book = self.tag_book();
         let hinted = book.hint(key);
         let hinted_keys = hinted.as_deref().map_or(&[][..], |tags| &tags.keys);
-        let run = backend.run_of(key);
+        let run = backend.settled_run_of(key).await;
         // Together: a token that is still there when it is read was there when the value was, whichever came first.
         let ((value, left, now), tokens) =
             try_join(backend.get_with_clock(key), tags::tokens(backend, hinted_keys)).await?;

@@ -186,6 +186,16 @@ impl ClusterLink {
         owners.of(mtcache_protocol::key_slot(key)).map_or(0, |node| node.link.server_run())
     }
 
+    /// Waits for the attempt to reach the primary that has this key, and says how it ended.
+    pub async fn connected_for(&self, key: &[u8]) -> Result<()> {
+        self.connected().await?;
+        let node = self.0.refresher.map.owners().of(mtcache_protocol::key_slot(key)).cloned();
+        match node {
+            Some(node) => node.link.connected().await,
+            None => Ok(()),
+        }
+    }
+
     /// Where the primary of a slot is, as far as is known.
     pub fn primary_of(&self, slot: u16) -> Option<Endpoint> {
         self.0.refresher.map.owners().of(slot).map(|node| node.endpoint.clone())

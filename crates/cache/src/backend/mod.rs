@@ -212,6 +212,19 @@ impl Backend {
         }
     }
 
+    /// The same, once there has been a connection that says it: the first command of all would not know otherwise.
+    pub(crate) async fn settled_run_of(&self, key: &[u8]) -> u64 {
+        if self.run_of(key) == 0 {
+            // The command that follows says what is wrong.
+            let _ = match self {
+                Self::Redis(backend) => backend.link().connected().await,
+                Self::Cluster(backend) => backend.link().connected_for(key).await,
+                Self::Embedded(_) => Ok(()),
+            };
+        }
+        self.run_of(key)
+    }
+
     /// Waits for the backend at most so long.
     pub(crate) async fn wait_up(&self, patience: Duration) -> bool {
         match self {
