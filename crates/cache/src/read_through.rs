@@ -70,7 +70,7 @@ impl<T: DeserializeOwned> Region<T> {
                 Ok(None)
             }
             Err(error) => {
-                let read = self.or_stale(error, key, options).await?;
+                let read = Box::pin(self.or_stale(error, key, options)).await?;
                 self.observe_read(key, &read, started);
                 Ok(Some(read))
             }
@@ -132,7 +132,7 @@ impl<T: DeserializeOwned> Region<T> {
         let ticket = if remembers { self.cache.near().begin(key) } else { None };
         if self.framing().is_some() {
             let sent = Instant::now();
-            let (looked, sight) = self.look_at_frame(key, options).await?;
+            let (looked, sight) = Box::pin(self.look_at_frame(key, options)).await?;
             match &sight {
                 Some(sight) => self.remember_frame(ticket, key, sight, sent),
                 None if ticket.is_none() && remembers => self.cache.near().forget(key),
@@ -223,12 +223,12 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         let started = self.cache.observed_from();
         let mode = self.state.mode();
         if mode == RegionMode::Killed {
-            return self.past_the_cache(key, options, loader, started).await;
+            return Box::pin(self.past_the_cache(key, options, loader, started)).await;
         }
         let looked = self.look_ahead(key, options).await;
         if mode == RegionMode::Shadow {
             let looked = looked.map(|(looked, _)| looked);
-            return self.shadowed(key, looked, options, loader, started).await;
+            return Box::pin(self.shadowed(key, looked, options, loader, started)).await;
         }
         self.answered(key, looked, options, loader, started, |read| read).await
     }
@@ -267,7 +267,8 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
             self.observe_read(key, &stale, started);
             return Ok(stale);
         }
-        self.loaded(key, options, loader, started, Storing::IfCurrent).await.map(own)
+        // What a hit does not need is not part of each read's future, which callers move about.
+        Box::pin(self.loaded(key, options, loader, started, Storing::IfCurrent)).await.map(own)
     }
 
     /// Has a value loaded anew in the background that is near its end, by the region's rules; `left` is what is left of its life.
@@ -388,7 +389,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
                 let (source, age) = (landed.source(), landed.age());
                 Read { value, source, staleness: Staleness::Fresh, age }
             }
-            Err(error) => self.or_stale(error, key, options).await?,
+            Err(error) => Box::pin(self.or_stale(error, key, options)).await?,
         };
         self.observe_read(key, &read, started);
         Ok(read)

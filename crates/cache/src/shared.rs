@@ -64,7 +64,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
                     Ok(None)
                 }
                 Err(error) => {
-                    let read = self.or_stale(error, &key, options).await?.shared();
+                    let read = Box::pin(self.or_stale(error, &key, options)).await?.shared();
                     self.observe_read(&key, &read, started);
                     Ok(Some(read))
                 }
@@ -141,7 +141,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
             error
         };
         if self.framing().is_some() {
-            return self.look_at_frame_and_keep(ticket, key, options).await;
+            return Box::pin(self.look_at_frame_and_keep(ticket, key, options)).await;
         }
         let answer = async {
             let backend = self.cache.backend().await?;
@@ -278,13 +278,13 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
             let key = self.key(&id)?;
             let call = async {
                 if mode == RegionMode::Killed {
-                    return self.past_the_cache(&key, options, loader, started).await;
+                    return Box::pin(self.past_the_cache(&key, options, loader, started)).await;
                 }
                 let looked = match self.near_look(&id, options)? {
                     Some((read, _)) => Ok(Looked::Value(read)),
                     None => self.look_and_keep(&key, options).await.map(|(looked, _)| looked),
                 };
-                self.shadowed(&key, looked, options, loader, started).await
+                Box::pin(self.shadowed(&key, looked, options, loader, started)).await
             };
             return options.by_deadline(self.name(), pin!(call)).await.map(Read::shared);
         }
