@@ -100,9 +100,10 @@ async fn of_what_another_server_has_stored_no_age_is_known() {
 /// A primary that is none any more refuses to begin a load, and the same request goes to its successor, whose clock is behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_load_that_its_server_has_handed_on_takes_no_value_by_another_clock() {
-    const BEHIND: Duration = Duration::from_secs(2);
+    // By the old primary's clock it is older than this, by the new one's, four seconds behind, it is not for some time.
+    const DEMAND: Duration = Duration::from_millis(4500);
     let old = TestServer::valkey(ServerOptions::new()).unwrap();
-    let options = faketime::server(-2).args(["--replicaof", "127.0.0.1", &old.port().to_string()]);
+    let options = faketime::server(-4).args(["--replicaof", "127.0.0.1", &old.port().to_string()]);
     let new = TestServer::valkey(options).unwrap();
     let files = tempfile::tempdir().unwrap();
     let file = files.path().join("sentinel.conf");
@@ -120,19 +121,28 @@ async fn a_load_that_its_server_has_handed_on_takes_no_value_by_another_clock() 
     let stored = std::time::Instant::now();
     let (mut to_old, mut to_new) = (old.client().unwrap(), new.client().unwrap());
     eventually("it is replicated, and older than it will look", async || {
-        to_new.command(&["EXISTS", "r:k"]).unwrap() == Value::Integer(1) && stored.elapsed() > BEHIND * 2
+        to_new.command(&["EXISTS", "r:k"]).unwrap() == Value::Integer(1) && stored.elapsed() > DEMAND + SHORT
     })
     .await;
 
     to_new.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    to_old.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    let strict = ReadOptions::new().max_age(DEMAND);
+    let reading = tokio::spawn({
+        let region = region.clone();
+        async move { region.get_or_load_with("k", strict, || async { Ok::<_, io::Error>(2) }).await.unwrap() }
+    });
+    eventually("the old primary has refused", async || {
+        let Value::Bulk(told) = to_old.command(&["INFO", "errorstats"]).unwrap() else { return false };
+        String::from_utf8_lossy(&told).contains("errorstat_READONLY")
+    })
+    .await;
+    // Soon enough for the request to wait for it.
     let mut to_sentinel = sentinel.client().unwrap();
     let port = new.port().to_string();
-    // The link asks the sentinel once a second; it hears first from the old primary.
     to_sentinel.command(&["SENTINEL", "REMOVE", "svc"]).unwrap();
     to_sentinel.command(&["SENTINEL", "MONITOR", "svc", "127.0.0.1", &port, "1"]).unwrap();
-    to_old.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
-    let strict = ReadOptions::new().max_age(BEHIND * 3 / 2);
-    let read = region.get_or_load_with("k", strict, || async { Ok::<_, io::Error>(2) }).await.unwrap();
+    let read = reading.await.unwrap();
     assert_eq!((read.value, read.source), (2, Source::Loader));
     let kept = region.get("k").await.unwrap().map(|read| read.value);
     assert_eq!(kept, Some(2), "the new primary has it");
