@@ -117,7 +117,7 @@ pub(crate) fn score_range(low: &Bound<'_, PyAny>, high: &Bound<'_, PyAny>) -> Py
 }
 
 fn bound(value: &Bound<'_, PyAny>) -> PyResult<ScoreBound> {
-    let Ok(text) = value.cast::<PyString>() else { return Ok(including(value.extract()?)) };
+    let Ok(text) = value.cast::<PyString>() else { return Ok(ScoreBound::Including(value.extract()?)) };
     let text = text.to_str()?;
     let number = |text: &str| {
         text.parse::<f64>()
@@ -125,10 +125,6 @@ fn bound(value: &Bound<'_, PyAny>) -> PyResult<ScoreBound> {
     };
     match text.strip_prefix('(') {
         Some(beyond) => Ok(ScoreBound::Excluding(number(beyond)?)),
-        None => Ok(including(number(text)?)),
+        None => Ok(ScoreBound::Including(number(text)?)),
     }
-}
-
-fn including(score: f64) -> ScoreBound {
-    if score.is_infinite() { ScoreBound::Open } else { ScoreBound::Including(score) }
 }

@@ -199,7 +199,9 @@ FORK = """
     cache = mtcache.connect(url).wait()
     region = cache.region("near", ttl=60, near=True)
     cache.set("key", "parent").wait()
-    asyncio.run(asyncio.wait_for(asyncio.sleep(0), 1))
+    from mtcache.compat.redis_client import RedisCacheManager
+    manager = RedisCacheManager(redis_url=url)
+    assert asyncio.run(manager.connect())
     child = os.fork()
     if child == 0:
         try:
@@ -213,6 +215,10 @@ FORK = """
                 await cache.set("child", 1)
                 return await cache.get("child")
         ok = asyncio.run(own()) == 1
+        async def drop_in():
+            before = manager._connected
+            return before, await manager.connect(), await manager.set("child", 2), manager._connected, await manager.disconnect()
+        ok = ok and asyncio.run(drop_in()) == (False, True, True, True, None)
         del cache, region
         os._exit(0 if ok else 4)
     _, status = os.waitpid(child, 0)

@@ -111,6 +111,8 @@ async def test_the_shim_has_redis_pys_names_and_nothing_else(manager):
     assert await redis.zrangebyscore("z", 2, "+inf") == ["b", "c"]
     assert await redis.zrangebyscore("z", "-inf", "(3", start=1, num=1, withscores=True) == [("b", 2.0)]
     assert await redis.zremrangebyscore("z", "-inf", 1) == 1
+    for end in ("-inf", "+inf", float("inf")):
+        assert await redis.zremrangebyscore("z", end, end) == 0, "nothing is at infinity"
     assert await redis.execute_command("SET", "raw", "1", "EX", 5) == "OK"
     assert await redis.execute_command("GET", "raw") == "1"
     assert await redis.execute_command("CONFIG GET", "maxmemory-policy")
@@ -158,8 +160,12 @@ async def test_a_service_that_forgot_to_connect_or_comes_back_is_served(url):
     await manager.disconnect()
 
 
-async def test_the_password_is_in_no_log(caplog):
-    manager = RedisCacheManager(redis_url="redis://user:secret@127.0.0.1:1", connect_timeout=0.2)
+@pytest.mark.parametrize(
+    "address",
+    ["redis://user:secret@127.0.0.1:1", "unix:///nowhere.sock?password=secret", "unix:///nowhere.sock?password=a@secret"],
+)
+async def test_the_password_is_in_no_log(caplog, address):
+    manager = RedisCacheManager(redis_url=address, connect_timeout=0.2)
     assert await manager.connect() is False
     assert "secret" not in caplog.text
     await manager.disconnect()

@@ -343,6 +343,25 @@ class Sentiment(pydantic.BaseModel):
     at: datetime
 
 
+class Ticker(pydantic.BaseModel, extra="forbid"):
+    last_price: float = pydantic.Field(alias="lastPrice")
+    kind: str = pydantic.Field("spot", validation_alias="type")
+
+    @pydantic.computed_field
+    def doubled(self) -> float:
+        return 2 * self.last_price
+
+
+async def test_a_model_with_aliases_and_computed_fields_comes_back(cache):
+    tickers = cache.region(Ticker, ttl=60)
+    ticker = Ticker(lastPrice=1.5)
+    assert await tickers.get_or_load("x", lambda: ticker) == ticker
+    await tickers.set("y", ticker)
+    assert await tickers.get("x") == ticker == await tickers.get("y")
+    await cache.set("ticker:theirs", {"lastPrice": 2, "type": "swap"})
+    assert (await tickers.get("theirs")).kind == "swap"
+
+
 async def test_values_of_a_dataclass_or_a_pydantic_model_come_back_as_such(cache):
     at = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
     order = Order("BTC", at, {"a": Leg(Decimal("1.10"), [Side.BUY])}, limit=2)
@@ -356,6 +375,9 @@ async def test_values_of_a_dataclass_or_a_pydantic_model_come_back_as_such(cache
     assert await sentiments.get_or_load("x", lambda: sentiment) == sentiment == await sentiments.get("x")
     await cache.set("order:bad", {"symbol": 5})
     await cache.set("sentiment:bad", "words")
+    await cache.set("order:epoch", {"symbol": "BTC", "at": 1767323045.5, "legs": {}})
+    with pytest.raises(mtcache.UndecodableError, match="text is due"):
+        await orders.get("epoch")
     for region in (orders, sentiments):
         with pytest.raises(mtcache.UndecodableError):
             await region.get("bad")

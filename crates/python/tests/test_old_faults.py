@@ -7,6 +7,7 @@ import math
 import time
 from datetime import datetime, timezone
 
+import mtcache
 import pytest
 
 from mtcache.compat.cache_decorators import CacheStats, cache_invalidate, cached, simple_key, stats
@@ -285,3 +286,46 @@ async def test_nan_is_refused_and_told_of(manager, caplog):
     assert await manager.set("key", {"price": math.nan}) is False
     assert manager.failures == {"UnencodableError": 1} and "finite" in caplog.text
     assert await manager.exists("key") == 0
+
+
+async def test_what_cannot_be_kept_is_made_once_for_its_caller(manager):
+    calls = []
+
+    class Service:
+        redis_cache = manager
+
+        @cached(prefix="odd")
+        async def odd(self, value):
+            calls.append(value)
+            if value == "bad":
+                raise mtcache.DeadlineError("the source's own")
+            return {"price": math.nan}
+
+    service = Service()
+    assert math.isnan((await service.odd(1))["price"]) and calls == [1]
+    with pytest.raises(mtcache.DeadlineError, match="own"):
+        await service.odd("bad")
+    assert calls == [1, "bad"]
+
+
+async def test_arguments_that_look_alike_are_not_taken_for_each_other(manager):
+    class Table:
+        ndim = 1
+
+        def __init__(self, *items):
+            self.items = items
+
+        def __repr__(self):
+            return "[1.]"
+
+    class Service:
+        redis_cache = manager
+
+        @cached(prefix="sized")
+        async def sized(self, table):
+            return list(table.items) if isinstance(table, Table) else "bare"
+
+    service = Service()
+    assert await service.sized(Table(1.000000001)) == [1.000000001]
+    assert await service.sized(Table(1.000000002)) == [1.000000002]
+    assert await service.sized(object()) == "bare" and manager.failures["TypeError"] == 3

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI, Request, Response
 
+from mtcache import CacheError
 from mtcache.starlette import ResponseCache, SessionBackend, session_of
 
 
@@ -61,6 +62,71 @@ async def test_what_is_somebodys_own_is_never_shared(app):
         assert app.calls.count("private") == 2 and app.calls.count("missing") == 2 and app.calls.count("BTC") == 2
 
 
+async def test_what_is_somebodys_own_is_not_shared_with_those_who_ask_at_once(cache):
+    answers = []
+
+    async def app(scope, receive, send):
+        answers.append(len(answers))
+        body = str(answers[-1]).encode()
+        await asyncio.sleep(0.05)
+        headers = [(b"set-cookie", b"session=" + body), (b"cache-control", b"private")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async with client_of(ResponseCache(app, cache=cache)) as client:
+        responses = await asyncio.gather(*(httpx_get(client, "/first") for _ in range(5)))
+    assert sorted(response.text for response in responses) == ["0", "1", "2", "3", "4"]
+    assert len({response.headers["set-cookie"] for response in responses}) == 5
+
+
+async def httpx_get(client, path):
+    return await client.get(path, headers={"cookie": ""})
+
+
+async def test_a_body_that_is_not_whole_is_not_kept(cache):
+    calls = []
+
+    async def app(scope, receive, send):
+        calls.append(scope.get("extensions"))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if len(calls) > 2:
+            await send({"type": "http.response.body", "body": b"whole"})
+        elif len(calls) > 1:
+            await send({"type": "http.response.body", "body": b"wh", "more_body": True})
+
+    cached = ResponseCache(app, cache=cache)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "extensions": {"http.response.pathsend": {}, "tls": {}}}
+    for bodies in ([], [b"wh"], [b"whole"], [b"whole"]):
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        await cached(scope, None, send)
+        assert [message["body"] for message in sent if message["type"] == "http.response.body"] == bodies
+    assert calls == [{"tls": {}}] * 3
+
+
+async def test_the_order_of_the_values_of_one_name_is_part_of_the_key(app):
+    async with client_of(app) as client:
+        for query in ("window=1&window=2", "window=2&window=1", "a=1&window=2", "window=2&a=1"):
+            await client.get(f"/price/BTC?{query}")
+    assert len(app.calls) == 3
+
+
+async def test_an_error_of_the_application_is_not_a_reason_to_run_it_again(cache):
+    calls = []
+
+    async def app(scope, receive, send):
+        calls.append(1)
+        raise CacheError("the application's own")
+
+    async with client_of(ResponseCache(app, cache=cache)) as client:
+        with pytest.raises(CacheError, match="own"):
+            await client.get("/")
+    assert len(calls) == 1
+
+
 async def test_with_the_cache_gone_the_application_answers(app, cache):
     cache.close()
     async with client_of(app) as client:
@@ -97,3 +163,17 @@ async def test_a_session_is_opened_used_and_ended(cache):
         await client.post("/out")
         client.cookies.set("session", token)
         assert (await client.get("/me")).json()["user"] is None
+
+
+@pytest.mark.parametrize("others", ['prefs={"a":1}; ', "name=John Doe; ", "odd; x=; "])
+async def test_odd_cookies_beside_it_do_not_end_a_session(cache, others):
+    sessions = cache.sessions()
+    token, _ = await sessions.create("ada")
+    found = []
+
+    async def app(scope, receive, send):
+        found.append(scope["mtcache_session"].user_id)
+
+    headers = [(b"cookie", f"{others}session={token}".encode())]
+    await SessionBackend(app, cache=cache)({"type": "http", "headers": headers}, None, None)
+    assert found == ["ada"]

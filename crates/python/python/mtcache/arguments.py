@@ -22,7 +22,11 @@ def placed(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
 
 
 def digest(*values: Any) -> str:
-    """A text of 32 digits that is equal for equal values and differs for others: ``1`` is not ``"1"``."""
+    """A text of 32 digits that is equal for equal values and differs for others: ``1`` is not ``"1"``.
+
+    Raises ``TypeError`` for values whose text would not tell them apart: arrays and tables, which are printed in part, and objects that
+    print as their address.
+    """
     written = json.dumps([_canonical(value) for value in values], sort_keys=True)
     return hashlib.sha256(written.encode(errors="surrogatepass")).hexdigest()[:32]
 
@@ -37,4 +41,8 @@ def _canonical(value: Any) -> Any:
         return {"set": sorted(map(_canonical, value), key=json.dumps)}
     if value is None or type(value) in (bool, int, float, str):
         return value
-    return {type(value).__qualname__: str(value)}
+    kind = type(value)
+    is_bare = kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
+    if is_bare or getattr(value, "ndim", 0) or hasattr(value, "columns"):
+        raise TypeError(f"a {kind.__qualname__} among the arguments cannot be told from others by its text: make the key from what matters of it")
+    return {kind.__qualname__: str(value)}

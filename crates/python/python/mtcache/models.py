@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import types
 import typing
 import uuid
@@ -39,18 +40,24 @@ def form_of(model: Any) -> Form:
 
 
 def _pydantic(model: Any) -> Form:
+    # By the names of its fields, as it was stored, and by aliases, as others may have stored it; pydantic can since 2.11.
+    names = {"by_alias": True, "by_name": True}
+    if "by_name" not in inspect.signature(model.model_validate).parameters:
+        names = {}
+
     def dump(value: Any) -> Any:
         if value is None:
             return None
         if not isinstance(value, model):
             raise UnencodableError(f"the region holds {model.__name__}, not {type(value).__name__}")
-        return value.model_dump(mode="json")
+        # What can be read back alone: not what is computed of it.
+        return value.model_dump(mode="json", round_trip=True, by_alias=not names)
 
     def load(stored: Any) -> Any:
         if stored is None:
             return None
         try:
-            return model.model_validate(stored)
+            return model.model_validate(stored, **names)
         except ValueError as error:
             raise UndecodableError(f"what is stored is no {model.__name__}: {error}") from error
 
@@ -115,6 +122,8 @@ def _made(kind: Any, stored: Any) -> Any:
     if issubclass(kind, enum.Enum):
         return kind(stored)
     if kind in (datetime, date, time):
+        if not isinstance(stored, str):
+            raise TypeError(f"a text is due where {type(stored).__name__} is stored")
         text = stored[:-1] + "+00:00" if stored.endswith("Z") else stored
         return kind.fromisoformat(text)
     if kind is timedelta:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from http.cookies import SimpleCookie
 from typing import Any, Union
 from urllib.parse import parse_qsl, urlencode
 
@@ -90,19 +89,28 @@ class ResponseCache:
             await self.app(scope, receive, send)
             return
 
+        ours: list[_NotKept | None] = []
+
         async def load() -> dict[str, Any]:
-            return self._kept(await self._made(scope, receive))
+            ours.append(None)
+            try:
+                return self._kept(await self._made(scope, receive))
+            except _NotKept as made:
+                ours.append(made)
+                raise
 
         try:
             read = await self._region(scope).read_or_load(self._id(scope), load)
-        except LoaderError as error:
-            if not isinstance(error.__cause__, _NotKept):
-                raise error.__cause__ or error
-            for message in error.__cause__.messages:
-                await send(message)
-            return
-        except CacheError:
-            await self.app(scope, receive, send)
+        except CacheError as error:
+            made = ours[-1] if ours else None
+            if made is not None:
+                for message in made.messages:
+                    await send(message)
+            elif not ours:
+                # What another request was answered is that request's alone.
+                await self.app(scope, receive, send)
+            else:
+                raise (error.__cause__ if isinstance(error, LoaderError) else None) or error
             return
         stored = read.value
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in stored["headers"]]
@@ -120,7 +128,9 @@ class ResponseCache:
         return "no-store" not in asked and "no-cache" not in asked and "range" not in headers
 
     def _id(self, scope: Scope) -> str:
-        query = urlencode(sorted(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)))
+        asked = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        # By name alone: the order of the values of one name may mean something.
+        query = urlencode(sorted(asked, key=lambda pair: pair[0]))
         headers = [
             [name.decode("latin-1").lower(), value.decode("latin-1")]
             for name, value in scope["headers"]
@@ -135,15 +145,19 @@ class ResponseCache:
         async def keep(message: Message) -> None:
             messages.append(message)
 
-        # A copy: what the application writes into it belongs to this request.
-        await self.app(dict(scope), receive, keep)
+        # A copy: what the application writes into it belongs to this request. The whole body has to pass here, so there are no other ways for it.
+        own = dict(scope)
+        offered = scope.get("extensions") or {}
+        own["extensions"] = {name: value for name, value in offered.items() if not name.startswith("http.response.")}
+        await self.app(own, receive, keep)
         return messages
 
     def _kept(self, messages: list[Message]) -> dict[str, Any]:
         start = next((message for message in messages if message["type"] == "http.response.start"), None)
-        bodies = [message.get("body", b"") for message in messages if message["type"] == "http.response.body"]
-        body = b"".join(bytes(part) for part in bodies)
-        if start is None or start["status"] != 200 or len(body) > self._max_bytes:
+        bodies = [message for message in messages if message["type"] == "http.response.body"]
+        body = b"".join(bytes(part.get("body", b"")) for part in bodies)
+        is_whole = bool(bodies) and not bodies[-1].get("more_body", False)
+        if start is None or start["status"] != 200 or not is_whole or len(body) > self._max_bytes:
             raise _NotKept(messages)
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start.get("headers", [])]
         for name, value in headers:
@@ -256,9 +270,11 @@ class SessionBackend:
         await self.app(scope, receive, with_cookie)
 
     def _token(self, scope: Scope) -> str | None:
-        cookies: SimpleCookie = SimpleCookie()
+        # Each by itself, as browsers send them: one that is written oddly is no reason to lose the others.
         for name, value in scope["headers"]:
             if name.lower() == b"cookie":
-                cookies.load(value.decode("latin-1"))
-        found = cookies.get(self._cookie)
-        return found.value if found else None
+                for cookie in value.decode("latin-1").split(";"):
+                    key, equals, token = cookie.partition("=")
+                    if equals and key.strip() == self._cookie:
+                        return token.strip().strip('"') or None
+        return None

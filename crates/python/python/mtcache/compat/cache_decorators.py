@@ -155,8 +155,17 @@ def cached(
                 stats.errors += 1
                 manager._failed("cached", error)
                 return await function(self, *args, **kwargs)
+            ours: list[Any] = []
+            has_begun = False
+
+            async def load() -> Any:
+                nonlocal has_begun
+                has_begun = True
+                ours.append(await function(self, *args, **kwargs))
+                return ours[0]
+
             try:
-                read = await region.read_or_load(id, functools.partial(function, self, *args, **kwargs))
+                read = await region.read_or_load(id, load)
             except LoaderError as error:
                 _count(self, "cache_misses")
                 stats.misses += 1
@@ -165,6 +174,11 @@ def cached(
             except CacheError as error:
                 stats.errors += 1
                 manager._failed("cached", error)
+                if ours:
+                    # It was made, though it could not be kept.
+                    return ours[0]
+                if has_begun:
+                    raise
                 return await function(self, *args, **kwargs)
             if read.source == "loader":
                 stats.misses += 1

@@ -10,6 +10,7 @@ import asyncio
 
 import functools
 import logging
+import os
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -57,6 +58,10 @@ def _none() -> None:
     return None
 
 
+#: Seconds that a decorated method may take; the decorators of before knew no limit.
+DECORATED_LOAD_TIMEOUT = 600.0
+
+
 class RedisCacheManager:
     """The cache as services of the platform have always used it.
 
@@ -89,6 +94,7 @@ class RedisCacheManager:
         self.decode_responses = decode_responses
         self._options = options
         self._cache: Cache | None = None
+        self._process = 0
         self._regions: dict[Any, Any] = {}
         self._opening: weakref.WeakKeyDictionary[Any, asyncio.Lock] = weakref.WeakKeyDictionary()
         #: How many calls have failed, by the class of their error.
@@ -104,16 +110,20 @@ class RedisCacheManager:
 
     async def _ready(self) -> Cache:
         """The cache below, opened if it is not: a service that forgot to connect is served, and so is one that comes back."""
+        if self._cache is not None and self._process != os.getpid():
+            # The parent's, which is of no use in a child of a fork: left alone, and replaced.
+            self._cache, self._regions, self._opening = None, {}, weakref.WeakKeyDictionary()
         if self._cache is None:
             lock = self._opening.setdefault(asyncio.get_running_loop(), asyncio.Lock())
             async with lock:
                 if self._cache is None:
                     self._cache = await connect(self.redis_url, **self._options)
+                    self._process = os.getpid()
         return self._cache
 
     @property
     def _connected(self) -> bool:
-        return self._cache is not None and self._cache.is_connected
+        return self._cache is not None and self._process == os.getpid() and self._cache.is_connected
 
     def _failed(self, what: str, error: Exception) -> None:
         self.failures[type(error).__name__] += 1
@@ -123,7 +133,9 @@ class RedisCacheManager:
         """The region that the decorators load through."""
         policy = (base, ttl, none_ttl)
         if policy not in self._regions:
-            self._regions[policy] = self.cache.region(base, ttl=ttl, none_ttl=none_ttl, undecodable="miss")
+            self._regions[policy] = self.cache.region(
+                base, ttl=ttl, none_ttl=none_ttl, undecodable="miss", load_timeout=DECORATED_LOAD_TIMEOUT
+            )
         return self._regions[policy]
 
     async def connect(self) -> bool:
@@ -142,7 +154,7 @@ class RedisCacheManager:
         """Lets go of the server. A call after that connects again."""
         cache, self._cache = self._cache, None
         self._regions.clear()
-        if cache is not None:
+        if cache is not None and self._process == os.getpid():
             cache.close()
 
     @_failing(_none)
@@ -310,7 +322,9 @@ def _json_or_bytes(stored: bytes) -> Any:
 
 def _without_password(url: str) -> str:
     scheme, separator, rest = url.partition("://")
-    host = rest.rpartition("@")[2]
+    place, _, asked = rest.partition("?")
+    # A "?" before the "@" belongs to a password that was not encoded.
+    host = "..." if "@" in asked and "@" not in place else place.rpartition("@")[2]
     return f"{scheme}{separator}{host}"
 
 
