@@ -176,7 +176,7 @@ async fn walked(
 }
 
 /// Notes which servers answer now; false if one of them is not what it was. A cluster's new servers are its walk's own matter.
-fn note_epochs(backend: &Backend, epochs: &mut BTreeMap<u16, u64>) -> bool {
+pub(crate) fn note_epochs(backend: &Backend, epochs: &mut BTreeMap<u16, u64>) -> bool {
     let mut same = true;
     for (server, epoch) in backend.cursor_epochs() {
         let before = epochs.insert(server, epoch).unwrap_or(0);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{CachedKey, When};
 use crate::cache::Cache;
+use crate::clearing::note_epochs;
 use crate::error::Result;
 use crate::read_probe::StaleReads;
 use crate::stats::RegionStats;
@@ -86,10 +87,13 @@ impl Cache {
         let backend = self.backend().await?;
         let prefix = format!("{STATS_PREFIX}{}", self.prefix());
         let (mut keys, mut cursor, mut steps) = (Vec::new(), 0, 0);
-        let epochs = backend.cursor_epochs();
+        let mut epochs = BTreeMap::new();
         let mut published = PublishedStats { processes: Vec::new(), is_complete: true };
         loop {
+            note_epochs(backend, &mut epochs);
             let (next, found) = backend.scan(cursor, prefix.as_bytes()).await?;
+            // Another server's table is in another order.
+            published.is_complete &= note_epochs(backend, &mut epochs);
             keys.extend(found.into_iter().filter(|key| key.starts_with(prefix.as_bytes())));
             (cursor, steps) = (next, steps + 1);
             if cursor == 0 {
@@ -100,8 +104,6 @@ impl Cache {
                 break;
             }
         }
-        // Another server's table is in another order.
-        published.is_complete &= backend.cursor_epochs() == epochs;
         keys.sort();
         // A walk may come across a key twice.
         keys.dedup();
