@@ -43,6 +43,6 @@ def _canonical(value: Any) -> Any:
         return value
     kind = type(value)
     is_bare = kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
-    if is_bare or getattr(value, "ndim", 0) or hasattr(value, "columns"):
+    if is_bare or getattr(value, "ndim", None) or hasattr(value, "columns"):
         raise TypeError(f"a {kind.__qualname__} among the arguments cannot be told from others by its text: make the key from what matters of it")
     return {kind.__qualname__: str(value)}
