@@ -724,7 +724,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
     ///
     /// ```no_run
     /// # struct Answer { not_modified: bool, figures: Vec<f64>, etag: String, max_age: std::time::Duration }
-    /// # async fn ask_the_provider(_: Option<Vec<u8>>) -> std::io::Result<Answer> { unimplemented!() }
+    /// # async fn ask_the_provider(_: Option<Vec<u8>>) -> std::io::Result<Answer> { Err(std::io::ErrorKind::NotFound.into()) }
     /// # async fn example(cache: mtcache_cache::Cache) -> mtcache_cache::Result<()> {
     /// use std::time::Duration;
     /// use mtcache_cache::{Framing, Loaded, ReadOptions, Region, RegionPolicy};

@@ -28,15 +28,13 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use self::run::{ANSWER, HEARTBEAT, NODES, any_read, any_write, pause};
 use crate::proxy::{Mode, Proxy};
 
 /// Runs where nobody says otherwise.
 const HISTORIES: u64 = 9;
-const NODES: usize = 2;
 const READERS: u64 = 3;
 const FAULTS: u32 = 4;
-const HEARTBEAT: Duration = Duration::from_millis(200);
-const ANSWER: Duration = Duration::from_millis(200);
 
 /// What is known at one moment.
 #[derive(Clone, Default)]
@@ -95,37 +93,13 @@ async fn warms(run: Arc<Run>, canary: Region<u64>) {
     }
 }
 
-async fn pause(random: &mut StdRng, most: u64) {
-    tokio::time::sleep(Duration::from_micros(random.random_range(0..most))).await;
-}
-
 async fn reads(run: Arc<Run>, node: usize, region: Region<u64>, canary: Region<u64>, mut random: StdRng) {
     while !run.done.load(Ordering::SeqCst) {
         pause(&mut random, 8_000).await;
         let (asked, floors) = (Instant::now(), run.floors.lock().clone());
         let hears = hears(&canary);
-        let (source, before, after) =
-            (Arc::clone(&run), random.random_range(0..3000), random.random_range(0..3000));
-        let fails = random.random_bool(0.1);
-        let loader = move || async move {
-            tokio::time::sleep(Duration::from_micros(before)).await;
-            let version = source.source.load(Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_micros(after)).await;
-            if fails { Err(io::Error::other("the source says no")) } else { Ok(version) }
-        };
-        let options = match random.random_range(0..3) {
-            0 => ReadOptions::new().deadline(Duration::from_millis(300)),
-            1 => ReadOptions::new().with_age(),
-            _ => ReadOptions::new(),
-        };
-        let read = match random.random_range(0..4) {
-            0 => region.get_with("k", options).await,
-            1 => region.get_shared_with("k", options).await.map(|read| read.map(|read| read.map(|v| *v))),
-            2 => region.get_or_load_with("k", options, loader).await.map(Some),
-            _ => {
-                region.get_or_load_shared_with("k", options, loader).await.map(|read| Some(read.map(|v| *v)))
-            }
-        };
+        let source = Arc::clone(&run);
+        let read = any_read(&region, &mut random, move || source.source.load(Ordering::SeqCst)).await;
         let seen = match &read {
             Err(_) => &run.seen.failed_reads,
             Ok(None) => continue,
@@ -166,12 +140,7 @@ async fn writes(run: Arc<Run>, node: usize, region: Region<u64>, mut random: Std
         let _turn = run.writing.lock().await;
         let version = run.source.fetch_add(1, Ordering::SeqCst) + 1;
         let kind = random.random_range(0..4);
-        let written = match kind {
-            0 => region.set("k", &version).await,
-            1 => region.cache().delete(&["r:k"]).await.map(drop),
-            2 => region.invalidate_all().await.map(drop),
-            _ => region.invalidate("k").await.map(drop),
-        };
+        let written = any_write(&region, kind, version).await;
         let mut floors = run.floors.lock();
         floors.own[node] = version;
         match written {

@@ -24,7 +24,7 @@ pub(super) const CLOCKS: [i32; 4] = [0, 900, -900, 450];
 pub(super) const NODES: usize = 2;
 const READERS: u64 = 3;
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
-const ANSWER: Duration = Duration::from_millis(200);
+pub(super) const ANSWER: Duration = Duration::from_millis(200);
 
 /// What is known at one moment.
 #[derive(Clone, Default)]
