@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -21,8 +22,8 @@ pub(crate) enum Mode {
     SwallowRequests = 3,
     /// Requests are held back, and reach the server when the mode changes; replies never come back.
     HoldRequests = 4,
-    /// As `HoldRequests`; and the client sees its connection end.
-    HoldRequestsAndCut = 5,
+    /// As `HoldRequests`, from the first request that has the awaited bytes in it; then the client sees its connection end.
+    HoldAwaitedAndCut = 5,
 }
 
 pub(crate) struct Proxy {
@@ -34,6 +35,8 @@ pub(crate) struct Proxy {
 struct Shared {
     mode: AtomicU8,
     connections: AtomicU32,
+    /// What `HoldAwaitedAndCut` waits for.
+    awaited: Mutex<Vec<u8>>,
     /// Something is held back, or was.
     holding: AtomicBool,
     /// What was held back has been sent on.
@@ -75,6 +78,12 @@ impl Proxy {
         self.shared.mode.store(mode as u8, Ordering::SeqCst);
     }
 
+    /// Holds back the request with these bytes in it and cuts its connection; what comes before it passes.
+    pub(crate) fn hold_and_cut_at(&self, awaited: &str) {
+        *self.shared.awaited.lock() = awaited.as_bytes().to_vec();
+        self.set(Mode::HoldAwaitedAndCut);
+    }
+
     /// Whether what was held back has been sent on, or thrown back by a server that had closed the connection.
     pub(crate) fn is_settled(&self) -> bool {
         self.shared.released.load(Ordering::SeqCst) || self.shared.server_closed.load(Ordering::SeqCst)
@@ -95,7 +104,10 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
     let is = |mode: Mode| {
         era != shared.era.load(Ordering::SeqCst) && shared.mode.load(Ordering::SeqCst) == mode as u8
     };
-    let holds = || is(Mode::HoldRequests) || is(Mode::HoldRequestsAndCut);
+    let is_awaited = |request: &[u8]| {
+        let awaited = shared.awaited.lock();
+        request.windows(awaited.len().max(1)).any(|part| part == *awaited)
+    };
     let mut held: Vec<u8> = Vec::new();
     let mut client_ended = false;
     // No network loses a part of what it carries and goes on: what follows is lost too, or every later reply would be another request's.
@@ -104,7 +116,7 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(5)), if !held.is_empty() => {
-                if !holds() {
+                if !is(Mode::HoldRequests) && !is(Mode::HoldAwaitedAndCut) {
                     let sent = server.write_all(&std::mem::take(&mut held)).await;
                     shared.released.store(true, Ordering::SeqCst);
                     if sent.is_err() {
@@ -121,10 +133,11 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
                     client_ended = true;
                     continue;
                 };
-                if holds() || !held.is_empty() {
+                let cuts = is(Mode::HoldAwaitedAndCut) && is_awaited(&from_client[..n]);
+                if cuts || is(Mode::HoldRequests) || !held.is_empty() {
                     held.extend_from_slice(&from_client[..n]);
                     shared.holding.store(true, Ordering::SeqCst);
-                    if is(Mode::HoldRequestsAndCut) {
+                    if cuts {
                         let _ = client.shutdown().await;
                         client_ended = true;
                     }
@@ -143,7 +156,7 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared, er
                 if is(Mode::CutReplies) {
                     return;
                 }
-                replies_are_lost |= is(Mode::SwallowReplies) || holds();
+                replies_are_lost |= is(Mode::SwallowReplies) || is(Mode::HoldRequests);
                 if !replies_are_lost && !client_ended && client.write_all(&from_server[..n]).await.is_err() {
                     return;
                 }
