@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI, Request, Response
 
+from conftest import until
 from mtcache import CacheError
 from mtcache.starlette import ResponseCache, SessionBackend, session_of
 
@@ -105,6 +106,136 @@ async def test_a_body_that_is_not_whole_is_not_kept(cache):
         await cached(scope, None, send)
         assert [message["body"] for message in sent if message["type"] == "http.response.body"] == bodies
     assert calls == [{"tls": {}}] * 3
+
+
+def scope_of(path: str) -> dict:
+    return {"type": "http", "method": "GET", "path": path, "headers": []}
+
+
+class Streaming:
+    """An application that makes chunks as fast as they are taken; its clients take them when they are told to."""
+
+    def __init__(self, chunks: int = 64, headers: tuple = ()) -> None:
+        self.chunks, self.headers = chunks, list(headers)
+        self.made, self.ended = 0, []
+
+    async def __call__(self, scope, receive, send):
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+            for n in range(self.chunks):
+                self.made += 1
+                await send({"type": "http.response.body", "body": bytes([n]) * 1000, "more_body": n + 1 < self.chunks})
+        finally:
+            self.ended.append(self.made)
+
+
+async def test_a_body_beyond_the_limit_is_passed_on_as_it_is_made(cache):
+    app, taken, go_on = Streaming(), [], asyncio.Semaphore(0)
+
+    async def send(message):
+        await go_on.acquire()
+        taken.append(message)
+
+    answer = asyncio.create_task(ResponseCache(app, cache=cache, max_bytes=10_000)(scope_of("/"), None, send))
+    for step in range(app.chunks + 1):
+        await asyncio.sleep(0.002)
+        # What has been gathered up to the limit, the one message that went beyond it, and one on its way.
+        assert app.made <= max(11, step) + 1
+        go_on.release()
+    await asyncio.wait_for(answer, 20)
+    assert [message["type"] for message in taken] == ["http.response.start"] + ["http.response.body"] * app.chunks
+    assert b"".join(message.get("body", b"") for message in taken) == b"".join(bytes([n]) * 1000 for n in range(64))
+    assert await cache.region("http_response", ttl=30).invalidate_all() == 0, "nothing is kept of it"
+
+
+async def test_a_response_that_says_it_is_private_is_passed_on_from_its_start(cache):
+    app, taken = Streaming(headers=[(b"cache-control", b"no-store")]), []
+
+    async def send(message):
+        taken.append(message)
+        await asyncio.Event().wait()
+
+    answer = asyncio.create_task(ResponseCache(app, cache=cache)(scope_of("/"), None, send))
+
+    async def has_begun():
+        return bool(taken)
+
+    await until(has_begun)
+    assert app.made == 0, "nothing of the body is made before its start has been taken"
+    answer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answer
+    assert app.ended == [0], "and it ends with its request"
+
+
+async def test_each_who_asks_at_once_gets_a_large_body_of_their_own(cache):
+    app = Streaming()
+    cached = ResponseCache(app, cache=cache, max_bytes=10_000)
+
+    async def ask():
+        taken = []
+
+        async def send(message):
+            await asyncio.sleep(0)
+            taken.append(message.get("body", b""))
+
+        await cached(scope_of("/"), None, send)
+        return b"".join(taken)
+
+    expected = b"".join(bytes([n]) * 1000 for n in range(64))
+    assert await asyncio.gather(*(ask() for _ in range(5))) == [expected] * 5
+
+
+async def test_a_large_response_ends_when_its_client_has_left(cache):
+    app = Streaming()
+    cached, began = ResponseCache(app, cache=cache, max_bytes=10_000), asyncio.Event()
+
+    async def never(message):
+        began.set()
+        await asyncio.Event().wait()
+
+    leaving = asyncio.create_task(cached(scope_of("/"), None, never))
+    await asyncio.wait_for(began.wait(), 20)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert app.ended == [11]
+
+
+async def test_a_response_that_is_not_kept_ends_if_its_client_leaves_before_that_is_known(cache):
+    app = Streaming()
+    cached = ResponseCache(app, cache=cache, max_bytes=10_000)
+
+    async def send(message):
+        raise AssertionError("there is nobody to send to")
+
+    leaving = asyncio.create_task(cached(scope_of("/"), None, send))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+
+    async def has_ended():
+        return bool(app.ended)
+
+    await until(has_ended)
+    assert app.ended == [11]
+
+
+async def test_an_error_in_the_midst_of_a_large_body_is_the_servers_to_hear(cache):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 20_000, "more_body": True})
+        raise LookupError("half way")
+
+    taken = []
+
+    async def send(message):
+        taken.append(message["type"])
+
+    with pytest.raises(LookupError, match="half way"):
+        await ResponseCache(app, cache=cache, max_bytes=10_000)(scope_of("/"), None, send)
+    assert taken == ["http.response.start", "http.response.body"]
 
 
 async def test_the_order_of_the_values_of_one_name_is_part_of_the_key(app):

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Union
@@ -33,10 +34,67 @@ PERSONAL = ("authorization", "cookie")
 
 
 class _NotKept(Exception):
-    """A response that is not to be shared; it has been made all the same."""
+    """A response that is not to be shared; it goes to its own request all the same."""
 
-    def __init__(self, messages: list[Message]) -> None:
-        self.messages = messages
+    def __init__(self, response: _Response) -> None:
+        self.response = response
+
+
+class _Response:
+    """A response on its way: gathered for as long as it may be kept, and from then on passed on as it comes."""
+
+    def __init__(self, may_be_kept: Callable[[Message], bool], max_bytes: int) -> None:
+        self._may_be_kept = may_be_kept
+        self._room = max_bytes
+        self._messages: list[Message] = []
+        loop = asyncio.get_running_loop()
+        self._is_not_kept: asyncio.Future[None] = loop.create_future()
+        self._receiver: asyncio.Future[Send] = loop.create_future()
+        self._made: asyncio.Task[None] | None = None
+
+    async def gathered(self, make: Callable[[Send], Awaitable[None]]) -> list[Message]:
+        """All of it. Raises :class:`_NotKept` as soon as it turns out not to be kept, while it is being made still."""
+        self._made = asyncio.ensure_future(self._run(make))
+        try:
+            await asyncio.wait([self._made, self._is_not_kept], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._made.cancel()
+            raise
+        if self._is_not_kept.done():
+            raise _NotKept(self)
+        self._made.result()
+        return self._messages
+
+    async def _run(self, make: Callable[[Send], Awaitable[None]]) -> None:
+        await make(self._take)
+
+    async def _take(self, message: Message) -> None:
+        if self._is_not_kept.done():
+            await self._receiver.result()(message)
+            return
+        self._messages.append(message)
+        self._room -= len(message.get("body", b""))
+        if self._room >= 0 and (message["type"] != "http.response.start" or self._may_be_kept(message)):
+            return
+        self._is_not_kept.set_result(None)
+        await self._send_gathered(await self._receiver)
+
+    async def _send_gathered(self, send: Send) -> None:
+        for message in self._messages:
+            await send(message)
+        self._messages.clear()
+
+    async def pass_on(self, send: Send) -> None:
+        """Sends what has been gathered, and the rest as it is made."""
+        if self._is_not_kept.done() and self._made is not None:
+            self._receiver.set_result(send)
+            await self._made
+        else:
+            await self._send_gathered(send)
+
+    def abandon(self) -> None:
+        """Its request is over: what cannot be kept is not made any further."""
+        self._receiver.cancel()
 
 
 def _cache_of(cache: GivesCache, scope: Scope) -> Cache:
@@ -47,8 +105,9 @@ class ResponseCache:
     """Answers GET requests from the cache. Requests for one response that miss together make it once.
 
     Kept are responses with status 200 that set no cookie, forbid nothing in ``Cache-Control``, and are no larger than ``max_bytes``;
-    requests with ``Authorization`` or a cookie go past, unless ``vary_on`` names what tells them apart. Each response says in
-    ``X-Cache`` whether it was a hit.
+    requests with ``Authorization`` or a cookie go past, unless ``vary_on`` names what tells them apart. Each response that may be kept
+    says in ``X-Cache`` whether it was a hit. What may not be kept is passed on as the application makes it, from the moment that this is known: by its
+    first message, or when its body grows beyond ``max_bytes``. So no request holds more than that in memory, and one message.
 
     :param ttl: Seconds that a response lives.
     :param vary_on: Headers whose values are part of the key, in lower case.
@@ -89,29 +148,32 @@ class ResponseCache:
             await self.app(scope, receive, send)
             return
 
-        ours: list[_NotKept | None] = []
+        ours: list[_Response] = []
+        is_over = False
 
         async def load() -> dict[str, Any]:
-            ours.append(None)
-            try:
-                return self._kept(await self._made(scope, receive))
-            except _NotKept as made:
-                ours.append(made)
-                raise
+            response = _Response(self._may_be_shared, self._max_bytes)
+            ours.append(response)
+            if is_over:
+                response.abandon()
+            return self._kept(response, await response.gathered(lambda take: self._make(scope, receive, take)))
 
         try:
             read = await self._region(scope).read_or_load(self._id(scope), load)
         except CacheError as error:
-            made = ours[-1] if ours else None
-            if made is not None:
-                for message in made.messages:
-                    await send(message)
-            elif not ours:
+            cause = error.__cause__ if isinstance(error, LoaderError) else None
+            if isinstance(cause, _NotKept) and cause.response in ours:
+                await cause.response.pass_on(send)
+            elif isinstance(cause, _NotKept) or not ours:
                 # What another request was answered is that request's alone.
                 await self.app(scope, receive, send)
             else:
-                raise (error.__cause__ if isinstance(error, LoaderError) else None) or error
+                raise cause or error
             return
+        finally:
+            is_over = True
+            for response in ours:
+                response.abandon()
         stored = read.value
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in stored["headers"]]
         headers.append((b"x-cache", b"miss" if read.source == "loader" else b"hit"))
@@ -139,37 +201,39 @@ class ResponseCache:
         host = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
         return digest(scope.get("root_path", ""), scope["path"], query, sorted(headers), host, scope.get("scheme"))
 
-    async def _made(self, scope: Scope, receive: Receive) -> list[Message]:
-        messages: list[Message] = []
-
-        async def keep(message: Message) -> None:
-            messages.append(message)
-
+    async def _make(self, scope: Scope, receive: Receive, take: Send) -> None:
         # A copy: what the application writes into it belongs to this request. The whole body has to pass here, so there are no other ways for it.
         own = dict(scope)
         offered = scope.get("extensions") or {}
         own["extensions"] = {name: value for name, value in offered.items() if not name.startswith("http.response.")}
-        await self.app(own, receive, keep)
-        return messages
+        await self.app(own, receive, take)
 
-    def _kept(self, messages: list[Message]) -> dict[str, Any]:
+    def _kept(self, response: _Response, messages: list[Message]) -> dict[str, Any]:
         start = next((message for message in messages if message["type"] == "http.response.start"), None)
         bodies = [message for message in messages if message["type"] == "http.response.body"]
         body = b"".join(bytes(part.get("body", b"")) for part in bodies)
         is_whole = bool(bodies) and not bodies[-1].get("more_body", False)
-        if start is None or start["status"] != 200 or not is_whole or len(body) > self._max_bytes:
-            raise _NotKept(messages)
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start.get("headers", [])]
-        for name, value in headers:
+        if start is None or not is_whole:
+            raise _NotKept(response)
+        return {"status": 200, "headers": _headers(start), "body": base64.b64encode(body).decode()}
+
+    def _may_be_shared(self, start: Message) -> bool:
+        if start["status"] != 200:
+            return False
+        for name, value in _headers(start):
             words = value.lower()
             if name.lower() == "set-cookie" or (name.lower() == "vary" and self._varies_otherwise(words)):
-                raise _NotKept(messages)
+                return False
             if name.lower() == "cache-control" and any(word in words for word in ("no-store", "private", "no-cache")):
-                raise _NotKept(messages)
-        return {"status": 200, "headers": headers, "body": base64.b64encode(body).decode()}
+                return False
+        return True
 
     def _varies_otherwise(self, vary: str) -> bool:
         return any(name.strip() not in self._vary_on for name in vary.split(",") if name.strip())
+
+
+def _headers(start: Message) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start.get("headers", [])]
 
 
 class UserSession:
