@@ -136,13 +136,12 @@ class Name(str):
         [Name("text")],
         True,
         {"nested": b"bytes"},
-        "half \ud800 a pair" if False else ["half \ud800 a pair"],
+        ["half \ud800 a pair"],
         {"\udfff": 1},
     ],
 )
 def test_what_json_has_no_form_for_is_written_as_str_as_redis_py_services_do(value):
-    assert same(json.loads(mtcache.encode(value).decode()) if not isinstance(value, str) else str(value),
-                json.loads(json.dumps(value, default=str)))
+    assert same(redis_py_reads(mtcache.encode(value)), redis_py_reads(redis_py_writes(value)))
 
 
 @pytest.mark.parametrize("hidden", [lambda x: x, lambda x: [x], lambda x: {"a": [1, {"b": x}]}, lambda x: {x: 1}])

@@ -121,7 +121,17 @@ async def test_a_count_of_zero_is_none(manager):
     assert len(await get_recent_signals(manager, count=1)) == 1
 
 
-async def test_an_iso_time_is_understood_and_one_without_a_zone_is_utc(manager):
+@pytest.fixture(params=["UTC0", "JST-9", "EST5EDT"])
+def zone(request, monkeypatch):
+    """The zone that this process is in."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+async def test_an_iso_time_is_understood_and_one_without_a_zone_is_utc(manager, zone):
     now = time.time()
     naive = datetime.fromtimestamp(now - 60, timezone.utc).replace(tzinfo=None).isoformat()
     aware = datetime.fromtimestamp(now - 30, timezone.utc).isoformat()
@@ -130,6 +140,9 @@ async def test_an_iso_time_is_understood_and_one_without_a_zone_is_utc(manager):
     assert [s["n"] for s in await get_recent_signals(manager)] == [2, 1, 0]
     scores = [score for _, score in await manager.zrange("signals:recent", withscores=True)]
     assert scores == pytest.approx([now - 60, now - 30, now], abs=0.01)
+    since = datetime.fromtimestamp(now - 45, timezone.utc)
+    for cut_off in (since, since.replace(tzinfo=None), since.replace(tzinfo=None).isoformat()):
+        assert [found.signal["n"] for found in await manager.cache.signals().recent(since=cut_off)] == [2, 1]
 
 
 @pytest.mark.parametrize("at", ["yesterday", math.nan, {}, -5])
