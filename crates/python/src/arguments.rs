@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mtcache::cache::Ttl;
+use mtcache::cache::codec::Stored;
 use mtcache::cache::collections::{Bound as ScoreBound, ScoreRange};
 use mtcache::{Condition, ReadOptions, SetOptions};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -102,13 +103,13 @@ fn part_text(part: &Bound<'_, PyAny>) -> PyResult<String> {
 }
 
 /// Fields and values of a hash.
-pub(crate) fn fields(mapping: &Bound<'_, PyDict>) -> PyResult<Vec<(String, Vec<u8>)>> {
-    mapping.iter().map(|(field, value)| Ok((field.str()?.extract()?, encode(&value)?))).collect()
+pub(crate) fn fields(mapping: &Bound<'_, PyDict>) -> PyResult<Vec<(String, Stored)>> {
+    mapping.iter().map(|(field, value)| Ok((field.str()?.extract()?, Stored(encode(&value)?)))).collect()
 }
 
 /// Members and scores of a sorted set.
-pub(crate) fn members(mapping: &Bound<'_, PyDict>) -> PyResult<Vec<(Vec<u8>, f64)>> {
-    mapping.iter().map(|(member, score)| Ok((encode(&member)?, score.extract()?))).collect()
+pub(crate) fn members(mapping: &Bound<'_, PyDict>) -> PyResult<Vec<(Stored, f64)>> {
+    mapping.iter().map(|(member, score)| Ok((Stored(encode(&member)?), score.extract()?))).collect()
 }
 
 /// A range of scores in redis-py's words: a number, `"-inf"`, `"+inf"`, or `"(5"` for what lies beyond 5.

@@ -11,11 +11,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::arguments::{parts, read_options};
+use crate::begin::Begin;
+use crate::calling;
 use crate::errors;
 use crate::hub::{Delivery, Hub};
 use crate::loading::{Id, Loader};
 use crate::operation::Operation;
-use crate::region::{RegionCore, started};
+use crate::region::{RegionCore, loader_of};
 
 impl RegionCore {
     fn load_many(
@@ -25,7 +27,7 @@ impl RegionCore {
         loader: Loader,
         options: ReadOptions,
     ) -> PyResult<Operation> {
-        let (region, objects) = (self.region(py)?, self.objects());
+        let (region, objects, begin) = (self.region(py)?, self.objects(), Begin::for_many(ids.len()));
         let future = async move {
             region.get_or_load_each_shared(ids, options, move |missing| loader.clone().many(missing)).await
         };
@@ -42,7 +44,8 @@ impl RegionCore {
                 })?;
             }
             list.into_py_any(py)
-        }))
+        })
+        .begins(begin))
     }
 }
 
@@ -60,6 +63,7 @@ impl RegionCore {
     fn _get_many(&self, py: Python<'_>, ids: Vec<Bound<'_, PyAny>>) -> PyResult<Operation> {
         let (region, objects) = (self.region(py)?, self.objects());
         let ids = ids.iter().map(parts).collect::<PyResult<Vec<_>>>()?;
+        let begin = Begin::for_many(ids.len());
         let future = async move {
             let mut reads = Vec::with_capacity(ids.len());
             let mut elsewhere = Vec::new();
@@ -86,7 +90,8 @@ impl RegionCore {
                 }
             }
             list.into_py_any(py)
-        }))
+        })
+        .begins(begin))
     }
 
     fn set_many(&self, py: Python<'_>, entries: &Bound<'_, PyDict>) -> PyResult<Operation> {
@@ -95,10 +100,11 @@ impl RegionCore {
             .iter()
             .map(|(id, value)| Ok((parts(&id)?, self.value(&value)?)))
             .collect::<PyResult<Vec<_>>>()?;
-        Ok(Operation::done(async move { region.set_many(&entries).await }))
+        let begin = Begin::for_many(entries.len());
+        Ok(Operation::done(async move { region.set_many(&entries).await }).begins(begin))
     }
 
-    /// One loader call, in the running loop, for all that are missing. For each of the names a read or an exception.
+    /// One loader call for all that are missing. For each of the names a read or an exception.
     #[pyo3(signature = (ids, loader, form, max_age, backend_timeout, deadline, fresh_only))]
     #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn _get_or_load_each(
@@ -113,25 +119,8 @@ impl RegionCore {
         fresh_only: bool,
     ) -> PyResult<Operation> {
         let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
-        let loader = started(py, loader, form, self.codec())?;
+        let loader = loader_of(py, loader, form, self.codec())?;
         self.load_many(py, named(ids)?, loader, options)
-    }
-
-    /// The same, in a thread.
-    #[pyo3(signature = (ids, load, max_age, backend_timeout, deadline, fresh_only))]
-    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
-    fn _get_or_load_each_in_thread(
-        &self,
-        py: Python<'_>,
-        ids: Vec<Bound<'_, PyAny>>,
-        load: Py<PyAny>,
-        max_age: Option<&Bound<'_, PyAny>>,
-        backend_timeout: Option<&Bound<'_, PyAny>>,
-        deadline: Option<&Bound<'_, PyAny>>,
-        fresh_only: bool,
-    ) -> PyResult<Operation> {
-        let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
-        self.load_many(py, named(ids)?, Loader::in_thread(load, self.codec()), options)
     }
 
     /// Reads these entries, and loads those that are missing if there is a loader. Ends with the counts of a `mtcache.WarmUp`.
@@ -153,10 +142,12 @@ impl RegionCore {
             let (hub, progress) = (Hub::of_running_loop(py)?, Arc::new(progress));
             options = options.on_progress(move |so_far| {
                 let (so_far, progress) = (counted(*so_far), Arc::clone(&progress));
-                hub.deliver(Delivery::Run(Box::new(move |py| progress.call1(py, (so_far,)).map(drop))));
+                hub.deliver(Delivery::Run(Box::new(move |py| {
+                    calling::call(progress.bind(py), (so_far,)).map(drop)
+                })));
             });
         }
-        let loader = loader.map(|loader| started(py, loader, form, self.codec())).transpose()?;
+        let loader = loader.map(|loader| loader_of(py, loader, form, self.codec())).transpose()?;
         let future = async move {
             let report = match loader {
                 Some(loader) => {
@@ -167,6 +158,6 @@ impl RegionCore {
             };
             Ok::<_, mtcache::Error>(counted(report))
         };
-        Ok(Operation::of(future).ends_with_its_task())
+        Ok(Operation::of(future).begins(Begin::Aside).ends_with_its_task())
     }
 }

@@ -15,19 +15,27 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::arguments::{self, ttl};
+use crate::begin::Begin;
+use crate::calling;
 use crate::decode::decode;
 use crate::encode::encode;
 use crate::errors;
 use crate::operation::Operation;
 use crate::runtime::Owned;
 use crate::stats;
+use crate::trading::Known;
 
 /// What is closed with its cache.
 pub(crate) struct Closing<T>(Owned<Arc<RwLock<Option<T>>>>);
 
 impl<T: Clone + Send + Sync + 'static> Closing<T> {
     pub(crate) fn get(&self, py: Python<'_>) -> PyResult<T> {
-        self.0.get()?.read().clone().ok_or_else(|| errors::closed(py))
+        self.open()?.ok_or_else(|| errors::closed(py))
+    }
+
+    /// None once it has been closed.
+    pub(crate) fn open(&self) -> PyResult<Option<T>> {
+        Ok(self.0.get()?.read().clone())
     }
 
     /// Without a clone, for what ends at once.
@@ -77,9 +85,14 @@ impl<T: Send + Sync> Close for RwLock<Option<T>> {
 pub(crate) struct Core {
     cache: Closing<Cache>,
     parts: Parts,
+    known: Known,
 }
 
 impl Core {
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
+    }
+
     pub(crate) fn cache(&self, py: Python<'_>) -> PyResult<Cache> {
         self.cache.get(py)
     }
@@ -103,11 +116,12 @@ pub(crate) fn open(kind: Py<PyAny>, url: String, options: &Bound<'_, PyDict>) ->
     for (name, value) in options {
         builder = option(builder, &name.extract::<String>()?, &value)?;
     }
-    Ok(Operation::new(builder.open(), move |py, cache| {
+    let opening = Operation::new(builder.open(), move |py, cache| {
         let cache = Closing(Owned::new(Arc::new(RwLock::new(Some(cache)))));
-        let core = Core { cache, parts: Parts::default() };
-        kind.bind(py).call1((Opened { inside: Mutex::new(Some(core)) },)).map(Bound::unbind)
-    }))
+        let core = Core { cache, parts: Parts::default(), known: Known::default() };
+        calling::call(kind.bind(py), (Opened { inside: Mutex::new(Some(core)) },)).map(Bound::unbind)
+    });
+    Ok(opening.begins(Begin::Aside))
 }
 
 fn option(builder: CacheBuilder, name: &str, value: &Bound<'_, PyAny>) -> PyResult<CacheBuilder> {
@@ -187,9 +201,13 @@ impl Core {
     }
 
     /// Lets go of the backend. What is under way goes on to its end; everything else is refused.
-    fn close(&self) -> PyResult<()> {
-        self.parts.close();
-        self.cache.0.get()?.close();
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let cache = self.cache.0.get()?;
+        // An engine in this process writes and syncs what is not on disk yet.
+        py.detach(|| {
+            self.parts.close();
+            cache.close();
+        });
         Ok(())
     }
 
@@ -247,7 +265,7 @@ impl Core {
 
     fn flush_database(&self, py: Python<'_>) -> PyResult<Operation> {
         let cache = self.cache(py)?;
-        Ok(Operation::done(async move { cache.flush_database().await }))
+        Ok(Operation::done(async move { cache.flush_database().await }).begins(Begin::Aside))
     }
 
     /// Sends a command as its words are.
@@ -255,7 +273,7 @@ impl Core {
     fn command(&self, py: Python<'_>, words: Vec<Bound<'_, PyAny>>) -> PyResult<Operation> {
         let cache = self.cache(py)?;
         let words = words.iter().map(encode).collect::<PyResult<Vec<_>>>()?;
-        Ok(Operation::new(async move { cache.command(&words).await }, reply))
+        Ok(Operation::new(async move { cache.command(&words).await }, reply).begins(Begin::Unlocked))
     }
 
     #[pyo3(signature = (key, default=None))]
@@ -278,6 +296,7 @@ impl Core {
     #[pyo3(signature = (keys))]
     fn get_many(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Operation> {
         let cache = self.cache(py)?;
+        let begin = Begin::for_many(keys.len());
         let future = async move { cache.get_many_bytes(&keys).await.map(|values| (keys, values)) };
         Ok(Operation::new(future, |py, (keys, values)| {
             let found = PyDict::new(py);
@@ -287,7 +306,8 @@ impl Core {
                 }
             }
             found.into_py_any(py)
-        }))
+        })
+        .begins(begin))
     }
 
     #[pyo3(signature = (key, value, ttl, nx=false, xx=false, newer_by=None))]
@@ -320,19 +340,22 @@ impl Core {
             .iter()
             .map(|(key, value)| Ok((key.extract()?, Stored(encode(&value)?))))
             .collect::<PyResult<Vec<(String, Stored)>>>()?;
-        Ok(Operation::done(async move { cache.set_many(&entries, ttl).await }))
+        let begin = Begin::for_many(entries.len());
+        Ok(Operation::done(async move { cache.set_many(&entries, ttl).await }).begins(begin))
     }
 
     #[pyo3(signature = (*keys))]
     fn delete(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Operation> {
         let cache = self.cache(py)?;
-        Ok(Operation::of(async move { cache.delete(&keys).await }))
+        let begin = Begin::for_many(keys.len());
+        Ok(Operation::of(async move { cache.delete(&keys).await }).begins(begin))
     }
 
     #[pyo3(signature = (*keys))]
     fn exists(&self, py: Python<'_>, keys: Vec<String>) -> PyResult<Operation> {
         let cache = self.cache(py)?;
-        Ok(Operation::of(async move { cache.exists(&keys).await }))
+        let begin = Begin::for_many(keys.len());
+        Ok(Operation::of(async move { cache.exists(&keys).await }).begins(begin))
     }
 
     fn expire(&self, py: Python<'_>, key: String, ttl: &Bound<'_, PyAny>) -> PyResult<Operation> {

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arguments;
+use crate::begin::Begin;
 use crate::cache::{Core, members};
 use crate::decode::decode;
 use crate::encode::encode;
@@ -42,14 +43,15 @@ impl Core {
         let ttl = arguments::ttl(ttl)?;
         let hash = self.hash_view(py, key)?;
         let fields = arguments::fields(mapping)?;
-        let fields: Vec<_> = fields.into_iter().map(|(field, value)| (field, Stored(value))).collect();
+        let begin = Begin::for_many(fields.len());
         Ok(Operation::of(async move {
             if keep_expiry {
                 hash.set_many_keeping_expiry(&fields, ttl).await
             } else {
                 hash.set_many(&fields, ttl).await
             }
-        }))
+        })
+        .begins(begin))
     }
 
     #[pyo3(signature = (key, field, default=None))]
@@ -76,7 +78,8 @@ impl Core {
                 dict.set_item(field, decode(py, &value.0)?)?;
             }
             dict.into_py_any(py)
-        }))
+        })
+        .begins(Begin::Unlocked))
     }
 
     #[pyo3(signature = (key, *fields))]
@@ -113,8 +116,8 @@ impl Core {
             (true, true) => return Err(PyValueError::new_err("nx and xx exclude each other")),
         };
         let members = arguments::members(mapping)?;
-        let members: Vec<_> = members.into_iter().map(|(member, score)| (Stored(member), score)).collect();
-        Ok(Operation::of(async move { set.add(&members, options).await }))
+        let begin = Begin::for_many(members.len());
+        Ok(Operation::of(async move { set.add(&members, options).await }).begins(begin))
     }
 
     #[pyo3(signature = (key, start=0, end=-1, withscores=false, descending=false),
@@ -130,7 +133,7 @@ impl Core {
     ) -> PyResult<Operation> {
         let set = self.set_view(py, key)?;
         let future = async move { set.range::<Stored>(start, end, order(descending)).await };
-        Ok(Operation::new(future, move |py, found| members(py, found, withscores)))
+        Ok(Operation::new(future, move |py, found| members(py, found, withscores)).begins(Begin::Unlocked))
     }
 
     #[pyo3(signature = (key, min, max, start=0, num=None, withscores=false, descending=false))]
@@ -149,7 +152,7 @@ impl Core {
         let set = self.set_view(py, key)?;
         let range = arguments::score_range(min, max)?;
         let future = async move { set.range_by_score::<Stored>(range, order(descending), start, num).await };
-        Ok(Operation::new(future, move |py, found| members(py, found, withscores)))
+        Ok(Operation::new(future, move |py, found| members(py, found, withscores)).begins(Begin::Unlocked))
     }
 
     #[pyo3(signature = (key, *removed))]
@@ -157,12 +160,13 @@ impl Core {
         let set = self.set_view(py, key)?;
         let removed =
             removed.iter().map(|member| encode(member).map(Stored)).collect::<PyResult<Vec<_>>>()?;
-        Ok(Operation::of(async move { set.remove(&removed).await }))
+        let begin = Begin::for_many(removed.len());
+        Ok(Operation::of(async move { set.remove(&removed).await }).begins(begin))
     }
 
     fn zremrangebyrank(&self, py: Python<'_>, key: &str, start: i64, end: i64) -> PyResult<Operation> {
         let set = self.set_view(py, key)?;
-        Ok(Operation::of(async move { set.remove_by_rank(start, end).await }))
+        Ok(Operation::of(async move { set.remove_by_rank(start, end).await }).begins(Begin::Unlocked))
     }
 
     fn zremrangebyscore(
@@ -174,7 +178,7 @@ impl Core {
     ) -> PyResult<Operation> {
         let set = self.set_view(py, key)?;
         let range = arguments::score_range(min, max)?;
-        Ok(Operation::of(async move { set.remove_by_score(range).await }))
+        Ok(Operation::of(async move { set.remove_by_score(range).await }).begins(Begin::Unlocked))
     }
 
     fn zcard(&self, py: Python<'_>, key: &str) -> PyResult<Operation> {

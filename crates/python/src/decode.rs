@@ -4,7 +4,7 @@
 //! infinities as old writers left them, lone surrogates, the last of equal names; and what it refuses is a text. No value is built twice and
 //! none is shared. Names of members are taken from a small table, as they come again and again. Deliberately absent: types beyond JSON's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 
 use pyo3::exceptions::PyValueError;
@@ -22,6 +22,11 @@ const MAX_KEPT_NAME: usize = 40;
 /// Values that are made before other threads get a chance to run.
 const BETWEEN_PAUSES: u32 = 20_000;
 
+thread_local! {
+    /// Values that this thread has made since the last pause.
+    static MADE: Cell<u32> = const { Cell::new(0) };
+}
+
 /// The value of stored bytes, made anew.
 pub(crate) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
     let Ok(text) = std::str::from_utf8(bytes) else { return Ok(PyBytes::new(py, bytes).into_any().unbind()) };
@@ -36,6 +41,21 @@ pub(crate) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
 pub(crate) fn decode_json(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
     let text = std::str::from_utf8(bytes).map_err(|_| Fault::NotJson.raised(py))?;
     json(py, text).map(Bound::unbind).map_err(|fault| fault.raised(py))
+}
+
+/// One more value than so many has been made. Python switches threads between its own instructions, of which a long value, or a batch of short
+/// ones, has none.
+fn made(py: Python<'_>, before: u32) -> u32 {
+    if before == BETWEEN_PAUSES {
+        py.detach(std::thread::yield_now);
+        return 0;
+    }
+    before + 1
+}
+
+/// Counts a value that was made of another form than JSON.
+pub(crate) fn note_made(py: Python<'_>) {
+    MADE.set(made(py, MADE.get()));
 }
 
 enum Fault {
@@ -64,9 +84,11 @@ impl From<PyErr> for Fault {
 type Parsed<'py> = Result<Bound<'py, PyAny>, Fault>;
 
 fn json<'py>(py: Python<'py>, text: &str) -> Parsed<'py> {
-    let mut reader = Reader { py, text, at: 0, depth: 0, made: 0 };
+    let mut reader = Reader { py, text, at: 0, depth: 0, made: MADE.get() };
     reader.skip_space();
-    let value = reader.value()?;
+    let value = reader.value();
+    MADE.set(reader.made);
+    let value = value?;
     reader.skip_space();
     if reader.at == text.len() { Ok(value) } else { Err(Fault::NotJson) }
 }
@@ -103,11 +125,7 @@ impl<'py> Reader<'_, 'py> {
     }
 
     fn value(&mut self) -> Parsed<'py> {
-        self.made += 1;
-        if self.made.is_multiple_of(BETWEEN_PAUSES) {
-            // Python switches threads between its own instructions, of which a long value has none.
-            self.py.detach(std::thread::yield_now);
-        }
+        self.made = made(self.py, self.made);
         match self.peek() {
             Some(b'"') => {
                 self.at += 1;

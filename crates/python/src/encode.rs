@@ -11,6 +11,7 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple,
 };
 
+use crate::calling;
 use crate::decode::MAX_NESTING;
 use crate::errors;
 
@@ -107,7 +108,7 @@ impl Writer {
                 writer.word("}")
             })
         } else {
-            self.string(&value.str()?)
+            self.string(calling::call(&value.py().get_type::<PyString>(), (value,))?.cast()?)
         }
     }
 

@@ -12,6 +12,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyModule, PyType};
 
+use crate::ending;
+
 /// The class for a kind.
 fn class_name(kind: ErrorKind) -> &'static str {
     match kind {
@@ -98,6 +100,7 @@ pub(crate) fn forked() -> PyErr {
 }
 
 pub(crate) fn closed(py: Python<'_>) -> PyErr {
+    ending::stay(py);
     new(py, "ClosedError", "this cache has been closed")
 }
 

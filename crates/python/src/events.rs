@@ -32,7 +32,7 @@ impl Core {
 impl Events {
     /// The next event; None once the cache is gone.
     fn next(&self, py: Python<'_>) -> PyResult<Operation> {
-        let stream = self.stream.get(py)?;
+        let Some(stream) = self.stream.open()? else { return Ok(Operation::ready(Ok(py.None()))) };
         let future = async move { Ok::<_, mtcache::Error>(stream.lock().await.next().await) };
         let next = Operation::new(future, |py, heard| match heard {
             Some(Heard::Event(event)) => dict(py, &event)?.into_py_any(py),

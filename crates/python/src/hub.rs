@@ -17,7 +17,9 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::operation::{Outcome, Waiter};
+use crate::begin::Outcome;
+use crate::calling;
+use crate::operation::Waiter;
 use crate::runtime;
 
 /// How long deliveries run before the loop gets to do something else. What is left is taken in its next turn.
@@ -170,7 +172,9 @@ impl Hub {
         let told = context
             .set_item("message", "a delivery of mtcache failed")
             .and_then(|()| context.set_item("exception", error.value(py)))
-            .and_then(|()| self.event_loop.bind(py).call_method1("call_exception_handler", (&context,)));
+            .and_then(|()| {
+                calling::call_method(self.event_loop.bind(py), "call_exception_handler", (&context,))
+            });
         if told.is_err() {
             error.clone_ref(py).write_unraisable(py, None);
         }

@@ -7,10 +7,13 @@
 
 mod arguments;
 mod batches;
+mod begin;
 mod cache;
+mod calling;
 mod collections;
 mod decode;
 mod encode;
+mod ending;
 mod errors;
 mod events;
 mod hub;
@@ -54,8 +57,9 @@ fn _mtcache(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(value_of, module)?)?;
     module.add_function(wrap_pyfunction!(cache::open, module)?)?;
     module.add_function(wrap_pyfunction!(operating::hot_keys_of, module)?)?;
-    module.add_function(wrap_pyfunction!(trading::_trading_table, module)?)?;
     module.add_function(wrap_pyfunction!(runtime::after_fork_in_child, module)?)?;
     module.add_function(wrap_pyfunction!(operation::send_waiting, module)?)?;
+    module.add_function(wrap_pyfunction!(operation::_waits_here, module)?)?;
+    module.add_function(wrap_pyfunction!(ending::_interpreter_ends, module)?)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))
 }

@@ -17,6 +17,7 @@ use pyo3::types::{PyBytes, PyList, PyMapping, PyTuple};
 use tokio::sync::oneshot;
 
 use crate::arguments::{parts, span};
+use crate::calling;
 use crate::errors::LoaderFailure;
 use crate::hub::{Delivery, Hub};
 use crate::region::Objects;
@@ -208,14 +209,14 @@ impl Loader {
         let done = Done { sender: Mutex::new(Some(sender)), asked, codec: self.0.codec };
         let done = Py::new(py, done)?.into_any();
         let arguments = std::iter::once(done.into_bound(py)).chain(arguments);
-        start.call1(py, PyTuple::new(py, arguments.collect::<Vec<_>>())?)
+        calling::call(start.bind(py), PyTuple::new(py, arguments.collect::<Vec<_>>())?).map(Bound::unbind)
     }
 
     fn call(&self, asked: &Asked) -> Option<Ended> {
         let Place::Thread { load } = &self.0.place else { unreachable!("it runs in a thread") };
         let loaded = |py: Python<'_>| {
             let arguments = PyTuple::new(py, asked.arguments(py)?.into_iter().collect::<Vec<_>>())?;
-            asked.answer(&load.bind(py).call1(arguments)?, self.0.codec)
+            asked.answer(&calling::call(load.bind(py), arguments)?, self.0.codec)
         };
         // None while the interpreter ends.
         Python::try_attach(|py| loaded(py).map_err(|error| LoaderFailure::new(py, error)))

@@ -12,7 +12,7 @@ use pyo3::types::{
 use rmp::Marker;
 use rmp::encode as write;
 
-use crate::decode::MAX_NESTING;
+use crate::decode::{MAX_NESTING, note_made};
 use crate::errors;
 
 /// The form of a value.
@@ -170,6 +170,7 @@ impl<'a, 'py> Reader<'a, 'py> {
             return Err(format!("it nests more than {MAX_NESTING} arrays and maps").into());
         }
         let py = self.py;
+        note_made(py);
         let int = |int: i64| Ok(PyInt::new(py, int).into_any());
         match Marker::from_u8(self.number::<1>()?[0]) {
             Marker::Null => Ok(py.None().into_bound(py)),

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use serde::Serialize;
 
+use crate::begin::Begin;
 use crate::cache::Core;
 use crate::decode::decode_json;
 use crate::errors;
@@ -95,7 +96,8 @@ impl Core {
             dict.set_item("is_complete", published.is_complete)?;
             dict.set_item("stale_reads", quantiles(py, &published.stale_reads())?)?;
             dict.into_py_any(py)
-        }))
+        })
+        .begins(Begin::Unlocked))
     }
 
     /// How long after a write this process' near cache served what was there before: how many were measured, and seconds.

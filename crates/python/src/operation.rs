@@ -7,9 +7,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,16 +19,14 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 use tokio::task::AbortHandle;
 
+use crate::begin::{Begin, Call, Outcome, Polled};
+use crate::calling;
 use crate::hub::{Delivery, Hub};
 use crate::runtime::{Owned, runtime};
 use crate::{errors, spin};
 
 /// How long a thread that waits for a call goes without a look at signals.
 const SIGNAL_PERIOD: Duration = Duration::from_millis(50);
-
-/// Makes the result of a call, holding Python's lock.
-pub(crate) type Outcome = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
-type Call = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 enum State {
     /// Ended before it was awaited.
@@ -44,11 +40,16 @@ enum State {
 #[pyclass(frozen, module = "mtcache")]
 pub(crate) struct Operation {
     state: Mutex<State>,
+    begin: Begin,
     /// Whether the call ends when the wait for it is cancelled.
     ends_with_its_task: bool,
 }
 
 impl Operation {
+    fn in_state(state: State) -> Self {
+        Self { state: Mutex::new(state), begin: Begin::Here, ends_with_its_task: false }
+    }
+
     /// A call whose result is made by `convert` once the future has ended.
     pub(crate) fn new<T, E, F>(
         future: F,
@@ -67,7 +68,7 @@ impl Operation {
             });
             outcome
         });
-        Self { state: Mutex::new(State::Fresh(Owned::new(call))), ends_with_its_task: false }
+        Self::in_state(State::Fresh(Owned::new(call)))
     }
 
     /// A call whose result is a Python object as it is.
@@ -85,6 +86,12 @@ impl Operation {
         Self::new(future, |py, ()| Ok(py.None()))
     }
 
+    /// The same call, begun elsewhere than [`Begin::Here`].
+    pub(crate) fn begins(mut self, begin: Begin) -> Self {
+        self.begin = begin;
+        self
+    }
+
     /// The same call, which ends when its wait is cancelled: for what is long, or waits for something to happen.
     pub(crate) fn ends_with_its_task(mut self) -> Self {
         self.ends_with_its_task = true;
@@ -93,7 +100,7 @@ impl Operation {
 
     /// A call that has ended.
     pub(crate) fn ready(result: PyResult<Py<PyAny>>) -> Self {
-        Self { state: Mutex::new(State::Ready(result)), ends_with_its_task: false }
+        Self::in_state(State::Ready(result))
     }
 
     /// The next step of the awaiting task: what it waits for, or the end.
@@ -101,7 +108,7 @@ impl Operation {
         let state = std::mem::replace(&mut *self.state.lock(), State::Over);
         match state {
             State::Ready(result) => Err(stop(py, result)),
-            State::Fresh(call) => match poll_at_once(py, call)? {
+            State::Fresh(call) => match self.begin.step(py, call.take()?)? {
                 Polled::Ended(outcome) => Err(stop(py, outcome(py))),
                 Polled::Pending(call) if WAITS_HERE.get() => Err(stop(py, wait_for(py, call))),
                 Polled::Pending(call) => {
@@ -184,7 +191,7 @@ impl Operation {
         let state = std::mem::replace(&mut *self.state.lock(), State::Over);
         match state {
             State::Ready(result) => result,
-            State::Fresh(call) => match poll_at_once(py, call)? {
+            State::Fresh(call) => match self.begin.step(py, call.take()?)? {
                 Polled::Ended(outcome) => outcome(py),
                 Polled::Pending(call) => wait_for(py, call),
             },
@@ -264,30 +271,25 @@ thread_local! {
     static WAITS_HERE: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Whether this thread runs a coroutine without a loop.
+pub(crate) fn waits_here() -> bool {
+    WAITS_HERE.get()
+}
+
+/// The same, for Python.
+#[pyfunction]
+pub(crate) fn _waits_here() -> bool {
+    waits_here()
+}
+
 /// Runs a coroutine to its end without a loop. It must await nothing but calls of this module.
 #[pyfunction]
 #[pyo3(name = "_send_waiting")]
 pub(crate) fn send_waiting(py: Python<'_>, coroutine: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     let before = WAITS_HERE.replace(true);
-    let sent = coroutine.call_method1("send", (py.None(),));
+    let sent = calling::call_method(coroutine, "send", (py.None(),));
     WAITS_HERE.set(before);
     sent.map(Bound::unbind)
-}
-
-enum Polled {
-    Ended(Outcome),
-    Pending(Call),
-}
-
-/// What needs no waiting ends here; what does has been sent.
-fn poll_at_once(py: Python<'_>, call: Owned<Call>) -> PyResult<Polled> {
-    let mut call = call.take()?;
-    let _inside = runtime(py)?.enter();
-    // Whoever takes it over polls it again, and is the one who is woken from then on.
-    Ok(match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(outcome) => Polled::Ended(outcome),
-        Poll::Pending => Polled::Pending(call),
-    })
 }
 
 /// How a coroutine says its result.
@@ -391,8 +393,8 @@ impl Waiter {
         };
         let Some((callback, context)) = callback else { return Ok(()) };
         match context {
-            Some(context) => context.bind(py).call_method1("run", (callback, this)).map(drop),
-            None => callback.bind(py).call1((this,)).map(drop),
+            Some(context) => calling::call_method(context.bind(py), "run", (callback, this)).map(drop),
+            None => calling::call(callback.bind(py), (this,)).map(drop),
         }
     }
 }

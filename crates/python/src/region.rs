@@ -13,15 +13,16 @@ use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::types::{PyDict, PyModule, PyString, PyTuple};
 
 use crate::arguments::{self, parts, read_options};
+use crate::begin::Begin;
 use crate::cache::{Closing, Core, Parts, time_left};
 use crate::errors;
 use crate::loading::Loader;
-use crate::operation::Operation;
+use crate::operation::{Operation, waits_here};
 use crate::value::{Upgrades, Value};
-use crate::{policy, stats};
+use crate::{calling, policy, stats};
 
 /// What a call makes of a read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -178,17 +179,21 @@ impl RegionCore {
     }
 }
 
-/// What begins a loader in the running loop: `starter(loader, form)` of `mtcache/_loading.py`.
-pub(crate) fn started(
+/// A loader, called by what `mtcache/_loading.py` makes of it: in the running loop, or in a thread for who waits without one.
+pub(crate) fn loader_of(
     py: Python<'_>,
     loader: &Bound<'_, PyAny>,
     form: Option<&Bound<'_, PyAny>>,
     codec: Option<Codec>,
 ) -> PyResult<Loader> {
-    static STARTER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let starter = STARTER
-        .get_or_try_init(py, || py.import("mtcache._loading")?.getattr("starter").map(Bound::unbind))?;
-    Loader::in_loop(py, starter.call1(py, (loader, form))?, codec)
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = MODULE.get_or_try_init(py, || py.import("mtcache._loading").map(Bound::unbind))?.bind(py);
+    let made = |how| calling::call_method(module, how, (loader, form)).map(Bound::unbind);
+    if waits_here() {
+        Ok(Loader::in_thread(made("in_thread")?, codec))
+    } else {
+        Loader::in_loop(py, made("starter")?, codec)
+    }
 }
 
 #[pymethods]
@@ -341,7 +346,6 @@ impl RegionCore {
         self.read(py, id, options, Wanted::Read, None)
     }
 
-    /// Loads in the running loop.
     #[pyo3(signature = (id, loader, form, as_read, max_age, backend_timeout, deadline, fresh_only))]
     #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
     fn _get_or_load(
@@ -358,26 +362,7 @@ impl RegionCore {
     ) -> PyResult<Operation> {
         let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
         let wanted = if as_read { Wanted::Read } else { Wanted::Value };
-        self.read_or_load(py, id, options, wanted, || started(py, loader, form, self.codec))
-    }
-
-    /// `load()` gives the value, in a thread.
-    #[pyo3(signature = (id, load, as_read, max_age, backend_timeout, deadline, fresh_only))]
-    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
-    fn _get_or_load_in_thread(
-        &self,
-        py: Python<'_>,
-        id: &Bound<'_, PyAny>,
-        load: Py<PyAny>,
-        as_read: bool,
-        max_age: Option<&Bound<'_, PyAny>>,
-        backend_timeout: Option<&Bound<'_, PyAny>>,
-        deadline: Option<&Bound<'_, PyAny>>,
-        fresh_only: bool,
-    ) -> PyResult<Operation> {
-        let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
-        let wanted = if as_read { Wanted::Read } else { Wanted::Value };
-        self.read_or_load(py, id, options, wanted, || Ok(Loader::in_thread(load, self.codec)))
+        self.read_or_load(py, id, options, wanted, || loader_of(py, loader, form, self.codec))
     }
 
     /// The loader is called with what was known before, and says more than a value. Ends with a read.
@@ -395,24 +380,7 @@ impl RegionCore {
         fresh_only: bool,
     ) -> PyResult<Operation> {
         let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
-        self.reload_through(py, id, options, started(py, loader, form, self.codec)?)
-    }
-
-    /// The same, in a thread.
-    #[pyo3(signature = (id, load, max_age, backend_timeout, deadline, fresh_only))]
-    #[allow(clippy::too_many_arguments, reason = "Python's caller names them")]
-    fn _get_or_reload_in_thread(
-        &self,
-        py: Python<'_>,
-        id: &Bound<'_, PyAny>,
-        load: Py<PyAny>,
-        max_age: Option<&Bound<'_, PyAny>>,
-        backend_timeout: Option<&Bound<'_, PyAny>>,
-        deadline: Option<&Bound<'_, PyAny>>,
-        fresh_only: bool,
-    ) -> PyResult<Operation> {
-        let options = read_options(max_age, backend_timeout, deadline, fresh_only)?;
-        self.reload_through(py, id, options, Loader::in_thread(load, self.codec))
+        self.reload_through(py, id, options, loader_of(py, loader, form, self.codec)?)
     }
 
     #[pyo3(signature = (id, value, *, ttl=None, nx=false, xx=false, newer_by=None))]
@@ -446,12 +414,12 @@ impl RegionCore {
 
     fn invalidate_under(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<Operation> {
         let (region, id) = (self.region(py)?, parts(id)?);
-        Ok(Operation::of(async move { region.invalidate_under(id).await }))
+        Ok(Operation::of(async move { region.invalidate_under(id).await }).begins(Begin::Aside))
     }
 
     fn invalidate_all(&self, py: Python<'_>) -> PyResult<Operation> {
         let region = self.region(py)?;
-        Ok(Operation::of(async move { region.invalidate_all().await }))
+        Ok(Operation::of(async move { region.invalidate_all().await }).begins(Begin::Aside))
     }
 
     fn touch(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<Operation> {

@@ -11,9 +11,11 @@ use mtcache::trading::{
 };
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList};
 
 use crate::arguments;
+use crate::begin::Begin;
 use crate::cache::{Closing, Core};
 use crate::decode::decode;
 use crate::encode::json;
@@ -37,20 +39,30 @@ fn moment(value: &Bound<'_, PyAny>) -> PyResult<Timestamp> {
     Timestamp::parse(&text).map_err(raised(py))
 }
 
-/// The table of regions: name, key base, seconds, seconds it may be served stale.
-#[pyfunction]
-pub(crate) fn _trading_table(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    let table = RegionTable::from_environment().map_err(raised(py))?;
-    let list = PyList::empty(py);
-    for line in REGIONS {
-        let spec = table.spec(line.id).map_err(raised(py))?;
-        let stale = match spec.stale {
-            Stale::For(window) => window,
-            Stale::Never | Stale::NotApplicable => Duration::ZERO,
-        };
-        list.append((spec.name, spec.key_base(), spec.ttl.as_secs_f64(), stale.as_secs_f64()))?;
+/// What a cache knows of trading: read from the environment when it is first asked for, and once.
+pub(crate) struct Known {
+    table: PyOnceLock<RegionTable>,
+    trading: PyOnceLock<Closing<Trading>>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { table: PyOnceLock::new(), trading: PyOnceLock::new() }
     }
-    list.into_py_any(py)
+}
+
+impl Core {
+    fn table(&self, py: Python<'_>) -> PyResult<&RegionTable> {
+        self.known().table.get_or_try_init(py, || RegionTable::from_environment().map_err(raised(py)))
+    }
+
+    fn trading(&self, py: Python<'_>) -> PyResult<Trading> {
+        let made = || {
+            let trading = Trading::with_table(&self.cache(py)?, self.table(py)?).map_err(raised(py))?;
+            Ok::<_, PyErr>(self.part(trading))
+        };
+        self.known().trading.get_or_try_init(py, made)?.get(py)
+    }
 }
 
 /// The buffer of recent signals.
@@ -67,15 +79,28 @@ pub(crate) struct SessionCore {
 
 #[pymethods]
 impl Core {
+    /// The table of regions: name, key base, seconds, seconds it may be served stale.
+    fn _trading_table(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let table = self.table(py)?;
+        let list = PyList::empty(py);
+        for line in REGIONS {
+            let spec = table.spec(line.id).map_err(raised(py))?;
+            let stale = match spec.stale {
+                Stale::For(window) => window,
+                Stale::Never | Stale::NotApplicable => Duration::ZERO,
+            };
+            list.append((spec.name, spec.key_base(), spec.ttl.as_secs_f64(), stale.as_secs_f64()))?;
+        }
+        list.into_py_any(py)
+    }
+
     fn _signals(&self, py: Python<'_>) -> PyResult<SignalCore> {
-        let trading = Trading::from_environment(&self.cache(py)?).map_err(raised(py))?;
-        Ok(SignalCore { buffer: self.part(trading.signals().clone()) })
+        Ok(SignalCore { buffer: self.part(self.trading(py)?.signals().clone()) })
     }
 
     #[pyo3(signature = (absolute_life=None))]
     fn _sessions(&self, py: Python<'_>, absolute_life: Option<&Bound<'_, PyAny>>) -> PyResult<SessionCore> {
-        let trading = Trading::from_environment(&self.cache(py)?).map_err(raised(py))?;
-        let mut store = trading.sessions().clone();
+        let mut store = self.trading(py)?.sessions().clone();
         if let Some(life) = absolute_life {
             store = store.with_absolute_life(arguments::ttl(life)?);
         }
@@ -102,7 +127,8 @@ impl SignalCore {
         let signal = Stored(json(signal)?);
         Ok(Operation::new(async move { buffer.push(&signal).await }, |py, pushed| {
             (pushed.id, pushed.buffered).into_py_any(py)
-        }))
+        })
+        .begins(Begin::Unlocked))
     }
 
     /// The newest signals, newest first, each with its identity and its age in seconds.
@@ -141,7 +167,8 @@ impl SignalCore {
                 list.append(signal(py, one)?)?;
             }
             list.into_py_any(py)
-        }))
+        })
+        .begins(Begin::Unlocked))
     }
 
     fn count(&self, py: Python<'_>) -> PyResult<Operation> {
@@ -220,6 +247,7 @@ impl SessionCore {
                 list.append(session(py, one)?)?;
             }
             list.into_py_any(py)
-        }))
+        })
+        .begins(Begin::Unlocked))
     }
 }

@@ -12,6 +12,7 @@ use mtcache::cache::codec::Coded;
 use pyo3::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::calling;
 use crate::decode::{decode, decode_json};
 use crate::encode::{encode, encode_json};
 use crate::{errors, message_pack};
@@ -52,7 +53,7 @@ impl Value {
             Some(_) => decode_json(py, bytes),
         }?;
         match self.schema.and_then(|schema| upgrades.get(&schema)) {
-            Some(upgrade) => upgrade.call1(py, (object,)).map_err(|error| {
+            Some(upgrade) => calling::call(upgrade.bind(py), (object,)).map(Bound::unbind).map_err(|error| {
                 let message =
                     format!("a value of an older schema could not be turned into one of now: {error}");
                 let raised = errors::new(py, "UndecodableError", &message);

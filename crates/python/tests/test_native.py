@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import threading
 import time
 from datetime import datetime, timedelta, timezone
@@ -402,6 +403,66 @@ async def test_the_decorator_answers_from_its_region(cache):
         await ask("bad")
 
 
+async def test_functions_over_one_region_have_answers_of_their_own(cache):
+    region = cache.region("r", ttl=60)
+
+    class Provider:
+        @mtcache.cached(region)
+        async def bid(self, symbol):
+            return f"bid of {symbol}"
+
+        @mtcache.cached(region)
+        async def ask(self, symbol):
+            return f"ask of {symbol}"
+
+    assert await Provider().bid("BTC") == "bid of BTC" and await Provider().ask("BTC") == "ask of BTC"
+    assert await Provider().bid("ETH") == "bid of ETH"
+    assert await region.invalidate_under(f"{__name__}.{Provider.bid.__qualname__}") == 2
+    assert await region.invalidate_under(f"{__name__}.{Provider.ask.__qualname__}") == 1
+
+
+async def test_functions_share_answers_if_they_are_told_to(cache):
+    region = cache.region("r", ttl=60)
+
+    async def price(symbol):
+        return f"price of {symbol}"
+
+    async def never(symbol):
+        raise AssertionError("it is there")
+
+    assert await mtcache.cached(region, name="price")(price)("BTC") == "price of BTC"
+    assert await mtcache.cached(region, name="price")(never)("BTC") == "price of BTC"
+    by_key = mtcache.cached(region, key=lambda symbol: symbol)
+    assert await by_key(price)("BTC") == await by_key(never)("BTC") == await region.get("BTC") == "price of BTC"
+
+
+async def test_a_function_without_a_name_is_given_one(cache):
+    region = cache.region("r", ttl=60)
+    whole = functools.partial(asyncio.sleep, 0)
+    with pytest.raises(TypeError, match="name="):
+        mtcache.cached(region)(whole)
+    assert await mtcache.cached(region, name="whole")(whole)(5) == 5
+
+
+async def test_the_environment_is_read_once(cache, monkeypatch):
+    monkeypatch.setenv("MTCACHE_REGION_MARKET_DATA_TTL", "77s")
+    prices = cache.trading_region("market_data")
+    await prices.set("BTC", 1)
+    assert 70 < await prices.time_left("BTC") <= 77
+    cache.signals()
+    monkeypatch.setenv("MTCACHE_REGION_MARKET_DATA_TTL", "nonsense")
+    again = cache.trading_region("market_data", share=True)
+    await again.set("ETH", 1)
+    assert 70 < await again.time_left("ETH") <= 77
+    assert await cache.signals().count() == 0
+    token, _ = await cache.sessions().create("ada")
+    assert (await cache.sessions().get(token)).user_id == "ada"
+    async with mtcache.connect("embedded://") as other:
+        for ask in (other.signals, other.sessions, lambda: other.trading_region("market_data")):
+            with pytest.raises(mtcache.ConfigError):
+                ask()
+
+
 def test_the_same_without_a_loop(url):
     with mtcache.connect_sync(url) as cache:
         assert cache.set("a", {"b": 1}) is True and cache.get("a") == {"b": 1}
@@ -427,11 +488,48 @@ def test_the_same_without_a_loop(url):
         assert orders.get_or_load("x", lambda: Leg(Decimal("1.1"), [])) == Leg(Decimal("1.1"), []) == orders.get("x")
         cache.push_signal({"symbol": "BTC"})
         assert [one.signal for one in cache.recent_signals(5)] == [{"symbol": "BTC"}]
+        cache.signals().push({"symbol": "ETH"})
+        assert [one.signal["symbol"] for one in cache.signals().recent(5)] == ["ETH", "BTC"]
+        assert [one.signal["symbol"] for one in cache.signals().recent(5, symbol="BTC")] == ["BTC"]
+        assert cache.signals().count() == 2 and cache.signals().clear() is None and cache.signals().count() == 0
         with pytest.raises(mtcache.WrongTypeError):
             cache.hset("h", {"a": 1})
             cache.get("h")
     with pytest.raises(mtcache.ClosedError):
         cache.get("a")
+
+
+def test_sessions_without_a_loop(url):
+    with mtcache.connect_sync(url) as cache:
+        sessions = cache.sessions(absolute_life=600)
+        token, session = sessions.create("ada", {"role": "admin"})
+        assert sessions.get(token).data == {"role": "admin"} and session.ends_at <= time.time() + 600
+        assert sessions.update(token, {"role": "user"}) is True and sessions.get(token).data == {"role": "user"}
+        assert [one.id for one in sessions.list("ada")] == [session.id]
+        assert sessions.revoke(token) is True and sessions.get(token) is None
+        assert sessions.revoke_all("ada") == 0
+
+
+def test_what_happens_is_told_without_a_loop(url):
+    with mtcache.connect_sync(url) as cache:
+        region = cache.region("r", ttl=60)
+        events, heard = cache.events(), []
+
+        def listen():
+            for event in events:
+                heard.append(event["kind"])
+
+        listening = threading.Thread(target=listen)
+        region.get("x")
+        listening.start()
+        region.get_or_load("x", lambda: 1)
+        deadline = time.monotonic() + 20
+        while not {"miss", "load"} <= set(heard):
+            assert time.monotonic() < deadline, heard
+            time.sleep(0.01)
+    listening.join(20)
+    assert not listening.is_alive(), "it ends with the cache"
+    assert heard[0] == "miss", "it hears of all since it was asked for"
 
 
 def test_the_fixture_gives_an_empty_cache(mtcache_embedded):

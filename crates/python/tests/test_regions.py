@@ -434,6 +434,7 @@ def test_without_a_loop_regions_can_do_the_same(url):
         each = plain.get_or_load_each(["a", "b"], load, deadline=10)
         assert each["a"].source == "backend" and each["b"].source == "loader"
         assert plain.read_or_load("c", lambda: 3).value == 3 and plain.warm_up(["a", "x"]).found == 1
+        assert plain.warm_up(["a", "w"], lambda id: f"loaded {id}").loaded == 1 and plain.get("w") == "loaded w"
         framed = cache.region("framed", ttl=60, framed=True)
         framed.tagged("t").set("x", 1)
         assert framed.get("x") == 1

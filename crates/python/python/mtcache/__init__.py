@@ -19,7 +19,7 @@ from .cache import MISSING, Cache, Health, LastError, connect
 from .decorators import cached
 from .errors import *  # noqa: F403
 from .region import Framing, Loaded, Previous, Read, Region, WarmUpReport
-from .sync import SyncCache, SyncRegion, connect_sync
+from .sync import SyncCache, SyncRegion, SyncSessions, SyncSignals, connect_sync
 from .trading import Session, Sessions, Signal, Signals
 
 if hasattr(_os, "register_at_fork"):
@@ -42,6 +42,8 @@ __all__ = [
     "Signals",
     "SyncCache",
     "SyncRegion",
+    "SyncSessions",
+    "SyncSignals",
     "WarmUpReport",
     "__version__",
     "cached",

@@ -48,7 +48,8 @@ def hot_keys(path: str | PathLike[str]) -> list[tuple[str, ...]]:
 
 def _after_fork_in_child() -> None: ...
 def _send_waiting(coroutine: Any) -> Any: ...
-def _trading_table() -> list[tuple[str, str, float, float]]: ...
+def _waits_here() -> bool: ...
+def _interpreter_ends() -> None: ...
 def _open(kind: type[Cache], url: str, options: dict[str, Any]) -> Operation[Cache]: ...
 
 @disjoint_base
@@ -137,6 +138,7 @@ class _Core:
     def _health(self) -> dict[str, Any]: ...
     def _events(self) -> Any: ...
     def _region(self, name: str, ttl: _Seconds, share: bool, options: dict[str, Any]) -> Any: ...
+    def _trading_table(self) -> list[tuple[str, str, float, float]]: ...
     def _signals(self) -> Any: ...
     def _sessions(self, absolute_life: _Seconds | None = None) -> Any: ...
 
@@ -189,30 +191,11 @@ class _RegionCore:
         deadline: _Seconds | None,
         fresh_only: bool,
     ) -> Operation[Any]: ...
-    def _get_or_load_in_thread(
-        self,
-        id: _Id,
-        load: Callable[[], Any],
-        as_read: bool,
-        max_age: _Seconds | None,
-        backend_timeout: _Seconds | None,
-        deadline: _Seconds | None,
-        fresh_only: bool,
-    ) -> Operation[Any]: ...
     def _get_or_reload(
         self,
         id: _Id,
         loader: Callable[..., Any],
         form: Callable[[Any], Any] | None,
-        max_age: _Seconds | None,
-        backend_timeout: _Seconds | None,
-        deadline: _Seconds | None,
-        fresh_only: bool,
-    ) -> Operation[Any]: ...
-    def _get_or_reload_in_thread(
-        self,
-        id: _Id,
-        load: Callable[..., Any],
         max_age: _Seconds | None,
         backend_timeout: _Seconds | None,
         deadline: _Seconds | None,
@@ -224,15 +207,6 @@ class _RegionCore:
         ids: Iterable[_Id],
         loader: Callable[..., Any],
         form: Callable[[Any], Any] | None,
-        max_age: _Seconds | None,
-        backend_timeout: _Seconds | None,
-        deadline: _Seconds | None,
-        fresh_only: bool,
-    ) -> Operation[Any]: ...
-    def _get_or_load_each_in_thread(
-        self,
-        ids: Iterable[_Id],
-        load: Callable[..., Any],
         max_age: _Seconds | None,
         backend_timeout: _Seconds | None,
         deadline: _Seconds | None,

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import _mtcache
-from ._mtcache import _Core, _open
+from ._mtcache import _Core, _interpreter_ends, _open
 from .errors import ForkedError
 from .region import Region, _region_of
 from .trading import Sessions, Signals
@@ -131,7 +130,7 @@ class Cache(_Core):
 
     def trading_region(self, name, **options):
         if name not in self._trading_regions or options:
-            for known, base, ttl, stale in _mtcache._trading_table():
+            for known, base, ttl, stale in self._trading_table():
                 if known == name:
                     policy = {"ttl": ttl, "key_base": base, "stale": stale, **options}
                     region = self.region(name, **policy)
@@ -261,6 +260,7 @@ def connect(
 
 @atexit.register
 def _close_all() -> None:
+    _interpreter_ends()
     # What an engine in this process has not written yet is written when it is closed.
     for cache in list(_caches):
         try:

@@ -12,14 +12,17 @@ from .region import Region
 
 
 def cached(
-    region: Region[Any] | Callable[..., Region[Any]], *, key: Callable[..., Any] | None = None
+    region: Region[Any] | Callable[..., Region[Any]], *, key: Callable[..., Any] | None = None, name: str | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Answers calls of a coroutine function from a region. Calls for one key that miss together share one call of the function, and
     its exceptions are theirs.
 
     :param region: The region, or what gives it for the function's arguments: ``lambda self, *_, **__: self.prices``.
-    :param key: Makes the entry's name from the arguments. By default it is a digest of all of them, however they were given, but for
-        a first one that is called ``self`` or ``cls``.
+    :param key: Makes the entry's name from the arguments, and all of it: functions whose keys are equal share their answers. By default it is
+        ``(name, digest)``, the digest being of all arguments, however they were given, but for a first one that is called ``self`` or ``cls``.
+    :param name: What stands for the function in that; functions of one name share their answers. By default its module and its qualified name,
+        as in ``prices.Provider.price``. What has none (a ``functools.partial``, a callable object) needs one, and so do functions that are made several
+        times over in one place, such as lambdas. ``region.invalidate_under(name)`` forgets all answers of one function.
 
     >>> import asyncio, mtcache
     >>> async def main():
@@ -37,12 +40,13 @@ def cached(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         place = placed(function)
+        own = _name_of(function) if name is None and key is None else name
 
         def id_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if key is not None:
                 return key(*args, **kwargs)
             given = place(*args, **kwargs)
-            return digest({name: value for name, value in given.items() if name not in ("self", "cls")})
+            return own, digest({name: value for name, value in given.items() if name not in ("self", "cls")})
 
         @functools.wraps(function)
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -55,3 +59,10 @@ def cached(
         return call
 
     return decorate
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    try:
+        return f"{function.__module__}.{function.__qualname__}"
+    except AttributeError:
+        raise TypeError(f"{function!r} has no name that tells it from other functions: give one as name=") from None

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import models
-from ._loading import in_thread, is_async
-from ._mtcache import _RegionCore
+from ._loading import is_async
+from ._mtcache import _RegionCore, _waits_here
 from .errors import UndecodableError
 
 if TYPE_CHECKING:
@@ -220,28 +220,6 @@ class Region(_RegionCore, Generic[_T]):
         dump = self._form.dump
         return lambda values: {id: dump(value) for id, value in dict(values).items()}
 
-    # Without a loop: see sync.py.
-
-    def _load_in_thread(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
-        load = in_thread(loader, self._dump_one)
-        return Read(*self._get_or_load_in_thread(id, load, True, max_age, backend_timeout, deadline, fresh_only).wait())
-
-    def _reload_in_thread(self, id, loader, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
-        load = in_thread(self._knowing(loader), self._said)
-        demands = (max_age, backend_timeout, deadline, fresh_only)
-        read = self._read_of(self._get_or_reload_in_thread(id, load, *demands).wait())
-        if read is None:
-            self.invalidate(id).wait()
-            told = self._get_or_reload_in_thread(id, load, *demands).wait()
-            read = Read(self._object_of(told[0]), *told[1:])
-        return read
-
-    def _load_each_in_thread(self, ids, loader, *, max_age=None, backend_timeout=None, deadline=None, fresh_only=False):
-        ids = list(ids)
-        load = in_thread(loader, self._dump_many)
-        outcomes = self._get_or_load_each_in_thread(ids, load, max_age, backend_timeout, deadline, fresh_only).wait()
-        return {id: Read(*told) if type(told) is tuple else told for id, told in zip(ids, outcomes)}
-
 
 def _values(found):
     """The values of a batch; raises what any of its entries failed with."""
@@ -277,6 +255,9 @@ class _ModelRegion(Region[_T]):
 
     async def _removed(self, id):
         """Removes what is no value, once for all in this loop who have come across it."""
+        if _waits_here():
+            await self.invalidate(id)
+            return
         place = (asyncio.get_running_loop(), id)
         removal = self._removals.get(place)
         if removal is None:
@@ -315,7 +296,8 @@ class _ModelRegion(Region[_T]):
         found = await Region.get_or_load_each(self, ids, loader, **demands)
         misfits = [id for id, read in found.items() if not self._is_made(found, id, read)]
         if misfits:
-            await asyncio.gather(*(self._removed(id) for id in misfits))
+            for id in misfits:
+                await self._removed(id)
             again = await Region.get_or_load_each(self, misfits, loader, **demands)
             for id, read in again.items():
                 found[id] = replace(read, value=self._form.load(read.value)) if isinstance(read, Read) else read
@@ -330,23 +312,6 @@ class _ModelRegion(Region[_T]):
                 found[id] = error
             return found[id] is not None
         return True
-
-    def _load_in_thread(self, id, loader, **demands):
-        read = self._remade(Region._load_in_thread(self, id, loader, **demands))
-        if read is None:
-            self.invalidate(id).wait()
-            read = Region._load_in_thread(self, id, loader, **demands)
-            read = replace(read, value=self._form.load(read.value))
-        return read
-
-    def _load_each_in_thread(self, ids, loader, **demands):
-        found = Region._load_each_in_thread(self, ids, loader, **demands)
-        misfits = [id for id, read in found.items() if not self._is_made(found, id, read)]
-        for id in misfits:
-            self.invalidate(id).wait()
-        for id, read in Region._load_each_in_thread(self, misfits, loader, **demands).items() if misfits else ():
-            found[id] = replace(read, value=self._form.load(read.value)) if isinstance(read, Read) else read
-        return found
 
     async def get_many(self, ids):
         found = await Region.get_many(self, ids)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 from ._mtcache import Operation, _send_waiting
 from .cache import Cache, connect
-from .region import Region, _values
+from .region import Region
+from .trading import Sessions, Signals
 
 _CALLS = (
     "ping info flush_database command get get_bytes get_many set set_many delete delete_many exists expire ttl increment decrement "
@@ -19,6 +21,8 @@ _REGION_CALLS = (
     "get get_many read set set_many delete invalidate invalidate_under invalidate_all touch expire time_left"
 ).split()
 _REGION_AT_ONCE = "peek key stats reload".split()
+_SIGNAL_CALLS = "push recent count clear".split()
+_SESSION_CALLS = "create get list update revoke revoke_all".split()
 
 
 class SyncRegion:
@@ -53,28 +57,59 @@ class SyncRegion:
         self._region.mode = mode
 
     def get_or_load(self, id, loader, **demands):
-        return self._region._load_in_thread(id, loader, **demands).value
+        return self.read_or_load(id, loader, **demands).value
 
     def read_or_load(self, id, loader, **demands):
-        return self._region._load_in_thread(id, loader, **demands)
+        return _run(self._region.read_or_load(id, loader, **demands))
 
     def get_or_reload(self, id, loader, **demands):
-        return self._region._reload_in_thread(id, loader, **demands)
+        return _run(self._region.get_or_reload(id, loader, **demands))
 
     def get_or_load_many(self, ids, loader, **demands):
-        return _values(self._region._load_each_in_thread(ids, loader, **demands))
+        return _run(self._region.get_or_load_many(ids, loader, **demands))
 
     def get_or_load_each(self, ids, loader, **demands):
-        return self._region._load_each_in_thread(ids, loader, **demands)
+        return _run(self._region.get_or_load_each(ids, loader, **demands))
 
-    def warm_up(self, ids, *, at_once=16, per_second=1000):
-        return _run(self._region.warm_up(ids, at_once=at_once, per_second=per_second))
+    def warm_up(self, ids, loader=None, *, at_once=16, per_second=1000):
+        return _run(self._region.warm_up(ids, loader, at_once=at_once, per_second=per_second))
 
     def tagged(self, *tags):
         return SyncRegion(self._region.tagged(*tags))
 
     def reads_schema(self, schema, upgrade):
         return SyncRegion(self._region.reads_schema(schema, upgrade))
+
+
+class SyncSignals:
+    """The buffer of recent signals, without ``await``. Made by :meth:`SyncCache.signals`.
+
+    >>> import mtcache
+    >>> with mtcache.connect_sync("embedded://") as cache:
+    ...     signals = cache.signals()
+    ...     _ = signals.push({"symbol": "BTC", "signal_type": "BUY", "strength": 0.85})
+    ...     _ = signals.push({"symbol": "ETH", "signal_type": "SELL", "strength": 0.5})
+    ...     [found.signal["symbol"] for found in signals.recent(10, signal_type="BUY")], signals.count()
+    (['BTC'], 2)
+    """
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+
+
+class SyncSessions:
+    """Sessions of users, without ``await``. Made by :meth:`SyncCache.sessions`.
+
+    >>> import mtcache
+    >>> with mtcache.connect_sync("embedded://") as cache:
+    ...     sessions = cache.sessions()
+    ...     token, session = sessions.create("ada", {"role": "admin"})
+    ...     sessions.get(token).data, sessions.revoke(token), sessions.get(token)
+    ({'role': 'admin'}, True, None)
+    """
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
 
 
 class SyncCache:
@@ -97,11 +132,20 @@ class SyncCache:
     def trading_region(self, name, **options):
         return SyncRegion(self._cache.trading_region(name, **options))
 
+    def signals(self):
+        return SyncSignals(self._cache.signals())
+
+    def sessions(self, *, absolute_life=None):
+        return SyncSessions(self._cache.sessions(absolute_life=absolute_life))
+
+    def events(self):
+        return _heard(self._cache._events())
+
     def push_signal(self, signal, *, max_signals=1000):
-        return self._cache.signals().push(signal, max_signals=max_signals).wait()
+        return self.signals().push(signal, max_signals=max_signals)
 
     def recent_signals(self, count=100, **filters):
-        return _run(self._cache.signals().recent(count, **filters))
+        return self.signals().recent(count, **filters)
 
     @property
     def prefix(self):
@@ -130,6 +174,11 @@ class SyncCache:
         self.close()
 
 
+def _heard(stream: Any) -> Iterator[dict[str, Any]]:
+    while (event := stream.next().wait()) is not None:
+        yield event
+
+
 def _run(coroutine: Any) -> Any:
     """The result of a coroutine that awaits nothing but calls of this package."""
     if isinstance(coroutine, Operation):
@@ -145,7 +194,7 @@ def _forward(owner: type, inside: str, name: str, finish: Any) -> None:
     def call(self: Any, *args: Any, **options: Any) -> Any:
         return finish(getattr(getattr(self, inside), name)(*args, **options))
 
-    asynchronous = {"_cache": Cache, "_region": Region}[inside]
+    asynchronous = {"_cache": Cache, "_region": Region, "_signals": Signals, "_sessions": Sessions}[inside]
     call.__name__ = name
     call.__qualname__ = f"{owner.__name__}.{name}"
     call.__doc__ = f"As :meth:`mtcache.{asynchronous.__name__}.{name}`, in this thread."
@@ -160,6 +209,8 @@ def _as_it_is(result: Any) -> Any:
 for _owner, _inside, _calls, _at_once in [
     (SyncCache, "_cache", _CALLS, _AT_ONCE),
     (SyncRegion, "_region", _REGION_CALLS, _REGION_AT_ONCE),
+    (SyncSignals, "_signals", _SIGNAL_CALLS, []),
+    (SyncSessions, "_sessions", _SESSION_CALLS, []),
 ]:
     for _name in _calls:
         _forward(_owner, _inside, _name, _run)
