@@ -122,6 +122,19 @@ fn check(key: &str) -> Result<()> {
     Ok(())
 }
 
+/// Refuses what keys cannot begin with, before the first `:`, because the library's own do.
+pub(crate) fn checked_base(base: &str) -> Result<()> {
+    if Some(base) == BOOKKEEPING_PREFIX.strip_suffix(':') {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "the keys of a region cannot begin with {BOOKKEEPING_PREFIX}, as the library's own do; give it another key base"
+            ),
+        ));
+    }
+    Ok(())
+}
+
 /// Refuses a name that could run into another region's keys.
 pub(crate) fn checked_name(name: &str) -> Result<()> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');

@@ -372,9 +372,11 @@ pub(crate) struct RegionState {
 impl RegionState {
     pub(crate) fn new(policy: RegionPolicy, deployment: &str, counters: Arc<Counters>) -> Result<Self> {
         policy.check()?;
+        let base = format!("{deployment}{}", policy.key_base);
+        keys::checked_base(&base)?;
         let limit = LoadLimit::new(policy.max_loads, policy.max_waiting_loads, policy.max_load_wait);
         Ok(Self {
-            base: format!("{deployment}{}", policy.key_base),
+            base,
             hears_of_stale: !policy.stale_window.is_zero(),
             policy: Live::new(policy),
             counters,
@@ -622,7 +624,7 @@ impl<T: Serialize> Region<T> {
         self.cache.set_full(key, bytes, &options, &self.state).await
     }
 
-    /// Sets an entry that lives shorter than the region's TTL.
+    /// Sets an entry that lives shorter than the region's TTL. Where the region refreshes ahead of time, a part of that life counts.
     pub async fn set_for(&self, id: impl KeyParts, value: &T, ttl: Duration) -> Result<()> {
         if ttl > self.state.policy.ttl {
             return Err(Error::new(
@@ -635,8 +637,9 @@ impl<T: Serialize> Region<T> {
             ));
         }
         let key = self.key(id)?;
-        let bytes = self.encode(value)?;
-        self.store(&key, &bytes, Ttl::new(ttl)?, Condition::Always).await.map(drop)
+        let (bytes, ttl) = (self.encode(value)?, Ttl::new(ttl)?);
+        self.rest_for(&key, ttl).await;
+        self.store(&key, &bytes, ttl, Condition::Always).await.map(drop)
     }
 
     /// Sets several entries with the region's TTL, at most a thousand in one atomic step; of a framed region each in a step of its own.

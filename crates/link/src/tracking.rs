@@ -187,8 +187,8 @@ impl Tracker {
         Self { shared, task }
     }
 
-    /// Has the listener told of keys with this prefix too. Until that is so the tracker is not coherent. Prefixes must not begin with
-    /// one another.
+    /// Has the listener told of keys with this prefix too. Until that is so the tracker is not coherent. One that begins with another is
+    /// heard with that.
     pub fn add_prefix(&self, prefix: &str) {
         let mut wanted = self.shared.wanted.lock();
         if wanted.prefixes.insert(prefix.to_owned()) {
@@ -433,10 +433,10 @@ impl Shared {
     fn wanted(&self) -> (u64, BTreeSet<String>) {
         let wanted = self.wanted.lock();
         let mut prefixes = wanted.prefixes.clone();
-        if !prefixes.is_empty() && !prefixes.iter().any(|prefix| PROBE_PREFIX.starts_with(prefix.as_str())) {
+        if !prefixes.is_empty() {
             prefixes.insert(PROBE_PREFIX.to_owned());
         }
-        (wanted.version, prefixes)
+        (wanted.version, shortest(prefixes))
     }
 
     /// Says how it stands now and returns how it stood.
@@ -447,6 +447,18 @@ impl Shared {
     fn since_anchor(&self, moment: Instant) -> u64 {
         u64::try_from(moment.saturating_duration_since(self.anchor).as_nanos()).unwrap_or(u64::MAX)
     }
+}
+
+/// Those that begin with none of the others: a server refuses prefixes that overlap.
+fn shortest(prefixes: BTreeSet<String>) -> BTreeSet<String> {
+    let mut kept: Vec<String> = Vec::new();
+    // In this order all that begin with a prefix follow it.
+    for prefix in prefixes {
+        if kept.last().is_none_or(|before| !prefix.starts_with(before.as_str())) {
+            kept.push(prefix);
+        }
+    }
+    kept.into_iter().collect()
 }
 
 /// A key that is changed to see whether its change is told.
@@ -519,4 +531,18 @@ fn silent(heartbeat: Duration) -> Error {
         crate::Delivery::Unknown,
         format!("the connection for invalidations gave no sign of life for {heartbeat:?}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_prefixes_that_begin_with_one_another_the_shortest_are_asked_for() {
+        let all = ["a:", "a", "ab", "b:c", "b:d", "b", "mtcache:", PROBE_PREFIX].map(str::to_owned);
+        let asked: Vec<_> = shortest(all.into_iter().collect()).into_iter().collect();
+        assert_eq!(asked, ["a", "b", "mtcache:"]);
+        let apart = ["a:", "ab:", "b:"].map(str::to_owned);
+        assert_eq!(shortest(apart.clone().into_iter().collect()).len(), apart.len());
+    }
 }

@@ -66,8 +66,8 @@ impl ClusterTracker {
         Self { seats }
     }
 
-    /// Has the listener told of keys with this prefix too. Until that is so no tracker is coherent. Prefixes must not begin with one
-    /// another.
+    /// Has the listener told of keys with this prefix too. Until that is so no tracker is coherent. One that begins with another
+    /// is heard with that.
     pub fn add_prefix(&self, prefix: &str) {
         let mut prefixes = self.seats.prefixes.lock();
         prefixes.insert(prefix.to_owned());
