@@ -126,7 +126,7 @@ impl Pending {
     #[cold]
     async fn replay_all(&self, backend: &Backend) -> Result<()> {
         if let Backend::Cluster(cluster) = backend
-            && self.replay_in_part(cluster).await
+            && self.replay_in_part(backend, cluster).await
         {
             return Ok(());
         }
@@ -171,7 +171,7 @@ impl Pending {
 
     /// What waits for one primary of a cluster does not keep reads from the others: its keys are barred instead, and it is tried now and
     /// then. False if whole regions wait, whose keys are everywhere.
-    async fn replay_in_part(&self, cluster: &ClusterBackend) -> bool {
+    async fn replay_in_part(&self, backend: &Backend, cluster: &ClusterBackend) -> bool {
         {
             let mut queue = self.queue.lock();
             queue.bar(cluster);
@@ -187,7 +187,16 @@ impl Pending {
         let waiting: Vec<(CachedKey, u64)> =
             self.queue.lock().keys.iter().map(|(key, failure)| (key.clone(), *failure)).collect();
         let keys: Vec<CachedKey> = waiting.iter().map(|(key, _)| key.clone()).collect();
-        let done = cluster.delete_each(&keys).await;
+        let mut done = Vec::with_capacity(keys.len());
+        for (key, outcome) in keys.iter().zip(cluster.delete_each(&keys).await) {
+            done.push(match outcome {
+                // Some other key of its slot may be what is forbidden.
+                Err(error) if error.is_forbidden() => {
+                    delete_what_may_be(backend, std::slice::from_ref(key)).await.is_ok()
+                }
+                outcome => outcome.is_ok(),
+            });
+        }
         *tried = if done.iter().all(|done| *done) { None } else { Some(Instant::now()) };
         let mut queue = self.queue.lock();
         for ((key, failure), done) in waiting.iter().zip(done) {

@@ -4,7 +4,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -195,8 +195,17 @@ impl ReadOptions {
     /// The backend's answer, if it comes in time. One that comes later is thrown away; that the backend is silent is noticed all the same,
     /// by the link.
     pub(crate) async fn in_time<A>(self, answer: Pin<&mut impl Future<Output = Result<A>>>) -> Result<A> {
+        self.in_time_since(Instant::now(), answer).await
+    }
+
+    /// The same for one of several questions, the first of which was asked then.
+    pub(crate) async fn in_time_since<A>(
+        self,
+        began: Instant,
+        answer: Pin<&mut impl Future<Output = Result<A>>>,
+    ) -> Result<A> {
         let Some(limit) = self.backend_timeout else { return answer.await };
-        tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+        tokio::time::timeout(limit.saturating_sub(began.elapsed()), answer).await.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::Timeout,
                 format!("the backend did not answer within the {limit:?} that this read allows"),

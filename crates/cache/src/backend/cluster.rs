@@ -5,7 +5,7 @@
 //! one is at the old node or nowhere; then a value is written in three steps whose order keeps what the one step promises.
 //! Deliberately absent: the operations on one key (commands.rs); routing (the link's).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -70,16 +70,16 @@ impl ClusterBackend {
         *barred = keys;
     }
 
-    /// Deletes keys and tokens, and says of each whether that is done: some of their primaries may be away.
-    pub(crate) async fn delete_each(&self, keys: &[CachedKey]) -> Vec<bool> {
+    /// Deletes keys and tokens, each with its own outcome: some of their primaries may be away.
+    pub(crate) async fn delete_each(&self, keys: &[CachedKey]) -> Vec<Result<()>> {
         let groups = by_slot(keys, |key| key);
-        let mut done = HashSet::new();
+        let mut failed = HashMap::new();
         for (group, outcome) in groups.iter().zip(self.delete_groups(&groups).await) {
-            if outcome.is_ok() {
-                done.extend(group.iter().map(|key| &key.key));
+            if let Err(error) = outcome {
+                failed.extend(group.iter().map(|key| (&key.key, error.clone())));
             }
         }
-        keys.iter().map(|key| done.contains(&key.key)).collect()
+        keys.iter().map(|key| failed.remove(&key.key).map_or(Ok(()), Err)).collect()
     }
 
     async fn delete_groups(&self, groups: &[Vec<&CachedKey>]) -> Vec<Result<u64>> {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::Outcomes;
 use super::load::{BatchLoad, answers_of};
 use super::loader::Loader;
-use crate::backend::{Bytes, CachedKey, WithLeft};
+use crate::backend::{Backend, Bytes, CachedKey, WithLeft};
 use crate::codec;
 use crate::control::RegionMode;
 use crate::error::{Error, ErrorKind, Result};
@@ -287,13 +287,32 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         asked: Asked,
         shape: &Shape<T, V>,
     ) -> Result<()> {
-        let bytes: Vec<Bytes> = rest.iter().map(|(_, key, _)| key.as_bytes().to_vec()).collect();
-        let wants_left = asked.options.wants_age() || rest.iter().any(|(_, _, ticket)| ticket.is_some());
+        let began = Instant::now();
+        let backend = asked.options.in_time(pin!(self.cache.backend())).await?;
+        // By the servers that have them: one that is silent keeps nobody from what the others have answered.
+        let mut by_server: HashMap<u64, Vec<_>> = HashMap::new();
+        for open in rest {
+            by_server.entry(backend.run_of(open.1.as_bytes())).or_default().push(open);
+        }
+        let groups =
+            by_server.into_values().map(|group| self.look_at_group(backend, group, asked, shape, began));
+        join_all(groups).await.into_iter().collect()
+    }
+
+    async fn look_at_group<V>(
+        &self,
+        backend: &Backend,
+        mut group: Vec<&mut Open<'_, V>>,
+        asked: Asked,
+        shape: &Shape<T, V>,
+        began: Instant,
+    ) -> Result<()> {
+        let bytes: Vec<Bytes> = group.iter().map(|(_, key, _)| key.as_bytes().to_vec()).collect();
+        let wants_left = asked.options.wants_age() || group.iter().any(|(_, _, ticket)| ticket.is_some());
         let with_left = if wants_left { WithLeft::Yes } else { WithLeft::No };
         let sent = Instant::now();
-        let looks = async { self.cache.backend().await?.look_many(&bytes, with_left).await };
-        let looks = asked.options.in_time(pin!(looks)).await?;
-        for ((place, key, ticket), look) in rest.iter_mut().zip(looks) {
+        let looks = asked.options.in_time_since(began, pin!(backend.look_many(&bytes, with_left))).await?;
+        for ((place, key, ticket), look) in group.iter_mut().zip(looks) {
             **place = match look {
                 Ok((None, _)) => {
                     self.found_nothing(*ticket, key);
@@ -336,11 +355,10 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                 break;
             }
             let sent = Instant::now();
-            let looks = step.iter().map(|(_, key, _)| self.look_at_frame(key, asked.options));
-            let looks = join_all(looks).await;
-            let mut down = None;
-            for ((place, key, ticket), look) in step.iter_mut().zip(looks) {
-                **place = match look {
+            let looks = step.iter_mut().map(async |(place, key, ticket)| {
+                let mut down = None;
+                // At once, as with values: should the caller's time end, what has been answered by then is found.
+                **place = match self.look_at_frame(key, asked.options).await {
                     Ok((Looked::Nothing, Some(sight))) if is_absence::<T>(&sight.bytes) => {
                         Some(Ok(self.absent()))
                     }
@@ -352,11 +370,13 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                         self.looked_at(Ok(looked), sight.as_ref().map(seen), shape)
                     }
                     Err(error) => {
-                        down = down.or_else(|| error.is_backend_down().then(|| error.clone()));
+                        down = error.is_backend_down().then(|| error.clone());
                         self.looked_at(Err(error), None, shape)
                     }
                 };
-            }
+                down
+            });
+            let down = join_all(looks).await.into_iter().flatten().next();
             if let Some(error) = down {
                 // The rest would only wait for the same.
                 return Err(error);

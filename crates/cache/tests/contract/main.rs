@@ -14,6 +14,7 @@ mod cancelled;
 mod clearing;
 mod clocks;
 mod cluster;
+mod cluster_partial;
 mod collections;
 mod events;
 mod faketime;

@@ -1,0 +1,83 @@
+//! What of a cluster is not to be had, or not for us, takes nothing from the rest.
+
+use std::io;
+use std::time::Duration;
+
+use mtcache_cache::slot::key_slot;
+use mtcache_cache::{Cache, ErrorKind, Framing, ReadOptions, Region, RegionPolicy, Source};
+use mtcache_conformance::{ClusterOptions, Program, TestCluster};
+
+use crate::rig::eventually;
+
+const TTL: Duration = Duration::from_mins(5);
+
+fn clusters() -> impl Iterator<Item = TestCluster> {
+    let programs = [Program::Redis, Program::Valkey].into_iter();
+    programs.map(|program| TestCluster::start(program, ClusterOptions::default()).unwrap())
+}
+
+/// Before the link gives the silent primary up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_has_what_the_others_have_answered_when_its_time_ends() {
+    for cluster in clusters() {
+        let cache =
+            Cache::builder(cluster.url()).response_timeout(Duration::from_secs(30)).open().await.unwrap();
+        let plain = RegionPolicy::new("p", TTL);
+        let mut regions: Vec<Region<u64>> = Vec::new();
+        for policy in [plain.clone(), plain.key_base("f").framed(Framing::new())] {
+            regions.push(cache.region(policy).unwrap());
+        }
+        let ids: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+        let is_silent =
+            |region: &Region<u64>, id: &str| cluster.owner(key_slot(region.key(id).unwrap().as_bytes())) == 0;
+        let mut silent: Vec<Vec<bool>> = Vec::new();
+        for region in &regions {
+            for id in &ids {
+                region.set(id, &1).await.unwrap();
+            }
+            silent.push(ids.iter().map(|id| is_silent(region, id)).collect());
+        }
+        cluster.node(0).pause().unwrap();
+        for (region, silent) in regions.iter().zip(silent) {
+            let loader = |ids: Vec<String>| async move {
+                Ok::<_, io::Error>(ids.into_iter().map(|id| (id, 3)).collect::<Vec<_>>())
+            };
+            let options = ReadOptions::new().deadline(Duration::from_secs(1));
+            let each = region.get_or_load_each(ids.clone(), options, loader).await.unwrap();
+            assert!(silent.contains(&true) && silent.contains(&false));
+            for ((id, is_silent), read) in ids.iter().zip(silent).zip(each) {
+                if is_silent {
+                    assert_eq!(read.unwrap_err().kind(), ErrorKind::Deadline, "{id}");
+                } else {
+                    let read = read.unwrap().unwrap();
+                    assert_eq!((read.value, read.source), (1, Source::Backend), "{id}");
+                }
+            }
+        }
+        cluster.node(0).resume().unwrap();
+    }
+}
+
+/// As on one server (`clearing.rs`): what is refused for good does not wait for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_not_be_invalidated_is_given_up() {
+    for cluster in clusters() {
+        let cache = Cache::connect(&cluster.url()).await.unwrap();
+        let ours: Region<u32> = cache.region(RegionPolicy::new("ours", TTL)).unwrap();
+        let theirs: Region<u32> = cache.region(RegionPolicy::new("theirs", TTL)).unwrap();
+        ours.set("{t}k", &1).await.unwrap();
+        for node in 0..3 {
+            let words = ["ACL", "SETUSER", "default", "resetkeys", "~ours:*", "~mtcache:*"];
+            cluster.client(node).command(&words).unwrap();
+        }
+        assert_eq!(theirs.set("{t}k", &2).await.unwrap_err().kind(), ErrorKind::Denied);
+        eventually("it is given up", async || {
+            // In the same slot, and read all the while.
+            assert_eq!(ours.get("{t}k").await.unwrap().map(|read| read.value), Some(1));
+            cache.pending_invalidations() == (0, 0)
+        })
+        .await;
+        ours.set("{t}k", &3).await.unwrap();
+        assert_eq!(ours.get("{t}k").await.unwrap().map(|read| read.value), Some(3));
+    }
+}
