@@ -17,11 +17,15 @@ use crate::backend::{Backend, Bytes, CachedKey, ScriptCall};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame;
 use crate::framed;
+use crate::refresh::Due;
 use crate::slot::{bookkeeping_key, key_of};
 use crate::ttl::{self, TimeLeft, Ttl};
 
 /// How much longer a token lives than the longest load.
 pub(crate) const TOKEN_MARGIN: Duration = Duration::from_secs(30);
+
+/// What the token of a lease begins with.
+const LEASE_MARK: &str = "L";
 
 /// How often a load asks for a token whose answer does not come, before it goes on without one.
 const BEGIN_TRIES: usize = 3;
@@ -31,7 +35,11 @@ const BEGIN_TRIES: usize = 3;
 /// did not come, or nothing; how old in ms a frame may be, by its own account, and the run of the server whose time it must have. Answers {1, value, ms left}, {2, ms left of another's token} or {0, value or nil, ms left, token, the
 /// backend's time in seconds and the microseconds beyond}.
 ///
-/// Who joins a lease does not lengthen it: for how long its holder is waited for is for the holder's region to say.
+/// Who joins a lease does not lengthen it: for how long its holder is waited for is for the holder's region to say. With 2 in place of 1 a
+/// lease is taken, but a token that is none is joined.
+///
+/// To refresh ahead of time there are a third key, that of the value's rest, and the part of its life for which it is left alone. Answers
+/// {3, value, ms left, ms of rest} while it is; a frame says that itself.
 ///
 /// Not idempotent: sent again, and late, it would put back a token that a write has deleted, so each attempt has a token of its own.
 static BEGIN: LazyLock<Script> = LazyLock::new(|| {
@@ -42,20 +50,25 @@ static BEGIN: LazyLock<Script> = LazyLock::new(|| {
            left = redis.call('PTTL', KEYS[1])\n\
            local least = tonumber(ARGV[3])\n\
            local will_do = least < 0 or (left >= least and left <= tonumber(ARGV[4]))\n\
+           local rest = KEYS[3] and redis.call('PTTL', KEYS[3]) or 0\n\
            if least >= 0 and string.sub(value, 1, 2) == '\\193\\1' and #value >= 48 then\n\
              local now = redis.call('TIME')\n\
              local by_clock = now[1] * 1000 + now[2] / 1000 - struct.unpack('>I8', value, 9) / 1000\n\
              local gone = struct.unpack('>I8', value, 17) + struct.unpack('>I8', value, 25) - left\n\
              will_do = left >= 0 and by_clock >= 0 and gone >= 0 and string.sub(value, 41, 48) == ARGV[8]\n\
                and math.max(by_clock, gone) <= tonumber(ARGV[7])\n\
+             if KEYS[3] and left >= 0 and gone >= 0 then\n\
+               rest = math.floor(struct.unpack('>I8', value, 17) * ARGV[9] - gone)\n\
+             end\n\
            end\n\
+           if rest > 0 then return {3, value, left, rest} end\n\
            if will_do then return {1, value, left} end\n\
          end\n\
          local token = redis.call('GET', KEYS[2])\n\
          if not token or token == ARGV[6] then\n\
            token = ARGV[1]\n\
            redis.call('SET', KEYS[2], token, 'PX', ARGV[2])\n\
-         elseif ARGV[5] == '1' then\n\
+         elseif ARGV[5] == '1' or (ARGV[5] == '2' and string.sub(token, 1, 1) == 'L') then\n\
            return {2, redis.call('PTTL', KEYS[2])}\n\
          elseif string.sub(token, 1, 1) ~= 'L' and redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then\n\
            redis.call('PEXPIRE', KEYS[2], ARGV[2])\n\
@@ -88,8 +101,9 @@ static RELEASE: LazyLock<Script> = LazyLock::new(|| {
 /// long the fill is on its way, the backend's clock may have been set back or be another's after a failover: the longer time counts, and
 /// a wrong one can only make the value go sooner.
 ///
-/// The last two ARGV are there for a frame: then the value goes up to its time, the first of the two is the rest of it, and the second by
-/// how many ms the key outlives its TTL.
+/// For a frame two ARGV more are there: then the value goes up to its time, the first of the two is the rest of it, and the second by
+/// how many ms the key outlives its TTL. For a plain value that is not to be refreshed before a part of its own life has passed, a third key
+/// is set for the ms of the one ARGV more.
 ///
 /// Answers 1 if it stored, 0 if the token is another or gone, 2 if the key is not as it was found, 3 if nothing is left of the TTL; then
 /// the token stays for others who joined it.
@@ -109,15 +123,21 @@ static FILL: LazyLock<Script> = LazyLock::new(|| {
            return 2\n\
          end\n\
          local stored = ARGV[2]\n\
-         if ARGV[10] then\n\
+         if ARGV[11] then\n\
            local began = (now[1] * 1000 - age) * 1000 + now[2]\n\
            stored = stored .. struct.pack('>I8', began) .. ARGV[10]\n\
            ttl = ttl + ARGV[11]\n\
          end\n\
          redis.call('SET', KEYS[1], stored, 'PX', string.format('%d', ttl))\n\
+         if KEYS[3] then redis.call('SET', KEYS[3], '1', 'PX', ARGV[10]) end\n\
          return 1\n",
     )
 });
+
+/// The key that is there while a key's plain value, which lives shorter than its region's TTL, is not to be refreshed.
+pub(crate) fn rest_key(key: &[u8]) -> Bytes {
+    bookkeeping_key("rest", key)
+}
 
 /// The key of a key's fill token, in the same slot.
 pub(crate) fn token_key(key: &[u8]) -> Bytes {
@@ -162,6 +182,8 @@ impl Permit {
 pub(crate) enum Begun {
     /// A value that will do is there already.
     Found(Bytes, TimeLeft),
+    /// A value is there that is to be left alone for so long.
+    Rests(Bytes, TimeLeft, Duration),
     /// The load may go on.
     Load(Permit),
     /// Somebody else holds the lease, for so long if he does not renew it.
@@ -175,6 +197,8 @@ pub(crate) enum Sharing {
     Joined,
     /// Nobody: it is a lease.
     Exclusive,
+    /// Nobody; but one that is there and no lease is joined.
+    Refreshing,
 }
 
 /// What a fill stores.
@@ -209,7 +233,17 @@ pub(crate) enum Suffices {
         ttl: Duration,
         max_age: Duration,
     },
+    /// To refresh ahead of time what had so much of its life left: one that has been stored since, which a plain one shows by having more left,
+    /// a frame by its age; and one that is not due.
+    Ahead {
+        seen_left: Duration,
+        max_age: Duration,
+        due: Due,
+    },
 }
+
+/// By so much more is left of a value that was stored again than of the one that was seen: the answer that told of it was on its way.
+const STORED_SINCE: Duration = Duration::from_millis(20);
 
 /// The second look and the start of a load, as one atomic step.
 pub(crate) async fn begin(
@@ -226,7 +260,7 @@ pub(crate) async fn begin(
             // After a timeout its caller has waited long enough.
             Err(error) if error.kind() == ErrorKind::ConnectionLost && !last => {
                 // One that others may have joined is joined again; a lease that only we can hold is taken anew.
-                unanswered = (sharing == Sharing::Exclusive).then_some(token);
+                unanswered = (sharing != Sharing::Joined).then_some(token);
             }
             begun => return begun,
         }
@@ -253,9 +287,14 @@ async fn begin_once(
 /// script has handed it on to its successor.
 fn judged(begun: Begun, suffices: Suffices, named: u64, now: u64) -> Result<Begun> {
     match (&begun, suffices) {
-        (Begun::Found(bytes, _), Suffices::Within { .. }) if frame::is_framed(bytes) && named != now => Err(
-            Error::new(ErrorKind::ConnectionLost, "another server has answered than the one that was asked"),
-        ),
+        (Begun::Found(bytes, _), Suffices::Within { .. } | Suffices::Ahead { .. })
+            if frame::is_framed(bytes) && named != now =>
+        {
+            Err(Error::new(
+                ErrorKind::ConnectionLost,
+                "another server has answered than the one that was asked",
+            ))
+        }
         _ => Ok(begun),
     }
 }
@@ -287,7 +326,7 @@ pub(crate) async fn begin_many(
             let outcome = outcome.and_then(|begun| judged(begun, suffices, run, run_of(place)));
             if !last && outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionLost) {
                 // As in `begin`. After a timeout its caller has waited long enough.
-                again.push((place, (sharing == Sharing::Exclusive).then_some(token)));
+                again.push((place, (sharing != Sharing::Joined).then_some(token)));
             }
             if let Some(stands) = outcomes.get_mut(place) {
                 *stands = outcome;
@@ -325,19 +364,31 @@ fn begin_call(
             // At least 1: a key that is about to go has -2 or 0 left in some backends' rounding.
             (millis(ttl.saturating_sub(max_age)).max(1), millis(ttl), millis(max_age))
         }
+        Suffices::Ahead { seen_left, max_age, .. } => {
+            (millis(seen_left + STORED_SINCE), i64::MAX, millis(max_age))
+        }
     };
-    let args = vec![
+    let mut keys = vec![key.key.clone(), key.token.clone()];
+    let mut args = vec![
         token,
         millis(token_ttl).to_string().into_bytes(),
         least.to_string().into_bytes(),
         most.to_string().into_bytes(),
-        if sharing == Sharing::Exclusive { b"1".to_vec() } else { b"0".to_vec() },
+        match sharing {
+            Sharing::Joined => b"0".to_vec(),
+            Sharing::Exclusive => b"1".to_vec(),
+            Sharing::Refreshing => b"2".to_vec(),
+        },
         unanswered.unwrap_or_default(),
         oldest.to_string().into_bytes(),
         // Of an unknown run is no frame, also one that was stored by an unknown run.
         if run == 0 { Bytes::new() } else { run.to_be_bytes().to_vec() },
     ];
-    ScriptCall { keys: vec![key.key.clone(), key.token.clone()], args }
+    if let Suffices::Ahead { due: Due::IfPast { part }, .. } = suffices {
+        keys.push(rest_key(&key.key));
+        args.push(part.to_string().into_bytes());
+    }
+    ScriptCall { keys, args }
 }
 
 fn begun(reply: Reply, sharing: Sharing) -> Result<Begun> {
@@ -352,8 +403,15 @@ fn begun(reply: Reply, sharing: Sharing) -> Result<Begun> {
     let left = TimeLeft::from_pttl(next().into_int()?);
     match value {
         Some(value) if answer == 1 => Ok(Begun::Found(value, left)),
+        Some(value) if answer == 3 => {
+            let rest = u64::try_from(next().into_int()?).unwrap_or(0);
+            Ok(Begun::Rests(value, left, Duration::from_millis(rest)))
+        }
         found => {
             let token = next().into_bytes()?.ok_or_else(|| Error::protocol("no token was handed out"))?;
+            // One that others have taken, and that was joined, is no lease of ours.
+            let is_ours = sharing != Sharing::Joined && token.starts_with(LEASE_MARK.as_bytes());
+            let sharing = if is_ours { Sharing::Exclusive } else { Sharing::Joined };
             let mut time = || next().into_bytes()?.ok_or_else(|| Error::protocol("the time is missing"));
             Ok(Begun::Load(Permit { token, found, found_left: left, began: [time()?, time()?], sharing }))
         }
@@ -391,7 +449,8 @@ impl Token {
 }
 
 /// Stores what was loaded, if nothing came in between. `ttl` counts from when the load began, `elapsed` ago; none for a value that is not
-/// to be stored, where all that is wanted is whether something came in between.
+/// to be stored, where all that is wanted is whether something came in between. For `rest` from then on a value that lives shorter than others
+/// is not refreshed; a frame says that itself.
 pub(crate) async fn fill(
     backend: &Backend,
     key: &CachedKey,
@@ -399,8 +458,9 @@ pub(crate) async fn fill(
     value: Stored<'_>,
     ttl: Option<Ttl>,
     elapsed: Duration,
+    rest: Option<Duration>,
 ) -> Result<Fill> {
-    let call = fill_call(key, permit, value, ttl, elapsed);
+    let call = fill_call(key, permit, value, ttl, elapsed, rest);
     filled(backend.script(&FILL, &call.keys, &call.args).await?)
 }
 
@@ -410,6 +470,7 @@ pub(crate) struct Filling<'a> {
     pub(crate) permit: Permit,
     pub(crate) value: Stored<'a>,
     pub(crate) ttl: Option<Ttl>,
+    pub(crate) rest: Option<Duration>,
 }
 
 /// As [`fill`], for several keys whose loads began together; each its own step, with its own outcome.
@@ -420,7 +481,7 @@ pub(crate) async fn fill_many(
 ) -> Vec<Result<Fill>> {
     let elapsed = began.elapsed();
     let calls: Vec<_> =
-        fillings.into_iter().map(|f| fill_call(f.key, f.permit, f.value, f.ttl, elapsed)).collect();
+        fillings.into_iter().map(|f| fill_call(f.key, f.permit, f.value, f.ttl, elapsed, f.rest)).collect();
     let replies = in_places(backend.scripts(&FILL, &calls).await, calls.len());
     replies.into_iter().map(|reply| filled(reply?)).collect()
 }
@@ -431,14 +492,16 @@ fn fill_call(
     value: Stored<'_>,
     ttl: Option<Ttl>,
     elapsed: Duration,
+    rest: Option<Duration>,
 ) -> ScriptCall {
+    let rest = rest.map(|rest| millis(rest.saturating_sub(elapsed))).filter(|rest| *rest > 0);
     // Rounded up: a value must not look younger than it is.
     let elapsed = millis(elapsed) + 1;
     let shortest = millis(ttl::SHORTEST);
     let ttl = ttl.map_or(0, |ttl| millis(ttl.as_duration()));
     // The script is asked in any case whether the token is there; the value it need not see.
     let value = if ttl - elapsed < shortest { Stored::Plain(&[]) } else { value };
-    let (head, rest) = match value {
+    let (head, tail) = match value {
         Stored::Plain(value) => (value, None),
         Stored::Framed { frame, stale_window } => {
             let (head, tail) = framed::parts(frame);
@@ -458,8 +521,16 @@ fn fill_call(
         micros,
         shortest.to_string().into_bytes(),
     ];
-    args.extend(rest.into_iter().flatten());
-    ScriptCall { keys: vec![key.key.clone(), key.token.clone()], args }
+    let mut keys = vec![key.key.clone(), key.token.clone()];
+    match (tail, rest) {
+        (Some(tail), _) => args.extend(tail),
+        (None, Some(rest)) => {
+            keys.push(rest_key(&key.key));
+            args.push(rest.to_string().into_bytes());
+        }
+        (None, None) => {}
+    }
+    ScriptCall { keys, args }
 }
 
 fn filled(reply: Reply) -> Result<Fill> {
@@ -477,6 +548,6 @@ fn millis(duration: Duration) -> i64 {
 
 /// 128 random bits in hex, behind an `L` if nobody is to join. Never guessed, never ordered, only compared.
 fn fresh_token(sharing: Sharing) -> Bytes {
-    let mark = if sharing == Sharing::Exclusive { "L" } else { "" };
+    let mark = if sharing == Sharing::Joined { "" } else { LEASE_MARK };
     format!("{mark}{:032x}", rand::random::<u128>()).into_bytes()
 }

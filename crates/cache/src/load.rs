@@ -19,12 +19,12 @@ use crate::events::{Event, RemovalCause};
 use crate::fail_safe;
 use crate::fill_token::{self, Begun, Fill, Permit, Sharing, Suffices, TOKEN_MARGIN};
 use crate::framed::{Final, Standing};
-use crate::lease::{Lease, Patience};
+use crate::lease::{LEASE_TTL, Lease, Patience};
 use crate::loader::{Brought, Loader};
 use crate::metrics;
 use crate::near::Ticket;
 use crate::read::{Age, ReadOptions, Source};
-use crate::refresh::{REFRESH_PAUSE, Rules};
+use crate::refresh::{Due, REFRESH_PAUSE, Rules};
 use crate::region::{Region, RegionState};
 use crate::single_flight::{Currency, Landed};
 use crate::stats;
@@ -49,6 +49,18 @@ pub(crate) struct Load<T> {
     pub(crate) key: CachedKey,
     pub(crate) options: ReadOptions,
     pub(crate) storing: Storing,
+    pub(crate) errand: Errand,
+}
+
+/// For whom a load is made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Errand {
+    /// For those who wait for it.
+    Readers,
+    /// For the next, in place of what is past its TTL.
+    Revalidate,
+    /// For the next, ahead of time: of what was seen, so much was left.
+    Ahead { seen_left: Duration, max_age: Duration, due: Due },
 }
 
 impl<T: DeserializeOwned> Load<T> {
@@ -74,6 +86,11 @@ impl<T: DeserializeOwned> Load<T> {
         let (place, entered) = self.enter().await?;
         let permit = match entered {
             Ok(Some(Begun::Found(bytes, left))) => {
+                let age = self.state().age_on(&bytes, left, self.cache().run_of(&self.key.key));
+                return Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken));
+            }
+            Ok(Some(Begun::Rests(bytes, left, rest))) => {
+                self.state().refreshes.pause(&self.key_text(), rest);
                 let age = self.state().age_on(&bytes, left, self.cache().run_of(&self.key.key));
                 return Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken));
             }
@@ -159,15 +176,15 @@ impl<T: DeserializeOwned> Load<T> {
             if self.storing == Storing::Never {
                 return Ok((place, Ok(None)));
             }
-            let sharing = match policy.lease {
-                Some(_) if patience.as_ref().is_none_or(|patience| !patience.is_exhausted()) => {
-                    Sharing::Exclusive
-                }
-                Some(_) => {
+            let is_patient = patience.as_ref().is_none_or(|patience| !patience.is_exhausted());
+            let sharing = match (policy.lease, self.errand) {
+                (None, Errand::Readers) => Sharing::Joined,
+                (Some(_), _) if is_patient => Sharing::Exclusive,
+                (None, _) if is_patient => Sharing::Refreshing,
+                _ => {
                     stats::count(&counters.lease_timeouts);
                     Sharing::Joined
                 }
-                None => Sharing::Joined,
             };
             match self.begin(sharing).await {
                 Ok(Begun::Held(left)) => {
@@ -175,7 +192,7 @@ impl<T: DeserializeOwned> Load<T> {
                     drop(place);
                     let patience = patience.get_or_insert_with(|| {
                         stats::count(&counters.lease_waits);
-                        let limit = policy.load_timeout + policy.lease.unwrap_or_default();
+                        let limit = policy.load_timeout + self.lease_ttl().unwrap_or_default();
                         Patience::new(
                             limit,
                             std::str::from_utf8(&self.key.key)
@@ -192,18 +209,32 @@ impl<T: DeserializeOwned> Load<T> {
 
     fn hold(&self, permit: Option<&Permit>) -> Option<Lease> {
         let policy = &self.state().policy;
-        let (token, ttl) = (permit?.lease()?, policy.lease?);
+        let (token, ttl) = (permit?.lease()?, self.lease_ttl()?);
         Some(Lease::hold(self.cache(), &self.key, token, ttl, policy.load_timeout))
+    }
+
+    /// How long whoever makes such a load is waited for by those who take turns; none if nobody takes turns. In the background one process at a
+    /// time does it, whether or not the region leases.
+    fn lease_ttl(&self) -> Option<Duration> {
+        let lease = self.state().policy.lease;
+        if self.errand == Errand::Readers { lease } else { lease.or(Some(LEASE_TTL)) }
     }
 
     async fn begin(&self, sharing: Sharing) -> Result<Begun> {
         let policy = &self.state().policy;
-        let suffices = self.state().suffices(self.options, self.storing);
+        let suffices = match self.errand {
+            Errand::Ahead { seen_left, max_age, due } => Suffices::Ahead { seen_left, max_age, due },
+            _ => self.state().suffices(self.options, self.storing),
+        };
         let backend = self.cache().backend().await?;
-        let token_ttl = policy.lease.unwrap_or(policy.load_timeout + TOKEN_MARGIN);
+        let token_ttl = match sharing {
+            Sharing::Joined => None,
+            Sharing::Exclusive | Sharing::Refreshing => self.lease_ttl(),
+        };
+        let token_ttl = token_ttl.or(policy.lease).unwrap_or(policy.load_timeout + TOKEN_MARGIN);
         match fill_token::begin(backend, &self.key, token_ttl, suffices, sharing).await? {
             // There is a value, but not for this reader: unreadable, or "there is none" to a type that has no place for it.
-            Begun::Found(bytes, left)
+            Begun::Found(bytes, left) | Begun::Rests(bytes, left, _)
                 if !self.region.is_value(&bytes)
                     || self.cache().stands(&bytes, left).await? != Standing::Fresh =>
             {
@@ -262,6 +293,7 @@ impl<T: DeserializeOwned> Load<T> {
         arrival: Arrival<'_>,
     ) -> Currency {
         let ttl = arrival.ttl;
+        let rest = ttl.and_then(|ttl| Rules::of(&self.state().policy)?.rest(ttl.as_duration()));
         let found = permit.found().is_some();
         let wake = if self.state().remembers() { self.cache().near().wake(&self.key_text()) } else { None };
         // Whatever comes of it: the next read of this process must not find what was near before.
@@ -281,7 +313,7 @@ impl<T: DeserializeOwned> Load<T> {
             let stored = self.state().stored(frame.as_deref().unwrap_or(arrival.bytes));
             sent = Instant::now();
             let elapsed = arrival.began.elapsed();
-            let filled = fill_token::fill(backend, &self.key, permit, stored, ttl, elapsed).await?;
+            let filled = fill_token::fill(backend, &self.key, permit, stored, ttl, elapsed, rest).await?;
             stand = taken.is_empty() || self.cache().tags_stand(backend, self.tags(), taken).await;
             Ok(filled)
         }
@@ -297,9 +329,9 @@ impl<T: DeserializeOwned> Load<T> {
                 if let Some(wake) = wake {
                     fail_safe::read_back(self.cache(), self.state(), &self.key_text(), wake);
                 }
-                let life = ttl.map_or(Duration::ZERO, Ttl::as_duration);
-                if let Some(rest) = Rules::of(&self.state().policy).and_then(|rules| rules.rest(life)) {
-                    self.state().refreshes.pause(&self.key_text(), rest);
+                if let Some(rest) = rest {
+                    let elapsed = arrival.began.elapsed();
+                    self.state().refreshes.pause(&self.key_text(), rest.saturating_sub(elapsed));
                 }
                 if stand { Currency::AsOf(sent) } else { Currency::MayBeOvertaken }
             }

@@ -22,7 +22,7 @@ use crate::control::RegionMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::framed::Unusable;
-use crate::load::{Load, Storing};
+use crate::load::{Errand, Load, Storing};
 use crate::loader::Loader;
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::refresh::Rules;
@@ -262,7 +262,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         if self.state.policy.stale_while_revalidate
             && let Some(stale) = stale.or_else(|| self.last_known(key, options).map(own))
         {
-            self.refresh(key, ReadOptions::new(), loader);
+            self.refresh(key, Errand::Revalidate, loader);
             let stale = self.served_stale(stale, "a load that goes on");
             self.observe_read(key, &stale, started);
             return Ok(stale);
@@ -278,19 +278,19 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         L: Loader<T>,
     {
         if let (Some(rules), Some(left)) = (Rules::of(&self.state.policy), left)
-            && rules.are_met(left, self.state.refreshes.load_time())
+            && let Some(due) = rules.met(left, self.state.refreshes.load_time())
         {
             // One that is half as old was loaded meanwhile, and will do.
             let age = match age {
                 Age::Exact(age) | Age::AtMost(age) => age,
                 Age::Unknown => self.state.policy.ttl.saturating_sub(left),
             };
-            self.refresh(key, ReadOptions::new().max_age(age / 2), loader);
+            self.refresh(key, Errand::Ahead { seen_left: left, max_age: age / 2, due }, loader);
         }
     }
 
     /// Loads and stores in the background, unless that goes on already or has just failed.
-    fn refresh<L>(&self, key: &str, options: ReadOptions, loader: L)
+    fn refresh<L>(&self, key: &str, errand: Errand, loader: L)
     where
         T: Send + 'static,
         L: Loader<T>,
@@ -299,7 +299,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
             return;
         }
         let departed = self.cache.flights(Storing::IfCurrent).depart(key, || {
-            let load = self.load_of(key, options, loader, Storing::IfCurrent);
+            let load = self.load_of(key, ReadOptions::new(), loader, Storing::IfCurrent, errand);
             let (state, key) = (Arc::clone(&self.state), key.to_owned());
             Box::pin(async move {
                 let mut attempt = state.refreshes.attempt(&key);
@@ -315,12 +315,19 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         }
     }
 
-    fn load_of<L>(&self, key: &str, options: ReadOptions, loader: L, storing: Storing) -> LoadFuture
+    fn load_of<L>(
+        &self,
+        key: &str,
+        options: ReadOptions,
+        loader: L,
+        storing: Storing,
+        errand: Errand,
+    ) -> LoadFuture
     where
         T: Send + 'static,
         L: Loader<T>,
     {
-        let load = Load { region: self.clone(), key: CachedKey::new(key), options, storing };
+        let load = Load { region: self.clone(), key: CachedKey::new(key), options, storing, errand };
         let span = tracing::debug_span!("mtcache_load", region = self.name(), key);
         Box::pin(load.run(loader).instrument(span))
     }
@@ -366,7 +373,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         L: Loader<T>,
     {
         let demand = Demand::now(options, NoneIs::to::<T>());
-        let load = || self.load_of(key, options, loader, storing);
+        let load = || self.load_of(key, options, loader, storing, Errand::Readers);
         let mut flight = pin!(self.cache.flights(storing).fly(key, demand, load));
         let (part, landed) = match timeouts::soft(self.state.policy.soft_timeout, &mut flight).await {
             Some(ended) => ended,

@@ -4,31 +4,39 @@
 //! end and the longer a load takes, so that of many readers one refreshes shortly before the value expires: a read refreshes if
 //! `-delta * beta * ln(u) >= left`, where `delta` is the time that a load takes, `left` what is left of the value's life and `u` uniform
 //! in (0, 1]. The probability of that is `exp(-left / (delta * beta))`, and the time by which it is early has the mean `delta * beta`.
-//! Source: Vattani, Chierichetti, Lowenstein, Optimal Probabilistic Cache Stampede Prevention, VLDB 2015. Invariants: at most one
-//! refresh of a key at a time in a process, none for a while after one that failed. Deliberately absent: the load itself (`load.rs`).
+//! Source: Vattani, Chierichetti, Lowenstein, Optimal Probabilistic Cache Stampede Prevention, VLDB 2015. A threshold is a part of the
+//! value's own life, which may be shorter than the region's TTL: a frame says how long it is, of a plain value a key beside it says for how long
+//! it is to be left alone (`fill_token.rs`). Invariants: at most one
+//! refresh of a key at a time among all processes, by a lease; none for a while after one that failed here. Deliberately absent: the load itself (`load.rs`).
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use mtcache_link::Command;
+use quick_cache::sync::Cache;
 
-use crate::region::RegionPolicy;
+use crate::fill_token::rest_key;
+use crate::region::{Region, RegionPolicy};
+use crate::ttl::Ttl;
 
 /// How long a key is left alone after a refresh of it failed.
 pub(crate) const REFRESH_PAUSE: Duration = Duration::from_secs(1);
-/// Keys of a region that are left alone at once; beyond, some are refreshed too early or too often.
-const MAX_PAUSED: usize = 10_000;
+/// Keys of a region that are left alone at once; beyond, some of them are refreshed too early or too often. 16 bytes each.
+const MAX_PAUSED: usize = 65_536;
 /// The part by which a load's time changes what is expected of the next.
 const SMOOTHING: u64 = 8;
 
 /// What a region knows about its refreshes.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Refreshes {
     /// Nanoseconds that a load takes, smoothed; zero while none has ended.
     load_time: AtomicU64,
-    /// Keys that are left alone, and until when.
-    paused: Mutex<HashMap<String, Instant>>,
+    /// Keys that are left alone, by their hash, and until when. Each takes the same time to note and to find, however many there are; there once
+    /// one is noted, for most regions refresh nothing.
+    paused: OnceLock<Cache<u64, Instant>>,
+    hasher: RandomState,
 }
 
 impl Refreshes {
@@ -44,20 +52,22 @@ impl Refreshes {
     }
 
     pub(crate) fn is_paused(&self, key: &str) -> bool {
-        self.paused.lock().get(key).is_some_and(|until| Instant::now() < *until)
+        let Some(paused) = self.paused.get() else { return false };
+        let hash = self.hasher.hash_one(key);
+        let Some(until) = paused.get(&hash) else { return false };
+        if Instant::now() < until {
+            return true;
+        }
+        // The room is for others.
+        paused.remove_if(&hash, |until| Instant::now() >= *until);
+        false
     }
 
     /// Leaves a key alone for so long.
     pub(crate) fn pause(&self, key: &str, pause: Duration) {
-        let now = Instant::now();
-        let Some(until) = now.checked_add(pause) else { return };
-        let mut paused = self.paused.lock();
-        if paused.len() >= MAX_PAUSED {
-            paused.retain(|_, until| now < *until);
-        }
-        if paused.len() < MAX_PAUSED {
-            paused.insert(key.to_owned(), until);
-        }
+        let Some(until) = Instant::now().checked_add(pause) else { return };
+        let paused = self.paused.get_or_init(|| Cache::new(MAX_PAUSED));
+        paused.insert(self.hasher.hash_one(key), until);
     }
 
     /// To be held while a key is refreshed; unless it is told of success, the key is left alone for a while.
@@ -101,22 +111,58 @@ impl Rules {
         (threshold.is_some() || beta.is_some()).then_some(Self { ttl, threshold, beta })
     }
 
-    /// Whether a value with so much of its life left is to be refreshed now, by chance where that is the rule.
-    pub(crate) fn are_met(self, left: Duration, load_time: Duration) -> bool {
+    /// By which rule a value with so much of its life left is to be refreshed now, by chance where that is the rule.
+    pub(crate) fn met(self, left: Duration, load_time: Duration) -> Option<Due> {
         // In (0, 1]: the logarithm of zero is none.
-        self.are_met_by(left, load_time, 1.0 - rand::random::<f64>())
+        self.met_by(left, load_time, 1.0 - rand::random::<f64>())
     }
 
-    fn are_met_by(self, left: Duration, load_time: Duration, u: f64) -> bool {
-        self.threshold.is_some_and(|part| left <= self.ttl.mul_f64(1.0 - part))
-            || self.beta.is_some_and(|beta| left.as_secs_f64() <= early(load_time.as_secs_f64(), beta, u))
+    fn met_by(self, left: Duration, load_time: Duration, u: f64) -> Option<Due> {
+        if self.beta.is_some_and(|beta| left.as_secs_f64() <= early(load_time.as_secs_f64(), beta, u)) {
+            return Some(Due::ByChance);
+        }
+        let is_past = |part: &f64| left <= self.ttl.mul_f64(1.0 - part);
+        self.threshold.filter(is_past).map(|part| Due::IfPast { part })
     }
 
-    /// How long a value that lives for so long is left alone after its load: one that lives shorter than the region's TTL would be past the
-    /// threshold too soon.
+    /// For how much of a life that long, from the beginning of its load on, a value is left alone: one that lives shorter than the region's TTL
+    /// would seem past the threshold too soon.
     pub(crate) fn rest(self, life: Duration) -> Option<Duration> {
         self.threshold.filter(|_| life < self.ttl).map(|part| life.mul_f64(part))
     }
+}
+
+impl<T> Region<T> {
+    /// Has all processes leave alone for its time what is set now to live shorter than the region's TTL. A frame says that itself.
+    pub(crate) async fn rest_for(&self, key: &str, life: Ttl) {
+        let rest = Rules::of(&self.state.policy).and_then(|rules| rules.rest(life.as_duration()));
+        let (Some(rest), true) = (rest.and_then(|rest| Ttl::new(rest).ok()), self.framing().is_none()) else {
+            return;
+        };
+        let command = Command::new("SET")
+            .arg(rest_key(key.as_bytes()))
+            .arg("1")
+            .arg("PX")
+            .arg(rest.as_millis().to_string());
+        let said = match self.cache.backend().await {
+            Ok(backend) => backend.command(command).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = said {
+            tracing::debug!(region = self.name(), %error, "what is set now may be refreshed too early");
+        }
+    }
+}
+
+/// By which rule a value is due.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Due {
+    ByChance,
+    /// If this part of its own life has passed, too: readers only know what is left of it, and take it for one that lives as long as the region
+    /// says.
+    IfPast {
+        part: f64,
+    },
 }
 
 /// How long before its end a value is refreshed by `XFetch`, in seconds.
@@ -162,7 +208,7 @@ mod tests {
             let rules = Rules { ttl: Duration::from_mins(1), threshold: Some(part), beta: None };
             let left = Duration::from_millis(left);
             let due = left <= rules.ttl.mul_f64(1.0 - part);
-            prop_assert_eq!(rules.are_met_by(left, Duration::ZERO, 0.5), due);
+            prop_assert_eq!(rules.met_by(left, Duration::ZERO, 0.5).is_some(), due);
         }
     }
 
@@ -170,7 +216,7 @@ mod tests {
     fn what_is_drawn_has_the_probability_of_the_paper() {
         let rules = Rules { ttl: Duration::from_mins(1), threshold: None, beta: Some(2.0) };
         let (left, load_time) = (Duration::from_secs(3), Duration::from_secs(1));
-        let met = (0..100_000).filter(|_| rules.are_met(left, load_time)).count();
+        let met = (0..100_000).filter(|_| rules.met(left, load_time).is_some()).count();
         let expected = 100_000.0 * (-1.5_f64).exp();
         // Seven standard deviations.
         assert!((met as f64 - expected).abs() < 7.0 * (expected * (1.0 - (-1.5_f64).exp())).sqrt(), "{met}");
@@ -179,8 +225,8 @@ mod tests {
     #[test]
     fn before_a_load_was_measured_only_what_has_ended_is_refreshed() {
         let rules = Rules { ttl: Duration::from_mins(1), threshold: None, beta: Some(1.0) };
-        assert!(rules.are_met_by(Duration::ZERO, Duration::ZERO, 1.0));
-        assert!(!rules.are_met_by(Duration::from_millis(1), Duration::ZERO, 0.001));
+        assert_eq!(rules.met_by(Duration::ZERO, Duration::ZERO, 1.0), Some(Due::ByChance));
+        assert_eq!(rules.met_by(Duration::from_millis(1), Duration::ZERO, 0.001), None);
     }
 
     #[test]
@@ -210,11 +256,24 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_left_alone_are_bounded() {
+    fn keys_that_are_left_alone_are_bounded_and_the_newest_is_among_them() {
         let refreshes = Refreshes::default();
-        for n in 0..=MAX_PAUSED {
-            refreshes.pause(&n.to_string(), Duration::from_mins(1));
+        for n in 0..2 * MAX_PAUSED {
+            let key = n.to_string();
+            refreshes.pause(&key, Duration::from_mins(1));
+            assert!(refreshes.is_paused(&key), "{n}");
         }
-        assert!(refreshes.is_paused("0") && !refreshes.is_paused(&MAX_PAUSED.to_string()));
+        let kept = refreshes.paused.get().unwrap().len();
+        assert!(kept <= MAX_PAUSED && kept > MAX_PAUSED / 2, "{kept}");
+        let paused = (0..2 * MAX_PAUSED).filter(|n| refreshes.is_paused(&n.to_string())).count();
+        assert_eq!(paused, kept);
+    }
+
+    #[test]
+    fn a_pause_that_is_over_leaves_its_room() {
+        let refreshes = Refreshes::default();
+        refreshes.pause("k", Duration::ZERO);
+        assert!(!refreshes.is_paused("k"));
+        assert_eq!(refreshes.paused.get().unwrap().len(), 0);
     }
 }

@@ -27,6 +27,7 @@ use crate::framed::{Final, Standing};
 use crate::lease::{Lease, Patience};
 use crate::load::Storing;
 use crate::read::{Age, ReadOptions, Source};
+use crate::refresh::Rules;
 use crate::region::RegionState;
 use crate::single_flight::{Currency, Landed, Landing};
 use crate::stats;
@@ -218,7 +219,9 @@ impl BatchLoad {
         let mut found = Vec::new();
         for (place, begun) in places.iter().copied().zip(begun) {
             match begun {
-                Ok(Begun::Found(bytes, left)) => found.push((place, bytes, left)),
+                Ok(Begun::Found(bytes, left) | Begun::Rests(bytes, left, _)) => {
+                    found.push((place, bytes, left));
+                }
                 Ok(Begun::Load(permit)) => entered.wanted.push(Wanted { place, permit: Some(permit) }),
                 Ok(Begun::Held(left)) => {
                     entered.left = entered.left.min(left);
@@ -396,10 +399,12 @@ impl BatchLoad {
         }
         let mut filled = Vec::with_capacity(prepared.len());
         let mut fillings = Vec::with_capacity(prepared.len());
+        let rules = Rules::of(&self.state.policy);
         for (currency, key, permit, stored, ttl) in &mut prepared {
             let Some(permit) = permit.take() else { continue };
             filled.push((currency, *key, ttl.is_some()));
-            fillings.push(Filling { key, permit, value: self.state.stored(stored), ttl: *ttl });
+            let rest = ttl.and_then(|ttl| rules?.rest(ttl.as_duration()));
+            fillings.push(Filling { key, permit, value: self.state.stored(stored), ttl: *ttl, rest });
         }
         let backend = self.cache.backend().await;
         let sent = Instant::now();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use mtcache_cache::{ErrorKind, Framing, Read, Region, RegionPolicy, Source, Staleness};
+use mtcache_cache::{ErrorKind, Framing, Loaded, Read, ReadOptions, Region, RegionPolicy, Source, Staleness};
 
 use crate::loads::Gate;
 use crate::near::warm;
@@ -21,6 +21,9 @@ on_every_backend! {
     a_value_is_refreshed_once_a_part_of_its_life_has_passed,
     a_frame_and_a_near_value_are_refreshed_too,
     what_lives_shorter_is_not_refreshed_by_every_read,
+    what_lives_shorter_is_left_alone_by_other_processes_too,
+    what_lives_shorter_is_refreshed_once_a_part_of_its_own_life_has_passed,
+    one_process_at_a_time_refreshes,
     xfetch_refreshes_before_the_end,
     rules_that_make_no_sense_are_refused,
 }
@@ -102,12 +105,12 @@ async fn a_value_is_refreshed_once_a_part_of_its_life_has_passed(rig: Rig) {
 }
 
 async fn a_frame_and_a_near_value_are_refreshed_too(rig: Rig) {
-    let eager = RegionPolicy::new("r", LONG).eager_refresh(0.5);
+    let eager = RegionPolicy::new("r", LONG).eager_refresh(0.01);
     for policy in [eager.clone().framed(Framing::new()), eager.near(true)] {
         let region: Region<u64> = region_with(&rig, policy.near(true)).await;
         let calls = Arc::new(AtomicU32::new(0));
-        region.set_for("k", &1, LONG / 5 * 2).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        region.set("k", &1).await.unwrap();
+        tokio::time::sleep(LONG.mul_f64(0.011)).await;
         warm(&region, "k").await;
         let counting = Arc::clone(&calls);
         let loader = move || async move {
@@ -134,6 +137,101 @@ async fn what_lives_shorter_is_not_refreshed_by_every_read(rig: Rig) {
         tokio::time::sleep(Duration::from_millis(60)).await;
     }
     assert_eq!((calls.load(Ordering::SeqCst), region.stats().refreshes), (1, 0));
+}
+
+/// Reads of another process, with a loader that brings what lives for a third of the TTL.
+async fn read_short(region: &Region<u64>, calls: &Arc<AtomicU32>, life: Duration) -> u64 {
+    let calls = Arc::clone(calls);
+    let loader = move |_| async move {
+        let n = calls.fetch_add(1, Ordering::SeqCst) + 1;
+        Ok::<_, io::Error>(Loaded::new(u64::from(n)).ttl(life))
+    };
+    region.get_or_reload("k", ReadOptions::new(), loader).await.unwrap().value
+}
+
+/// Whatever made it short, and whether or not the near cache is in between.
+async fn what_lives_shorter_is_left_alone_by_other_processes_too(rig: Rig) {
+    let eager = RegionPolicy::new("r", LONG).eager_refresh(0.5);
+    for policy in [eager.clone(), eager.framed(Framing::new())] {
+        let mut processes: Vec<Region<u64>> = Vec::new();
+        for _ in 0..3 {
+            processes.push(rig.cache().await.region(policy.clone()).unwrap());
+        }
+        for was_set in [false, true] {
+            let calls = Arc::new(AtomicU32::new(0));
+            if was_set {
+                processes[0].set_for("k", &7, LONG / 3).await.unwrap();
+            } else {
+                read_short(&processes[0], &calls, LONG / 3).await;
+            }
+            let before = calls.load(Ordering::SeqCst);
+            for _ in 0..5 {
+                for region in &processes {
+                    read_short(region, &calls, LONG / 3).await;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let after = calls.load(Ordering::SeqCst);
+            assert_eq!(after, before, "set: {was_set}, {:?}", policy.framing);
+            // Each has asked once whether it is due.
+            let asked = processes.iter().map(|region| region.stats().refreshes).sum::<u64>();
+            assert!(asked <= if was_set { 6 } else { 3 }, "{asked}");
+            processes[0].invalidate("k").await.unwrap();
+        }
+    }
+}
+
+async fn what_lives_shorter_is_refreshed_once_a_part_of_its_own_life_has_passed(rig: Rig) {
+    let eager = RegionPolicy::new("r", LONG).eager_refresh(0.05);
+    for policy in [eager.clone(), eager.framed(Framing::new())] {
+        let mut processes: Vec<Region<u64>> = Vec::new();
+        for _ in 0..3 {
+            processes.push(rig.cache().await.region(policy.clone()).unwrap());
+        }
+        let (calls, life) = (Arc::new(AtomicU32::new(0)), LONG / 3);
+        read_short(&processes[0], &calls, life).await;
+        let loaded = Instant::now();
+        eventually("it is refreshed", async || {
+            for region in &processes {
+                read_short(region, &calls, life).await;
+            }
+            calls.load(Ordering::SeqCst) > 1
+        })
+        .await;
+        // The life began with the load, which was before it had returned.
+        let early = Duration::from_millis(100);
+        assert!(loaded.elapsed() + early >= life.mul_f64(0.05), "{:?}", loaded.elapsed());
+        assert!(loaded.elapsed() < life, "ahead of its end");
+        processes[0].invalidate("k").await.unwrap();
+    }
+}
+
+async fn one_process_at_a_time_refreshes(rig: Rig) {
+    let eager = RegionPolicy::new("r", LONG).eager_refresh(0.5);
+    let mut processes: Vec<Region<u64>> = Vec::new();
+    for _ in 0..4 {
+        processes.push(rig.cache().await.region(eager.clone()).unwrap());
+    }
+    processes[0].set("k", &1).await.unwrap();
+    rig.raw(&["PEXPIRE", "r:k", "10000"]).await;
+    let gate = Gate::default();
+    for _ in 0..5 {
+        for region in &processes {
+            assert_eq!(region.get_or_load("k", gate.loader(2)).await.unwrap().value, 1);
+        }
+    }
+    gate.running.notified().await;
+    // Long enough for the others to begin, if they would.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(gate.calls(), 1, "one loads");
+    gate.open.notify_one();
+    eventually("the new value is there", async || rig.raw_get("r:k").await.as_deref() == Some("2")).await;
+    for region in &processes {
+        let read = region.get_or_load("k", gate.loader(3)).await.unwrap();
+        assert_eq!((read.value, read.staleness), (2, Staleness::Fresh));
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((gate.calls(), rig.raw_get("r:k").await.as_deref()), (1, Some("2")), "for all");
 }
 
 async fn xfetch_refreshes_before_the_end(rig: Rig) {

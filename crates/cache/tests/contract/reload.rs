@@ -116,12 +116,12 @@ async fn not_modified_gives_a_known_plain_value_a_new_life(rig: Rig) {
 }
 
 async fn a_value_that_is_loaded_ahead_of_its_end_is_told_to_its_loader(rig: Rig) {
-    let eager = RegionPolicy::new("r", LONG).eager_refresh(0.5);
+    let eager = RegionPolicy::new("r", LONG).eager_refresh(0.01);
     for policy in [eager.clone(), eager.framed(Framing::new())] {
         let region: Region<u64> = rig.cache().await.region(policy).unwrap();
-        region.set_for("k", &1, LONG / 5 * 2).await.unwrap();
-        // Old enough for one half as old to be younger.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let life = LONG / 5 * 2;
+        region.set_for("k", &1, life).await.unwrap();
+        tokio::time::sleep(life.mul_f64(0.011)).await;
         let told = Told::default();
         let read = reload(&region, &told, Loaded::not_modified()).await.unwrap();
         assert_eq!((read.value, read.source), (1, Source::Backend));
