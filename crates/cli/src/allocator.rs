@@ -1,7 +1,8 @@
 //! The process's allocator, and how it is set.
 //!
 //! jemalloc keeps 128 bytes of books for each slab, and slabs of sizes that are powers of two are single pages by default: for
-//! entries of 256 bytes, three per cent. Slabs of up to 16 pages make that half a byte per entry. What is freed goes back to
+//! entries of 256 bytes, three per cent. Slabs of up to 16 pages make that half a byte per entry, and room for eight chunks of
+//! lists is looked for at once. What is freed goes back to
 //! the system after a second, by a thread of the allocator's own: an idle server gives back what a busy one has used.
 //! `MALLOC_CONF`-style settings from the environment (`_RJEM_MALLOC_CONF`) come on top of these.
 #![allow(unsafe_code)]
@@ -14,7 +15,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Pages per slab, by size of what it holds; jemalloc bounds a slab to 512 pieces.
 const SETTINGS: &std::ffi::CStr = c"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,\
-      slab_sizes:64-64:4|128-128:8|256-256:16|512-512:16|1024-1024:16|2048-2048:16|4096-4096:16";
+      slab_sizes:64-64:4|128-128:8|256-256:16|512-512:16|1024-1024:16|2048-2048:16|4096-4096:16|8192-8192:16";
 
 /// A pointer to text, as the C side reads it.
 #[repr(transparent)]

@@ -329,7 +329,8 @@ impl Engine {
         let mut after = None;
         loop {
             let started = self.clock.monotonic_nanos();
-            let mut ctx = Ctx::new(self, locked, session, now, Origin::Client);
+            let access = self.settings.access_clock(now);
+            let mut ctx = Ctx::new(self, locked, session, access, now, Origin::Client);
             let claim = match ctx.peek(key).map(|entry| entry.type_name()) {
                 None => Claim::Nobody,
                 Some(kind) => {

@@ -138,7 +138,7 @@ impl Engine {
         now: UnixMillis,
         out: &mut Reply,
     ) -> Result<(), CommandError> {
-        let spec = match resolve(args) {
+        let spec = match resolve_by(|name| session.recent.lookup(name), args) {
             Ok(spec) => spec,
             Err(_) if is_http(args) => {
                 session.close = true;
@@ -203,10 +203,12 @@ impl Engine {
         now: UnixMillis,
         out: &mut Reply,
     ) -> Result<(), CommandError> {
+        // Whatever is read behind a lock waits for it.
+        let access = self.settings.access_clock(now);
         let (mut locked, hash) = self.lock_for(handler, spec, args).ok_or(CommandError::BUSY)?;
         let alone_since = (handler.locks == Locks::All).then(|| self.clock.monotonic_nanos());
         let origin = if session.replay { Origin::Replay } else { Origin::Client };
-        let mut ctx = Ctx::new(self, &mut locked, session, now, origin);
+        let mut ctx = Ctx::new(self, &mut locked, session, access, now, origin);
         if let Some((key, hash)) = hash {
             ctx.remember(key, hash);
         }
@@ -433,7 +435,8 @@ impl Engine {
             return Ok(());
         }
         let origin = if session.replay { Origin::Replay } else { Origin::Transaction };
-        let mut ctx = Ctx::new(self, &mut locked, session, now, origin);
+        let access = self.settings.access_clock(now);
+        let mut ctx = Ctx::new(self, &mut locked, session, access, now, origin);
         let begin = out.len();
         out.array(transaction.queue.len());
         for queued in &transaction.queue {
@@ -590,8 +593,16 @@ impl Session {
 /// Finds the command, or the subcommand, and checks the number of arguments.
 #[inline]
 pub(crate) fn resolve(args: &[&[u8]]) -> Result<&'static CommandSpec, CommandError> {
+    resolve_by(lookup, args)
+}
+
+#[inline]
+fn resolve_by(
+    find: impl FnOnce(&[u8]) -> Option<&'static CommandSpec>,
+    args: &[&[u8]],
+) -> Result<&'static CommandSpec, CommandError> {
     let name = args.first().copied().unwrap_or_default();
-    let Some(mut spec) = lookup(name) else { return Err(CommandError::unknown_command(args)) };
+    let Some(mut spec) = find(name) else { return Err(CommandError::unknown_command(args)) };
     if spec.is_container()
         && let Some(sub) = args.get(1)
     {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use mtcache_protocol::{CommandFlags, CommandSpec, Version};
+use mtcache_protocol::{CommandFlags, CommandSpec, RecentCommand, Version};
 
 use crate::acl::User;
 use crate::blocking::{Blocked, Parked};
@@ -57,6 +57,7 @@ pub struct Session {
     /// Inside a batch: when the last command ended, by the monotonic clock.
     mark: Option<u64>,
     in_batch: bool,
+    pub(crate) recent: RecentCommand,
 }
 
 /// Whether replies are sent: `CLIENT REPLY`.
@@ -157,6 +158,7 @@ impl Session {
             restriction: Restriction::None,
             mark: None,
             in_batch: false,
+            recent: RecentCommand::default(),
         }
     }
 

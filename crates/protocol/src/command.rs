@@ -13,7 +13,7 @@ mod row;
 mod table;
 
 pub use flags::{AclCategories, CommandFlags, KeyFlags};
-pub use index::{lookup, lookup_sub};
+pub use index::{RecentCommand, lookup, lookup_sub};
 pub use key_spec::{BeginSearch, FindKeys, KeyShape, KeySpec, LegacyRange};
 pub use keys::{KeyError, KeyIndices, KeyRef, keys, keys_with_flags};
 pub use table::{COMMAND_COUNT, COMMANDS, TOP_LEVEL_COUNT};

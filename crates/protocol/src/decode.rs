@@ -15,6 +15,8 @@ use crate::number::parse_i64;
 /// The arguments of one command; most have few, so they live on the stack.
 pub type Args<'a> = SmallVec<[&'a [u8]; 16]>;
 
+/// What [`short_line`] reads is below this.
+const SHORT: usize = 1000;
 /// Room for argument positions that a connection keeps between commands; more is given back.
 const KEPT_ARGS: usize = 256;
 /// Room for unquoted inline bytes that a connection keeps between commands; more is given back.
@@ -152,6 +154,27 @@ impl RequestDecoder {
             }
             Err(Lacking(hint)) => Ok(Progress::NeedMore { consumed: 0, hint }),
         }
+    }
+
+    /// [`next`](Self::next) and [`args`](Self::args) at once, for what nearly all commands are: complete, an array of short bulk
+    /// strings (below 1,000 arguments of less than 1,000 bytes), from a client that is no stranger. Appends the arguments to the empty
+    /// `into` and tells how many bytes are done with. Anything else is for `next`, and so far nothing has happened to it.
+    #[inline]
+    pub fn next_short<'a>(&self, buf: &'a [u8], into: &mut Args<'a>) -> Option<usize> {
+        // What the last command has left behind is given back by `next`.
+        let is_clean = !self.is_inline && self.ranges.capacity() <= KEPT_ARGS;
+        if self.is_mid_command()
+            || !is_clean
+            || !self.authenticated
+            || self.limits.max_bulk_len.min(self.limits.max_args) < SHORT
+        {
+            return None;
+        }
+        let pos = short_args(buf, into);
+        if pos.is_none() {
+            into.clear();
+        }
+        pos
     }
 
     /// Number of arguments of the command that `next` completed, its name included; at least 1.
@@ -384,6 +407,19 @@ pub fn peek(buf: &[u8]) -> Option<Peeked<'_>> {
     (pos <= buf.len()).then_some(peeked)
 }
 
+/// Appends the arguments of a short command and tells where it ends.
+#[inline]
+fn short_args<'a>(buf: &'a [u8], into: &mut Args<'a>) -> Option<usize> {
+    let (count, mut pos) = short_line(buf, 0, b'*').filter(|(count, _)| *count > 0)?;
+    for _ in 0..count {
+        let (len, size) = short_line(buf, pos, b'$')?;
+        let (start, end) = (pos + size, pos + size + len as usize);
+        into.push(buf.get(start..end)?);
+        pos = end + 2;
+    }
+    (pos <= buf.len()).then_some(pos)
+}
+
 /// The number in a line of up to three digits, as nearly all are, and the line's size with its end; anything
 /// unusual, also a line that is not complete, is left to the careful way.
 #[inline]
@@ -407,17 +443,30 @@ mod tests {
     use super::*;
     use crate::limits::MAX_INLINE;
 
+    fn short_way(decoder: &RequestDecoder, buf: &[u8]) -> Option<(usize, Vec<Vec<u8>>)> {
+        let mut args = Args::new();
+        let consumed = decoder.next_short(buf, &mut args);
+        assert_eq!(consumed.is_some(), !args.is_empty());
+        Some((consumed?, args.iter().map(|arg| arg.to_vec()).collect()))
+    }
+
     /// All commands in `input`, fed in pieces of `step` bytes, then what ended the decoding.
     fn decode(input: &[u8], step: usize, mut decoder: RequestDecoder) -> (Vec<Vec<Vec<u8>>>, Option<Kind>) {
         let (mut commands, mut buf) = (Vec::new(), Vec::new());
         for piece in input.chunks(step) {
             buf.extend_from_slice(piece);
             loop {
+                let short = short_way(&decoder, &buf);
                 match decoder.next(&buf) {
                     Ok(Progress::Command { consumed }) => {
-                        commands.push(decoder.iter(&buf).map(<[u8]>::to_vec).collect());
+                        let command: Vec<_> = decoder.iter(&buf).map(<[u8]>::to_vec).collect();
+                        if let Some(short) = short {
+                            assert_eq!(short, (consumed, command.clone()));
+                        }
+                        commands.push(command);
                         buf.drain(..consumed);
                     }
+                    other if short.is_some() => panic!("{other:?} where {short:?} was seen"),
                     Ok(Progress::NeedMore { consumed, hint }) => {
                         assert!(hint > 0);
                         buf.drain(..consumed);
@@ -528,6 +577,42 @@ mod tests {
         check_with(stranger, b"*11\r\n", &[], Some(Kind::UnauthenticatedMultibulkLength));
         check_with(stranger, b"*2\r\n$16385\r\n", &[], Some(Kind::UnauthenticatedBulkLength));
         check_with(stranger, b"*1\r\n$4\r\nAUTH\r\n", &[&["AUTH"]], None);
+    }
+
+    #[test]
+    fn what_is_not_short_and_complete_is_left_to_the_careful_way() {
+        let short =
+            |decoder: &RequestDecoder, input: &[u8]| short_way(decoder, input).map(|(consumed, _)| consumed);
+        let command = b"*2\r\n$4\r\nECHO\r\n$3\r\nabc\r\n";
+        let mut decoder = RequestDecoder::new(Limits::default());
+        assert_eq!(short(&decoder, &[command, b"*1".as_slice()].concat()), Some(command.len()));
+        for end in 0..command.len() {
+            assert_eq!(short(&decoder, &command[..end]), None);
+        }
+        for other in ["PING\r\n", "*0\r\n*1\r\n$1\r\nx\r\n", "*1\r\n$01\r\nx\r\n", "*1\r\n$-1\r\n"] {
+            assert_eq!(short(&decoder, other.as_bytes()), None, "{other}");
+        }
+        let long = |len: usize| format!("*2\r\n$4\r\nECHO\r\n${len}\r\n{}\r\n", "x".repeat(len));
+        assert!(short(&decoder, long(999).as_bytes()).is_some());
+        assert!(short(&decoder, long(1000).as_bytes()).is_none());
+        decoder.set_authenticated(false);
+        assert_eq!(short(&decoder, command), None, "of a stranger less is taken");
+        decoder.set_authenticated(true);
+        decoder.set_limits(Limits { max_bulk_len: 2, ..Limits::default() });
+        assert_eq!(short(&decoder, command), None, "less is allowed");
+        decoder.set_limits(Limits::default());
+        assert!(matches!(decoder.next(&command[..9]), Ok(Progress::NeedMore { .. })));
+        assert_eq!(short(&decoder, command), None, "the careful way has begun and has to end it");
+        assert_eq!(decoder.next(command), Ok(Progress::Command { consumed: command.len() }));
+        let many = format!("*1500\r\n{}", "$1\r\nx\r\n".repeat(1500));
+        for large in [many.as_bytes(), b"ECHO abc\r\n"] {
+            assert!(short(&decoder, command).is_some());
+            assert!(matches!(decoder.next(large), Ok(Progress::Command { .. })));
+            assert_eq!(short(&decoder, command), None, "room is to be given back");
+            assert!(matches!(decoder.next(command), Ok(Progress::Command { .. })));
+        }
+        assert!(short(&decoder, command).is_some());
+        assert!(decoder.ranges.capacity() <= KEPT_ARGS);
     }
 
     #[test]

@@ -23,8 +23,8 @@ mod slot;
 
 pub use command::{
     AclCategories, BeginSearch, COMMAND_COUNT, COMMANDS, CommandFlags, CommandId, CommandSpec, Deprecation,
-    FindKeys, Group, KeyError, KeyFlags, KeyIndices, KeyRef, KeyShape, KeySpec, LegacyRange, TOP_LEVEL_COUNT,
-    keys, keys_with_flags, lookup, lookup_sub, top_level,
+    FindKeys, Group, KeyError, KeyFlags, KeyIndices, KeyRef, KeyShape, KeySpec, LegacyRange, RecentCommand,
+    TOP_LEVEL_COUNT, keys, keys_with_flags, lookup, lookup_sub, top_level,
 };
 pub use decode::{Args, Peeked, Progress, RequestDecoder, peek};
 pub use double::write_double;

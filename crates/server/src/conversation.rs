@@ -146,41 +146,45 @@ impl Conversation {
             // Asked before each command: AUTH, HELLO and RESET change it in the midst of a pipeline.
             self.decoder.set_authenticated(engine.is_authenticated(&self.session));
             let rest = input.get(*start..).unwrap_or_default();
-            match self.decoder.next(rest) {
-                Ok(Progress::Command { consumed }) => {
-                    let mut args = Args::new();
-                    self.decoder.args(rest, &mut args);
-                    if self.session.may_run_script(&args) && fiber::is_needed() {
-                        return Pause::Script;
+            let mut args = Args::new();
+            let consumed = match self.decoder.next_short(rest, &mut args) {
+                Some(consumed) => consumed,
+                None => match self.decoder.next(rest) {
+                    Ok(Progress::Command { consumed }) => {
+                        self.decoder.args(rest, &mut args);
+                        consumed
                     }
-                    // What reached this client before its command leaves before the command's reply: who has seen a reply
-                    // has seen every message and invalidation that is older.
-                    self.outbox.drain_into(self.output.buffer_mut());
-                    engine.dispatch(&mut self.session, &args, now, &mut self.output);
-                    match self.session.parked() {
-                        Parked::No => *start += consumed,
-                        Parked::Blocked { .. } => {
-                            *start += consumed;
-                            return Pause::Park;
-                        }
-                        // It has not run: it stays where it is.
-                        Parked::Held { .. } => return Pause::Park,
+                    Ok(Progress::NeedMore { consumed, hint }) => {
+                        *start += consumed;
+                        return Pause::NeedMore(hint);
                     }
-                    if self.session.wants_close() || self.outbox.is_closed() {
+                    Err(error) => {
+                        error.write_to(&mut self.output);
                         return Pause::Close;
                     }
-                    if self.output.len() >= FLUSH_AT {
-                        return Pause::Flush;
-                    }
-                }
-                Ok(Progress::NeedMore { consumed, hint }) => {
+                },
+            };
+            if self.session.may_run_script(&args) && fiber::is_needed() {
+                return Pause::Script;
+            }
+            // What reached this client before its command leaves before the command's reply: who has seen a reply
+            // has seen every message and invalidation that is older.
+            self.outbox.drain_into(self.output.buffer_mut());
+            engine.dispatch(&mut self.session, &args, now, &mut self.output);
+            match self.session.parked() {
+                Parked::No => *start += consumed,
+                Parked::Blocked { .. } => {
                     *start += consumed;
-                    return Pause::NeedMore(hint);
+                    return Pause::Park;
                 }
-                Err(error) => {
-                    error.write_to(&mut self.output);
-                    return Pause::Close;
-                }
+                // It has not run: it stays where it is.
+                Parked::Held { .. } => return Pause::Park,
+            }
+            if self.session.wants_close() || self.outbox.is_closed() {
+                return Pause::Close;
+            }
+            if self.output.len() >= FLUSH_AT {
+                return Pause::Flush;
             }
         }
     }

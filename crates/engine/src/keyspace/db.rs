@@ -28,7 +28,7 @@ impl Db {
 
     #[inline]
     pub(crate) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Slot> {
-        self.table.find(hash.position(), |entry| entry.key() == key)
+        self.table.find(hash.position(), |entry| entry.has_key(key))
     }
 
     /// See [`Table::prefetch_bucket`].

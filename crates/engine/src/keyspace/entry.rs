@@ -212,6 +212,23 @@ impl Entry {
         prefetch_value(unsafe { self.block().as_ref() });
     }
 
+    /// Whether this is the entry of `key`: short keys are compared without a call.
+    #[inline]
+    pub(crate) fn has_key(&self, key: &[u8]) -> bool {
+        let own = self.key();
+        if own.len() != key.len() {
+            return false;
+        }
+        // Of up to twice a word, the first and the last one cover all bytes.
+        let eights = |key: &[u8]| Some((*key.first_chunk::<8>()?, *key.last_chunk::<8>()?));
+        let fours = |key: &[u8]| Some((*key.first_chunk::<4>()?, *key.last_chunk::<4>()?));
+        match key.len() {
+            8..=16 => eights(own) == eights(key),
+            4..=7 => fours(own) == fours(key),
+            _ => own == key,
+        }
+    }
+
     /// The key.
     #[inline]
     pub(crate) fn key(&self) -> &[u8] {
@@ -245,17 +262,11 @@ impl Entry {
     }
 
     /// The value, for change in place. A string becomes one that can grow.
+    #[inline]
     pub(crate) fn value_mut(&mut self) -> ValueMut<'_> {
         match self.kind() {
             Kind::Inline | Kind::Int => {
-                let bytes = self.inline().to_vec();
-                let (expires_at, ttl_index) = (self.expires_at(), self.ttl_index());
-                let mut grown = Self::allocate(self.key(), Kind::Heap, 0, expires_at, self.access());
-                grown.set_address(Box::into_raw(Box::new(bytes)) as usize);
-                grown.set_ttl_index(ttl_index);
-                grown.set_tag(self.tag());
-                grown.set_epoch(self.epoch());
-                *self = grown;
+                self.make_growable();
                 // SAFETY: made from a `Box<Vec<u8>>` just above.
                 ValueMut::String(unsafe { self.boxed_mut() })
             }
@@ -266,6 +277,18 @@ impl Entry {
             Kind::Set => ValueMut::Set(unsafe { self.boxed_mut() }),
             Kind::SortedSet => ValueMut::SortedSet(unsafe { self.boxed_mut() }),
         }
+    }
+
+    #[inline(never)]
+    fn make_growable(&mut self) {
+        let bytes = self.inline().to_vec();
+        let (expires_at, ttl_index) = (self.expires_at(), self.ttl_index());
+        let mut grown = Self::allocate(self.key(), Kind::Heap, 0, expires_at, self.access());
+        grown.set_address(Box::into_raw(Box::new(bytes)) as usize);
+        grown.set_ttl_index(ttl_index);
+        grown.set_tag(self.tag());
+        grown.set_epoch(self.epoch());
+        *self = grown;
     }
 
     /// Replaces whatever the value was by a string, keeping the key, the expiry and the access record.

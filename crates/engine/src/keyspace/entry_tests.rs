@@ -188,3 +188,18 @@ fn a_block_takes_what_its_parts_take() {
     assert_eq!(size(16, 200, false), 256, "12 bytes of header, the key, the value: 228");
     assert_eq!(size(16, 200, true), 256, "12 more");
 }
+
+#[test]
+fn an_entry_is_that_of_its_key_alone() {
+    for len in 0..=40_usize {
+        let key: Vec<u8> = (0..len).map(|n| n as u8).collect();
+        let entry = Entry::string(&key, b"value", None, 0);
+        assert!(entry.has_key(&key), "{len} bytes");
+        assert!(!entry.has_key(&[key.as_slice(), b"x"].concat()) && (len == 0 || !entry.has_key(&key[1..])));
+        for at in 0..len {
+            let mut other = key.clone();
+            other[at] ^= 0x80;
+            assert!(!entry.has_key(&other), "byte {at} of {len}");
+        }
+    }
+}

@@ -463,6 +463,37 @@ pub(crate) struct Tracked<'a, T: Collection> {
 }
 
 impl Shard {
+    /// [`record_access`](Self::record_access) and [`collection_mut`](Self::collection_mut) in one step.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "what it gives stays in registers")]
+    pub(crate) fn collection_accessed<T: Collection>(
+        &mut self,
+        db: DbIndex,
+        slot: Slot,
+        clock: AccessClock,
+    ) -> Option<Tracked<'_, T>> {
+        if self.capture.is_some() {
+            return self.collection_captured(db, slot, clock);
+        }
+        let Self { dbs, account, .. } = self;
+        let entry = dbs.get_mut(usize::from(db))?.get_mut(slot)?;
+        entry.set_access(clock.touch(entry.access()));
+        let value = T::of(entry)?;
+        let before = value.heap_bytes();
+        Some(Tracked { value, account, db, before })
+    }
+
+    #[cold]
+    fn collection_captured<T: Collection>(
+        &mut self,
+        db: DbIndex,
+        slot: Slot,
+        clock: AccessClock,
+    ) -> Option<Tracked<'_, T>> {
+        self.record_access(db, slot, clock);
+        self.collection_mut(db, slot)
+    }
+
     /// The collection in `slot`, or `None` when the entry is of another type.
     pub(crate) fn collection_mut<T: Collection>(
         &mut self,
