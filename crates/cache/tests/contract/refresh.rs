@@ -125,18 +125,22 @@ async fn a_frame_and_a_near_value_are_refreshed_too(rig: Rig) {
     }
 }
 
-/// Jitter makes values live for half the TTL at the least, so that a part of a half would have passed from the beginning.
+/// Jitter makes values live for half the TTL at the least: of 40 % of them three tenths of the TTL have passed from the beginning.
 async fn what_lives_shorter_is_not_refreshed_by_every_read(rig: Rig) {
-    let eager = RegionPolicy::new("r", LONG).eager_refresh(0.5).ttl_jitter(0.5);
+    const IDS: u32 = 30;
+    let eager = RegionPolicy::new("r", LONG).eager_refresh(0.3).ttl_jitter(0.5);
     let region: Region<u64> = rig.cache().await.region(eager).unwrap();
     let calls = Arc::new(AtomicU32::new(0));
     for _ in 0..5 {
-        for _ in 0..10 {
-            read_counting(&region, &calls).await;
+        for id in 0..IDS {
+            let calls = Arc::clone(&calls);
+            let loader =
+                || async move { Ok::<_, io::Error>(u64::from(calls.fetch_add(1, Ordering::SeqCst))) };
+            region.get_or_load(id.to_string(), loader).await.unwrap();
         }
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!((calls.load(Ordering::SeqCst), region.stats().refreshes), (1, 0));
+    assert_eq!((calls.load(Ordering::SeqCst), region.stats().refreshes), (IDS, 0));
 }
 
 /// Reads of another process, with a loader that brings what lives for a third of the TTL.

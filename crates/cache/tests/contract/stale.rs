@@ -251,6 +251,12 @@ async fn in_other_modes_nothing_is_served_stale(rig: Rig) {
         region.control().set_mode(mode);
         assert!(fails(&region).await, "{mode}");
     }
+    // Nor what came to be known in that mode, which the switch did not drop.
+    region.control().set_mode(RegionMode::Shadow);
+    known_and_expired(&region, 2).await;
+    assert!(region.cache().near_size().0 > 0, "it is known");
+    assert!(fails(&region).await);
+    region.control().set_mode(RegionMode::On);
 }
 
 async fn a_frame_in_its_window_is_served_to_whoever_asks(rig: Rig) {
