@@ -5,7 +5,7 @@
 //! that only grows. Checked for every read: what a node reads, is no older than what it wrote itself last, acknowledged or
 //! not; what it reads as fresh from the backend is no older than the last acknowledged write of any node; what it reads as fresh from near,
 //! no older than the last that was acknowledged a heartbeat before; what it reads as stale while it hears of changes, no older than the
-//! last invalidation that was acknowledged a heartbeat before. The one thing exempted is a write whose outcome was unknown: it may take
+//! last invalidation that was acknowledged a heartbeat before; and nothing is older than it is said to be. The one thing exempted is a write whose outcome was unknown: it may take
 //! effect late, which its writer was told.
 //!
 //! A violation prints the seed; `MTCACHE_HISTORY_SEED=N` runs that one alone. `MTCACHE_HISTORIES=1000` runs so many. Nodes whose
@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use self::run::{ANSWER, HEARTBEAT, NODES, any_read, any_write, pause};
+use self::run::{ANSWER, HEARTBEAT, MORE, NODES, Node, Shared, Superseded, any_read, node, pause};
 use crate::proxy::{Mode, Proxy};
 
 /// Runs where nobody says otherwise.
@@ -55,6 +55,7 @@ struct Run {
     uncertain: Mutex<HashSet<u64>>,
     /// One write at a time, so that versions are written in their order.
     writing: tokio::sync::Mutex<()>,
+    superseded: Superseded,
     violations: Mutex<Vec<String>>,
     done: AtomicBool,
     seen: Seen,
@@ -69,8 +70,14 @@ struct Seen {
     stale: AtomicU64,
     /// Of these, those that were held against what had been told.
     told: AtomicU64,
+    /// Reads whose age was held against the source's.
+    aged: AtomicU64,
     failed_reads: AtomicU64,
     failed_writes: AtomicU64,
+    /// Fills.
+    refused: AtomicU64,
+    /// Values that messages have taken from near.
+    dropped: AtomicU64,
 }
 
 /// The last of these writes before a moment.
@@ -122,6 +129,12 @@ async fn reads(run: Arc<Run>, node: usize, region: Region<u64>, canary: Region<u
             // A load that another node's write has overtaken may be shared until that is known; of what was not told nobody knows.
             (Staleness::Fresh, Source::Loader) | (Staleness::Stale, _) => 0,
         };
+        if let Some(is_understated) = run.superseded.is_understated(&read, asked) {
+            run.seen.aged.fetch_add(1, Ordering::Relaxed);
+            if is_understated && !run.uncertain.lock().contains(&read.value) {
+                run.violations.lock().push(format!("node {node} read {read:?}, which is older"));
+            }
+        }
         let floor = floor.max(floors.own[node]);
         if read.value > run.source.load(Ordering::SeqCst) {
             run.violations.lock().push(format!("node {node} read {read:?}, which was never written"));
@@ -134,15 +147,16 @@ async fn reads(run: Arc<Run>, node: usize, region: Region<u64>, canary: Region<u
     }
 }
 
-async fn writes(run: Arc<Run>, node: usize, region: Region<u64>, mut random: StdRng) {
+async fn writes(run: Arc<Run>, at: usize, node: Node, mut random: StdRng) {
     while !run.done.load(Ordering::SeqCst) {
         pause(&mut random, 60_000).await;
         let _turn = run.writing.lock().await;
         let version = run.source.fetch_add(1, Ordering::SeqCst) + 1;
+        run.superseded.next();
         let kind = random.random_range(0..4);
-        let written = any_write(&region, kind, version).await;
+        let written = node.write(kind, version).await;
         let mut floors = run.floors.lock();
-        floors.own[node] = version;
+        floors.own[at] = version;
         match written {
             Ok(()) => {
                 floors.acknowledged.push((Instant::now(), version));
@@ -192,31 +206,6 @@ fn vanishes(server: &TestServer, key: &str) {
     server.client().unwrap().command(&["DEL", key]).unwrap();
 }
 
-async fn node(proxy: &Proxy, random: &mut StdRng, stale_window: Duration) -> (Region<u64>, Region<u64>) {
-    let cache = Cache::builder(proxy.url())
-        .connect_timeout(ANSWER)
-        .response_timeout(ANSWER)
-        .backoff(Duration::from_millis(5), Duration::from_millis(40))
-        .near_heartbeat(HEARTBEAT)
-        .open()
-        .await
-        .unwrap();
-    let mut policy = RegionPolicy::new("r", Duration::from_millis(random.random_range(50..1000))).near(true);
-    if random.random_bool(0.5) {
-        policy = policy.lease(Duration::from_millis(100)).load_timeout(Duration::from_millis(200));
-    }
-    if !stale_window.is_zero() {
-        policy = policy.stale_window(stale_window);
-        policy = match random.random_range(0..3) {
-            0 => policy.soft_timeout(Duration::from_millis(2)),
-            1 => policy.stale_while_revalidate(true).eager_refresh(0.5),
-            _ => policy.xfetch_beta(2.0),
-        };
-    }
-    let canary = RegionPolicy::new("canary", Duration::from_mins(5)).near(true);
-    (cache.region(policy).unwrap(), cache.region(canary).unwrap())
-}
-
 async fn history(seed: u64, total: &Seen) {
     let mut random = StdRng::seed_from_u64(seed);
     let program = Program::ALL[usize::try_from(seed).unwrap_or(0) % Program::ALL.len()];
@@ -224,22 +213,30 @@ async fn history(seed: u64, total: &Seen) {
     let proxies = [Proxy::before(server.port()).await, Proxy::before(server.port()).await];
     let run = Arc::new(Run::default());
     // The same for all, as for all who share a region: who has none does not tell of keys that are absent.
-    let stale_window = Duration::from_secs(if random.random_bool(0.7) { 10 } else { 0 });
-    let mut tasks = Vec::new();
+    let shared = Shared::any(&mut random);
+    let (mut tasks, mut nodes) = (Vec::new(), Vec::new());
     for (at, proxy) in proxies.iter().enumerate() {
-        let (region, canary) = node(proxy, &mut random, stale_window).await;
+        let node = node(Cache::builder(proxy.url()), &mut random, shared).await;
+        let region = node.region.clone();
+        let canary = RegionPolicy::new("canary", Duration::from_mins(5)).near(true);
+        let canary: Region<u64> = region.cache().region(canary).unwrap();
         let mut next = || StdRng::seed_from_u64(random.random());
         for _ in 0..READERS {
             tasks.push(tokio::spawn(reads(Arc::clone(&run), at, region.clone(), canary.clone(), next())));
         }
         tasks.push(tokio::spawn(warms(Arc::clone(&run), canary)));
-        tasks.push(tokio::spawn(writes(Arc::clone(&run), at, region, next())));
+        tasks.push(tokio::spawn(writes(Arc::clone(&run), at, node.clone(), next())));
+        nodes.push(node);
     }
     breaks(&mut server, &proxies, &mut random).await;
     pause(&mut random, 200_000).await;
     run.done.store(true, Ordering::SeqCst);
     for task in tasks {
         task.await.unwrap();
+    }
+    for node in nodes {
+        run.seen.refused.fetch_add(node.region.stats().fills_refused, Ordering::Relaxed);
+        run.seen.dropped.fetch_add(node.told(), Ordering::Relaxed);
     }
     let violations = run.violations.lock();
     assert!(violations.is_empty(), "MTCACHE_HISTORY_SEED={seed} on {program:?}: {violations:#?}");
@@ -250,6 +247,9 @@ async fn history(seed: u64, total: &Seen) {
         (&seen.loader, &total.loader),
         (&seen.stale, &total.stale),
         (&seen.told, &total.told),
+        (&seen.aged, &total.aged),
+        (&seen.refused, &total.refused),
+        (&seen.dropped, &total.dropped),
         (&seen.failed_reads, &total.failed_reads),
         (&seen.failed_writes, &total.failed_writes),
     ] {
@@ -267,23 +267,40 @@ async fn no_history_with_faults_breaks_the_contract() {
     let first = rand::random::<u32>();
     let count = number("MTCACHE_HISTORIES").unwrap_or(HISTORIES);
     println!("{count} histories from seed {first}");
-    for n in 0..count {
-        history(u64::from(first) + n, &total).await;
-    }
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let is_lacking = || {
+        let needed = [
+            &total.near,
+            &total.backend,
+            &total.loader,
+            &total.stale,
+            &total.told,
+            &total.aged,
+            &total.refused,
+            &total.dropped,
+        ];
+        needed.into_iter().any(|counter| of(counter) == 0)
+    };
+    let mut n = 0;
+    // As in `run.rs`.
+    while n < count || (n < count + MORE && is_lacking()) {
+        history(u64::from(first) + n, &total).await;
+        n += 1;
+    }
     println!(
-        "reads: {} near, {} backend, {} loader, {} stale of which {} while changes were heard, {} failed; {} writes failed",
+        "reads: {} near, {} backend, {} loader, {} stale of which {} while changes were heard, {} failed, {} ages checked; \
+         {} writes failed; {} fills refused, {} values dropped by messages",
         of(&total.near),
         of(&total.backend),
         of(&total.loader),
         of(&total.stale),
         of(&total.told),
         of(&total.failed_reads),
-        of(&total.failed_writes)
+        of(&total.aged),
+        of(&total.failed_writes),
+        of(&total.refused),
+        of(&total.dropped)
     );
-    assert!(
-        of(&total.near) > 0 && of(&total.backend) > 0 && of(&total.loader) > 0,
-        "the cache was hardly used"
-    );
+    assert!(!is_lacking(), "what the histories were about did not come about");
     assert!(of(&total.failed_writes) + of(&total.failed_reads) > 0, "nothing ever failed");
 }

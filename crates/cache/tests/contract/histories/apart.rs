@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mtcache_cache::{Cache, Outcome, Region, Source, Staleness};
+use mtcache_cache::{Age, Cache, Outcome, Region, Source, Staleness};
 use mtcache_conformance::Program;
 use mtcache_conformance::servers::TestServer;
 use rand::rngs::StdRng;
@@ -21,7 +21,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::breaks;
-use super::run::{CLOCKS, HEARTBEAT, NODES, Seen, any_clock, any_read, any_write, many, node, pause};
+use super::run::{
+    CLOCKS, HEARTBEAT, NODES, Seen, Shared, any_clock, any_read, is_understated, many, node, pause,
+};
 use crate::faketime;
 use crate::proxy::Proxy;
 
@@ -31,6 +33,8 @@ const READERS: u32 = 3;
 const URL: &str = "MTCACHE_TEST_NODE_URL";
 const SEED: &str = "MTCACHE_TEST_NODE_SEED";
 const SOURCE: &str = "MTCACHE_TEST_NODE_SOURCE";
+const TTL: &str = "MTCACHE_TEST_NODE_TTL";
+const FRAMED: &str = "MTCACHE_TEST_NODE_FRAMED";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_history_of_processes_with_clocks_apart_breaks_the_contract() {
@@ -43,7 +47,8 @@ enum Word {
     FailedRead,
     /// When a write had ended, and how.
     Wrote(u64, Ending),
-    Ended,
+    /// How many fills were refused, and values dropped by messages.
+    Ended(u64, u64),
 }
 
 /// What a read saw, and when it was asked.
@@ -52,6 +57,8 @@ struct Seeing {
     value: u64,
     source: Source,
     staleness: Staleness,
+    /// The most that it may be, if that is known.
+    age: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,14 +90,15 @@ async fn history(seed: u64, total: &Seen) {
     let path = files.path().join("source");
     let source = File::create(&path).unwrap();
     put(&source, 0);
+    let shared = Shared::stale(&mut random);
     let mut nodes = Vec::new();
     for proxy in &proxies {
         let ahead = CLOCKS[random.random_range(0..CLOCKS.len())];
-        nodes.push(Node::start(&proxy.url(), &path, random.random(), ahead));
+        nodes.push(Node::start(&proxy.url(), &path, random.random(), ahead, shared));
     }
     let (mut breaking, mut ordering) = (StdRng::seed_from_u64(random.random()), random);
     let broken = AtomicBool::new(false);
-    let (mut acknowledged, mut uncertain) = (Vec::new(), Vec::new());
+    let (mut acknowledged, mut uncertain, mut superseded) = (Vec::new(), Vec::new(), Vec::new());
     let seen = Seen::default();
     let faults = async {
         breaks(&mut server, &proxies, &mut breaking).await;
@@ -103,6 +111,7 @@ async fn history(seed: u64, total: &Seen) {
             pause(&mut ordering, 60_000).await;
             version += 1;
             put(&source, version);
+            superseded.push(now());
             let ending =
                 nodes[ordering.random_range(0..NODES)].write(ordering.random_range(0..4), version).await;
             seen.writes.fetch_add(1, Ordering::Relaxed);
@@ -118,10 +127,22 @@ async fn history(seed: u64, total: &Seen) {
     tokio::join!(faults, orders);
     let mut violations = Vec::new();
     for (at, node) in nodes.iter_mut().enumerate() {
-        node.end().await;
+        let (refused, told) = node.end().await;
+        seen.refused.fetch_add(refused, Ordering::Relaxed);
+        seen.told.fetch_add(told, Ordering::Relaxed);
         seen.failed_reads.fetch_add(node.failed_reads, Ordering::Relaxed);
-        for Seeing { asked, value, source, staleness } in &node.reads {
+        for Seeing { asked, value, source, staleness, age } in &node.reads {
             seen.count(*source, *staleness);
+            let least = superseded.get(*value as usize).map(|superseded| asked.saturating_sub(*superseded));
+            if let (Some(age), Some(least)) = (age, least) {
+                seen.aged.fetch_add(1, Ordering::Relaxed);
+                let said = Age::AtMost(Duration::from_nanos(*age));
+                let is_older = is_understated(said, Duration::from_nanos(least)) == Some(true);
+                if is_older && !uncertain.contains(value) {
+                    violations
+                        .push(format!("node {at} read {value} from {source:?} as {said:?}, of {least} ns"));
+                }
+            }
             let of_any = match (staleness, source) {
                 (Staleness::Fresh, Source::Backend) => newest(&acknowledged, *asked),
                 (Staleness::Fresh, Source::Near) => {
@@ -148,13 +169,15 @@ fn newest(written: &[Written], moment: u64) -> u64 {
 
 impl Node {
     /// Returns when it is ready.
-    fn start(url: &str, source: &Path, seed: u64, clock_ahead: i32) -> Self {
+    fn start(url: &str, source: &Path, seed: u64, clock_ahead: i32, shared: Shared) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .envs(faketime::environment(clock_ahead))
             .args(["--exact", "histories::apart::a_node", "--ignored", "--nocapture"])
             .env(URL, url)
             .env(SEED, seed.to_string())
             .env(SOURCE, source)
+            .env(FRAMED, shared.framed.to_string())
+            .env(TTL, shared.ttl.as_millis().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -188,9 +211,10 @@ impl Node {
         ending
     }
 
-    async fn end(&mut self) {
+    async fn end(&mut self) -> (u64, u64) {
         writeln!(self.orders, "end").unwrap();
-        assert!(matches!(self.says().await, Word::Ended), "the node wrote unasked");
+        let Word::Ended(refused, told) = self.says().await else { panic!("the node wrote unasked") };
+        (refused, told)
     }
 
     /// The next word that is not about a read; those are noted.
@@ -223,7 +247,8 @@ impl Word {
                 let sources = [Source::Near, Source::Backend, Source::Loader];
                 let source = sources.into_iter().find(|source| source.name() == words[3]).unwrap();
                 let staleness = if words[4] == "stale" { Staleness::Stale } else { Staleness::Fresh };
-                Self::Read(Seeing { asked: number(1), value: number(2), source, staleness })
+                let age = words[5].parse().ok();
+                Self::Read(Seeing { asked: number(1), value: number(2), source, staleness, age })
             }
             "failed" => Self::FailedRead,
             "wrote" => {
@@ -233,7 +258,7 @@ impl Word {
                     endings.into_iter().find(|ending| format!("{ending:?}") == words[2]).unwrap(),
                 )
             }
-            "ended" => Self::Ended,
+            "ended" => Self::Ended(number(1), number(2)),
             other => panic!("the node said {other:?}"),
         }
     }
@@ -246,7 +271,10 @@ async fn a_node() {
     let order = |name: &str| std::env::var(name).unwrap();
     let mut random = StdRng::seed_from_u64(order(SEED).parse().unwrap());
     let source = Arc::new(File::open(order(SOURCE)).unwrap());
-    let region = node(Cache::builder(order(URL)), &mut random).await;
+    let ttl = Duration::from_millis(order(TTL).parse().unwrap());
+    let shared = Shared { ttl, framed: order(FRAMED).parse().unwrap(), ..Shared::stale(&mut random) };
+    let node = node(Cache::builder(order(URL)), &mut random, shared).await;
+    let region = node.region.clone();
     println!("node: {}", seconds_now());
     let done = Arc::new(AtomicBool::new(false));
     let mut readers = Vec::new();
@@ -258,7 +286,7 @@ async fn a_node() {
         let mut order = String::new();
         tokio::task::block_in_place(|| std::io::stdin().read_line(&mut order).unwrap());
         let Some((kind, version)) = order.trim().split_once(' ') else { break };
-        let written = any_write(&region, kind.parse().unwrap(), version.parse().unwrap()).await;
+        let written = node.write(kind.parse().unwrap(), version.parse().unwrap()).await;
         let ending = match written {
             Ok(()) => Ending::Acknowledged,
             Err(error) if error.outcome() == Outcome::Unknown => Ending::Unknown,
@@ -270,7 +298,7 @@ async fn a_node() {
     for reader in readers {
         reader.await.unwrap();
     }
-    println!("node: ended");
+    println!("node: ended {} {}", node.region.stats().fills_refused, node.told());
 }
 
 async fn reads(region: Region<u64>, source: Arc<File>, mut random: StdRng, done: Arc<AtomicBool>) {
@@ -281,7 +309,12 @@ async fn reads(region: Region<u64>, source: Arc<File>, mut random: StdRng, done:
             Ok(None) => {}
             Ok(Some(read)) => {
                 let staleness = if read.is_stale() { "stale" } else { "fresh" };
-                println!("node: read {asked} {} {} {staleness}", read.value, read.source.name());
+                let age = match read.age {
+                    Age::Exact(age) | Age::AtMost(age) => age.as_nanos().to_string(),
+                    Age::Unknown => "unknown".to_owned(),
+                };
+                let source = read.source.name();
+                println!("node: read {asked} {} {source} {staleness} {age}", read.value);
             }
             Err(_) => println!("node: failed"),
         }

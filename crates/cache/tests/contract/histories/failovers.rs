@@ -13,7 +13,7 @@ use mtcache_conformance::{Client, ClusterOptions, Program, TestCluster};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::run::{NODES, Run, Seen, many, node, pause};
+use super::run::{NODES, Node, Run, Seen, Shared, many, node, pause};
 
 const VARIABLE: &str = "MTCACHE_FAILOVER_HISTORIES";
 /// Runs where nobody says otherwise: each takes many seconds.
@@ -141,10 +141,11 @@ fn has_passed_on(primary: &mut Client, witness: &str) {
     assert_eq!(heard.integer(), Some(1), "a replica hears its primary");
 }
 
-async fn nodes(url: &str, random: &mut StdRng) -> Vec<mtcache_cache::Region<u64>> {
+async fn nodes(url: &str, random: &mut StdRng) -> Vec<Node> {
+    let shared = Shared::stale(random);
     let mut nodes = Vec::new();
     for _ in 0..NODES {
-        nodes.push(node(Cache::builder(url), random).await);
+        nodes.push(node(Cache::builder(url), random, shared).await);
     }
     nodes
 }
