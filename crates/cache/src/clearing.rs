@@ -3,6 +3,11 @@
 //! Keys are walked by SCAN, never KEYS, and removed in bounded steps, so that nobody else waits for long. Invariants: no key is taken
 //! whose name only looks alike (`users` leaves `usersAbc` alone); a walk that fails or is dropped half way waits to be made again before the
 //! next read. Deliberately absent: tags, which need no walk (`tags.rs`).
+//!
+//! Each clearing is told to every process, its own too, and makes each look at all that it has near, once. Clearings are not joined for
+//! that: two of one region are two moments, and to know that nothing came near between them would cost every value that comes near something.
+//! A flood of them bounds itself, because whoever clears walks over all keys of the server first, in trips of a thousand; a process that does
+//! not keep up with what it hears is late with its heartbeat, and then serves nothing from near. Who clears often has tags for it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
