@@ -16,6 +16,7 @@ use crate::breaker::BreakerState;
 use crate::dial::Dialer;
 use crate::error::{Delivery, Error, ErrorKind, Result};
 use crate::route::Route;
+use crate::seats::{Seat, Seats};
 use crate::supervise::supervise;
 use crate::url::Transport;
 
@@ -97,8 +98,13 @@ impl Connection {
         self.generation
     }
 
-    pub(crate) fn mux(&self) -> MultiplexedConnection {
+    fn mux(&self) -> MultiplexedConnection {
         self.mux.clone()
+    }
+
+    /// Whether it is of use, to everybody.
+    pub(crate) fn lets_through(&self) -> bool {
+        self.is_usable() && self.refusal().is_none()
     }
 
     /// How many replies came so far. Tells a slow command from a dead connection.
@@ -170,17 +176,39 @@ impl Connection {
 }
 
 /// The right to send one call over a connection. Dropped without an outcome, its caller has left.
-pub(crate) struct Pass {
-    connection: Arc<Connection>,
+pub(crate) struct Pass<'a> {
+    /// There until it is dropped.
+    seat: Option<Seat>,
+    /// Where the seat goes then.
+    seats: &'a Seats,
     on_trial: bool,
     has_outcome: bool,
 }
 
-impl Pass {
+impl<'a> Pass<'a> {
+    fn new(connection: Arc<Connection>, seats: &'a Seats, on_trial: bool) -> Self {
+        let mux = connection.mux();
+        Self::on(Seat { connection, mux }, seats, on_trial)
+    }
+
+    fn on(seat: Seat, seats: &'a Seats, on_trial: bool) -> Self {
+        Self { seat: Some(seat), seats, on_trial, has_outcome: false }
+    }
+
+    fn seat(&self) -> &Seat {
+        self.seat.as_ref().unwrap_or_else(|| unreachable!("a pass has its seat until it is dropped"))
+    }
+
+    /// What the call is sent over.
+    pub(crate) fn mux(&mut self) -> &mut MultiplexedConnection {
+        let seat =
+            self.seat.as_mut().unwrap_or_else(|| unreachable!("a pass has its seat until it is dropped"));
+        &mut seat.mux
+    }
     /// The call was answered.
     pub(crate) fn answered(&mut self) {
         self.has_outcome = true;
-        self.connection.count_reply();
+        self.seat().connection.count_reply();
     }
 
     /// The call has failed.
@@ -189,23 +217,28 @@ impl Pass {
     }
 }
 
-impl Deref for Pass {
+impl Deref for Pass<'_> {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        &self.connection
+        &self.seat().connection
     }
 }
 
-impl Drop for Pass {
+impl Drop for Pass<'_> {
     fn drop(&mut self) {
+        let Some(seat) = self.seat.take() else { return };
+        let connection = &seat.connection;
         if !self.has_outcome {
-            self.connection.left_at.lock().get_or_insert(self.connection.replies());
+            connection.left_at.lock().get_or_insert(connection.replies());
         }
         if self.on_trial
-            && let Some(trial) = &self.connection.trial
+            && let Some(trial) = &connection.trial
         {
             trial.is_free.store(true, Ordering::Release);
+        }
+        if connection.lets_through() {
+            self.seats.keep(seat);
         }
     }
 }
@@ -241,11 +274,11 @@ impl State {
     }
 
     /// The connection on trial, if nobody else is being let through.
-    fn free_trial(&self) -> Option<Pass> {
+    fn free_trial<'a>(&self, seats: &'a Seats) -> Option<Pass<'a>> {
         let Self::Up(connection) = self else { return None };
         let trial = connection.trial.as_ref().filter(|_| connection.is_usable())?;
         let got_it = !trial.is_proved.load(Ordering::Acquire) && trial.is_free.swap(false, Ordering::AcqRel);
-        got_it.then(|| Pass { connection: Arc::clone(connection), on_trial: true, has_outcome: false })
+        got_it.then(|| Pass::new(Arc::clone(connection), seats, true))
     }
 
     fn breaker(&self) -> BreakerState {
@@ -265,6 +298,7 @@ pub(crate) struct Supervised {
     /// Number of the connection that is up, or was last; a number of none once the next may lead elsewhere.
     generation: Arc<AtomicU64>,
     server: Arc<AtomicU64>,
+    seats: Arc<Seats>,
     moves: bool,
 }
 
@@ -277,7 +311,7 @@ impl Supervised {
         let server = Arc::new(AtomicU64::new(0));
         let moves = route.moves();
         tokio::spawn(supervise(dialer, route, sender, Arc::clone(&generation), Arc::clone(&server)));
-        Self { state, connect_timeout, generation, server, moves }
+        Self { state, connect_timeout, generation, server, seats: Arc::new(Seats::new()), moves }
     }
 
     /// True if one connection may lead to another server than the last.
@@ -305,12 +339,15 @@ impl Supervised {
     }
 
     /// The right to send one call, if there is a connection now or the attempt under way makes one, and the breaker lets it through.
-    pub(crate) async fn pass(&self) -> Result<Pass> {
+    pub(crate) async fn pass(&self) -> Result<Pass<'_>> {
+        if let Some(seat) = self.seats.take(self.generation()) {
+            return Ok(Pass::on(seat, &self.seats, false));
+        }
         let refused = match self.ready().await {
-            Ok(connection) => return Ok(Pass { connection, on_trial: false, has_outcome: false }),
+            Ok(connection) => return Ok(Pass::new(connection, &self.seats, false)),
             Err(error) => error,
         };
-        self.state.borrow().free_trial().ok_or(refused)
+        self.state.borrow().free_trial(&self.seats).ok_or(refused)
     }
 
     pub(crate) fn breaker(&self) -> BreakerState {

@@ -254,7 +254,7 @@ impl Inner {
     ) -> Result<Vec<Reply>> {
         let mut pass = self.supervised.pass().await?;
         let replies_before = pass.replies();
-        let mut mux = pass.mux();
+        let mux = pass.mux();
         let sent = match grouping {
             Grouping::Pipeline => mux.send_packed_commands(pipeline, 0, count).await,
             // MULTI's OK and one QUEUED for each are skipped; EXEC's array is the one reply.
@@ -323,7 +323,7 @@ impl Inner {
 }
 
 /// Turns a failure into our error and has the connection replaced if it is of no more use.
-fn judge(pass: &mut Pass, replies_before: u64, error: redis::RedisError) -> Error {
+fn judge(pass: &mut Pass<'_>, replies_before: u64, error: redis::RedisError) -> Error {
     let error = Error::in_flight(error);
     match error.kind() {
         ErrorKind::ConnectionLost | ErrorKind::Protocol => pass.give_up(),
