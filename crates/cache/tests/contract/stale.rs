@@ -478,7 +478,8 @@ async fn over_a_half_open_link_what_may_be_old_is_served_marked() {
         let mut marked = 0;
         loop {
             let asked = Instant::now();
-            let options = ReadOptions::new().backend_timeout(Duration::from_millis(100));
+            // A read that waited for as long as the link takes to find out would have the new value, on a new connection.
+            let options = ReadOptions::new().deadline(Duration::from_millis(100));
             let read = region.get_or_load_shared_with("k", options, failing).await;
             match read.map(|read| (*read.value, read.staleness)) {
                 Ok((1, Staleness::Fresh)) => {
