@@ -148,9 +148,9 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
         let is_on = self.state.mode() == RegionMode::On;
         let mut outcomes = Vec::with_capacity(batch.keys.len());
         for id in batch.ids.iter() {
-            let near = if is_on { self.near_look(id, options)?.map(|(read, _)| read) } else { None };
+            let near = if is_on { self.near_look(id, options).map(|(read, _)| read) } else { None };
             outcomes.push(near.map(|read| {
-                self.count_near_hit(id, &read, started);
+                self.count_near_hit(id, started);
                 Ok(Some(read))
             }));
         }

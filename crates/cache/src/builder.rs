@@ -19,6 +19,8 @@ use crate::near::NearOptions;
 
 /// Longest deployment prefix in bytes.
 const PREFIX_MAX: usize = 128;
+/// Shortest heartbeat of the near cache: a fifth of it is asked every time, and its end comes some ticks early.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
 /// Options for opening a cache. Made by [`Cache::builder`].
 #[derive(Clone)]
@@ -130,10 +132,10 @@ impl CacheBuilder {
     }
 
     /// How long a change may go unheard, because the connection that tells of it is silent, before the near cache is not used. At
-    /// least 10 ms. Default: 1 s.
+    /// least 100 ms. Default: 1 s.
     #[must_use]
     pub fn near_heartbeat(mut self, bound: Duration) -> Self {
-        self.near.tracking.heartbeat = bound.max(Duration::from_millis(10));
+        self.near.tracking.heartbeat = bound.max(HEARTBEAT_MIN);
         self
     }
 

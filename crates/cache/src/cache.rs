@@ -26,7 +26,7 @@ use crate::framed::View;
 use crate::health::Troubles;
 use crate::keys;
 use crate::load::Storing;
-use crate::near::{Near, NearOptions};
+use crate::near::{Near, NearOptions, NearRegion};
 use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::pending::Pending;
@@ -194,7 +194,10 @@ impl Cache {
         let Some(prefix) = state.key_prefix().filter(|_| state.policy.near || state.hears_of_stale) else {
             return Ok(());
         };
-        self.near().hear(&self.0.backend, &prefix)?;
+        let near = self.near().hear(&self.0.backend, &prefix)?;
+        if state.policy.near {
+            let _ = state.near.set(NearRegion::new(near, &state.base));
+        }
         if state.policy.framing.is_some() {
             self.near().hear(&self.0.backend, &tags::key_prefix(&self.0.prefix))?;
         }
@@ -554,6 +557,7 @@ impl Cache {
         WeakCache(Arc::downgrade(&self.0))
     }
 
+    #[inline]
     pub(crate) fn near(&self) -> &Near {
         &self.0.ledger.near
     }
@@ -566,6 +570,7 @@ impl Cache {
         DropsNear { near: self.near(), keys }
     }
 
+    #[inline]
     pub(crate) fn is_heard(&self) -> bool {
         self.0.teller.is_heard()
     }

@@ -156,6 +156,10 @@ impl CallKey {
 }
 
 impl KeyParts for CallKey {
+    fn only_part(&self) -> Option<&str> {
+        self.0.only_part()
+    }
+
     fn each_part(&self, part: &mut dyn FnMut(&str)) {
         if self.0.is_empty() {
             // A function without arguments has one answer.

@@ -12,10 +12,12 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use mtcache_link::Moment;
+
 use crate::cache::Cache;
 use crate::events::{Event, RemovalCause};
 use crate::metrics;
-use crate::near::Kept;
+use crate::near::Held;
 use crate::region::RegionState;
 use crate::stats;
 
@@ -38,7 +40,8 @@ impl Cache {
     /// Compares what is near of a key with the backend, beside its callers.
     #[cold]
     pub(crate) fn check_near(&self, state: &Arc<RegionState>, key: String) {
-        let Some(seen) = self.near().get(&key, Instant::now()).filter(|kept| kept.digest != 0) else {
+        let Some(seen) = self.near().get(key.as_bytes(), Moment::now()).filter(|held| held.digest() != 0)
+        else {
             return;
         };
         if self.checks().0.fetch_add(1, Ordering::Relaxed) >= MAX_CHECKS {
@@ -52,19 +55,19 @@ impl Cache {
         });
     }
 
-    async fn check(&self, state: &RegionState, key: &str, seen: &Kept) {
+    async fn check(&self, state: &RegionState, key: &str, seen: &Held) {
         let Ok(backend) = self.backend().await else { return };
         let Ok(value) = backend.get(key.as_bytes()).await else { return };
         // From here on the backend has had what it was found to have.
         let found = Instant::now();
         let counters = &state.counters;
         stats::count(&counters.near_checks);
-        if value.is_some_and(|bytes| digest(&bytes) == seen.digest) {
+        if value.is_some_and(|bytes| digest(&bytes) == seen.digest()) {
             return;
         }
         stats::count(&counters.near_behind);
         tokio::time::sleep(self.near().heartbeat() + SLACK).await;
-        let still = self.near().get(key, Instant::now()).is_some_and(|kept| kept.read == seen.read);
+        let still = self.near().get(key.as_bytes(), Moment::now()).is_some_and(|held| held.is_same_as(seen));
         if !still {
             return;
         }
@@ -83,6 +86,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::near::Kept;
     use crate::read::Age;
     use crate::region::{Region, RegionPolicy};
 

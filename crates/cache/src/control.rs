@@ -205,11 +205,13 @@ impl Control {
     }
 
     /// Whether the near hit of this number is to be checked.
+    #[inline]
     pub(crate) fn is_checked(&self, hit: u64) -> bool {
         let mask = self.check_mask.load(Ordering::Relaxed);
         hit & mask == 0 && mask != u64::MAX
     }
 
+    #[inline]
     pub(crate) fn mode(&self) -> RegionMode {
         match self.mode.load(Ordering::Relaxed) {
             1 => RegionMode::Shadow,

@@ -259,6 +259,7 @@ impl Teller {
         Self { observer, listening, streams: broadcast::Sender::new(MAX_EVENTS_BEHIND) }
     }
 
+    #[inline]
     pub(crate) fn is_heard(&self) -> bool {
         self.listening.load(Ordering::Relaxed) > 0
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use mtcache_link::Moment;
 use serde::de::DeserializeOwned;
 
 use crate::backend::Bytes;
@@ -97,10 +98,9 @@ impl<T: DeserializeOwned> Region<T> {
         if !self.state.serves_stale(options) || !self.state.remembers() {
             return None;
         }
-        let now = Instant::now();
-        let kept = self.cache.near().last_known(key, now)?;
-        let age = kept.age.grown_by(now.saturating_duration_since(kept.read));
-        self.stale(&kept.known?.stored, Source::Near, age, options)
+        let held = self.cache.near().last_known(key, Instant::now())?;
+        let age = held.age(Moment::now());
+        self.stale(&held.known()?.stored, Source::Near, age, options)
     }
 
     /// A value past its TTL, or one of which nobody knows whether it has changed, to this reader.
@@ -201,7 +201,7 @@ impl<T: DeserializeOwned> Region<T> {
             return;
         }
         match (ticket, self.state.kept(key, bytes, left, sent)) {
-            (Some(_), Some(_)) if !self.is_to_be_kept(key, sent) => {}
+            (Some(_), Some(_)) if !self.is_to_be_kept(key) => {}
             (Some(ticket), Some(kept)) => self.keep(ticket, key, kept),
             _ => self.cache.near().forget(key),
         }
@@ -213,7 +213,7 @@ impl<T: DeserializeOwned> Region<T> {
             return;
         }
         match (ticket, self.state.kept_frame(&self.cache, key, sight, sent)) {
-            (Some(_), Some(_)) if !self.is_to_be_kept(key, sent) => {}
+            (Some(_), Some(_)) if !self.is_to_be_kept(key) => {}
             (Some(ticket), Some(kept)) => self.keep(ticket, key, kept),
             _ => self.cache.near().forget(key),
         }
@@ -229,8 +229,8 @@ impl<T: DeserializeOwned> Region<T> {
     }
 
     /// A decoded value that is near already is as good, and shared reads want it.
-    fn is_to_be_kept(&self, key: &str, now: Instant) -> bool {
-        self.cache.near().get(key, now).is_none_or(|kept| kept.known.is_none())
+    fn is_to_be_kept(&self, key: &str) -> bool {
+        self.cache.near().get(key.as_bytes(), Moment::now()).is_none_or(|held| held.known().is_none())
     }
 }
 

@@ -4,8 +4,6 @@
 //! prefix (`users:` does not match `usersAbc`). The price is that `:` and `%` inside a part are written `%3A` and `%25`.
 //! Deliberately absent: hashing; keys stay readable in redis-cli.
 
-use std::cell::RefCell;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::slot::BOOKKEEPING_PREFIX;
 
@@ -16,21 +14,45 @@ const KEY_MAX: usize = 8 * 1024;
 pub trait KeyParts {
     /// Hands over each part in turn.
     fn each_part(&self, part: &mut dyn FnMut(&str));
+
+    /// The part, if there is exactly one and it is at hand: reads from this process's memory are then a little quicker. Default: `None`.
+    #[inline]
+    fn only_part(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl KeyParts for str {
+    #[inline]
+    fn only_part(&self) -> Option<&str> {
+        Some(self)
+    }
+
+    #[inline]
     fn each_part(&self, part: &mut dyn FnMut(&str)) {
         part(self);
     }
 }
 
 impl KeyParts for String {
+    #[inline]
+    fn only_part(&self) -> Option<&str> {
+        Some(self)
+    }
+
+    #[inline]
     fn each_part(&self, part: &mut dyn FnMut(&str)) {
         part(self);
     }
 }
 
 impl<S: AsRef<str>> KeyParts for [S] {
+    #[inline]
+    fn only_part(&self) -> Option<&str> {
+        if let [one] = self { Some(one.as_ref()) } else { None }
+    }
+
+    #[inline]
     fn each_part(&self, part: &mut dyn FnMut(&str)) {
         for p in self {
             part(p.as_ref());
@@ -39,18 +61,31 @@ impl<S: AsRef<str>> KeyParts for [S] {
 }
 
 impl<S: AsRef<str>, const N: usize> KeyParts for [S; N] {
+    #[inline]
     fn each_part(&self, part: &mut dyn FnMut(&str)) {
         self.as_slice().each_part(part);
     }
 }
 
 impl<S: AsRef<str>> KeyParts for Vec<S> {
+    #[inline]
+    fn only_part(&self) -> Option<&str> {
+        self.as_slice().only_part()
+    }
+
+    #[inline]
     fn each_part(&self, part: &mut dyn FnMut(&str)) {
         self.as_slice().each_part(part);
     }
 }
 
 impl<K: KeyParts + ?Sized> KeyParts for &K {
+    #[inline]
+    fn only_part(&self) -> Option<&str> {
+        (**self).only_part()
+    }
+
+    #[inline]
     fn each_part(&self, part: &mut dyn FnMut(&str)) {
         (**self).each_part(part);
     }
@@ -58,40 +93,69 @@ impl<K: KeyParts + ?Sized> KeyParts for &K {
 
 /// `base:part:part`, with the parts escaped. The base is taken as it is.
 pub(crate) fn join(base: &str, parts: &(impl KeyParts + ?Sized)) -> Result<String> {
+    checked(joined(base, parts))
+}
+
+fn joined(base: &str, parts: &(impl KeyParts + ?Sized)) -> String {
     let mut key = String::with_capacity(base.len() + 32);
     key.push_str(base);
     parts.each_part(&mut |part| {
         key.push(':');
         push_escaped(&mut key, part);
     });
-    checked(key)
+    key
 }
 
-/// As [`join`], in a buffer of the thread: for reads that end before anything has to be kept of the key.
+/// As [`join`], for looking whether something is kept under the key: on the stack if it is short and nothing has to be escaped, and
+/// unchecked, because nothing is kept under what can be no key.
+#[inline]
 pub(crate) fn with_joined<R>(
     base: &str,
     parts: &(impl KeyParts + ?Sized),
-    read: impl FnOnce(&str) -> R,
-) -> Result<R> {
-    thread_local! {
-        static BUFFER: RefCell<String> = const { RefCell::new(String::new()) };
-    }
-    // Taken, not borrowed: the parts are somebody else's code and may read too.
-    let mut key = BUFFER.take();
-    key.clear();
-    key.push_str(base);
+    look: impl FnOnce(&[u8]) -> R,
+) -> R {
+    let mut key = OnStack { bytes: [0; ON_STACK], len: 0, fits: true };
+    key.push(base.as_bytes());
     parts.each_part(&mut |part| {
-        key.push(':');
-        push_escaped(&mut key, part);
+        key.push(b":");
+        key.fits &= !must_be_escaped(part);
+        key.push(part.as_bytes());
     });
-    check(&key)?;
-    let found = read(&key);
-    BUFFER.set(key);
-    Ok(found)
+    match key.bytes.get(..key.len) {
+        Some(short) if key.fits => look(short),
+        _ => look(joined(base, parts).as_bytes()),
+    }
+}
+
+/// The longest key that is joined on the stack.
+const ON_STACK: usize = 128;
+
+struct OnStack {
+    bytes: [u8; ON_STACK],
+    len: usize,
+    fits: bool,
+}
+
+impl OnStack {
+    #[inline]
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        match self.bytes.get_mut(self.len..end) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len = end;
+            }
+            None => self.fits = false,
+        }
+    }
+}
+
+fn must_be_escaped(part: &str) -> bool {
+    part.contains([':', '%'])
 }
 
 fn push_escaped(key: &mut String, part: &str) {
-    if !part.contains([':', '%']) {
+    if !must_be_escaped(part) {
         key.push_str(part);
         return;
     }

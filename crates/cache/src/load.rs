@@ -261,7 +261,7 @@ impl<T: DeserializeOwned> Load<T> {
                 if found.is_some() {
                     self.cache().near().is_missing(&key, now);
                 }
-                self.cache().near().last_known(&key, now)?.known?.stored.to_vec()
+                self.cache().near().last_known(&key, now)?.known()?.stored.to_vec()
             }
         };
         self.region.is_value(&bytes).then_some(bytes)

@@ -7,6 +7,9 @@
 //! invalidation by this process drops it before it returns. Deliberately absent: values of loads and sets: the message about
 //! their own storing would drop them, so the next read brings them in.
 
+mod held;
+mod shards;
+mod sought;
 mod store;
 mod wakes;
 
@@ -14,17 +17,21 @@ use std::any::Any;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use mtcache_link::{ClusterTracker, TrackOptions, Tracker, TrackingState};
+use mtcache_link::{ClusterTracker, Moment, TrackOptions, Tracker, TrackingState};
 use mtcache_node::Changes;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+pub(crate) use self::held::{Held, Life};
+use self::shards::There;
+use self::sought::{Base, Sought};
 use self::store::Store;
 pub(crate) use self::store::{Kept, Known, Ticket};
 pub(crate) use self::wakes::Wake;
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{RemovalCause, Teller};
+use crate::keys::{self, KeyParts};
 use crate::read_probe::PROBE_PREFIX;
 
 /// Default of [`CacheBuilder::near_max_bytes`](crate::CacheBuilder::near_max_bytes).
@@ -48,10 +55,11 @@ pub(crate) struct Near {
     runtime: Handle,
     teller: Arc<Teller>,
     /// There once a region has asked.
-    on: OnceLock<On>,
+    on: OnceLock<Arc<On>>,
 }
 
-struct On {
+/// A near cache that is on.
+pub(crate) struct On {
     store: Arc<Store>,
     told_by: ToldBy,
 }
@@ -70,7 +78,7 @@ impl Near {
     }
 
     /// Has changes of keys with this prefix heard, so that values of such keys can be kept.
-    pub(crate) fn hear(&self, backend: &Backend, prefix: &str) -> Result<()> {
+    pub(crate) fn hear(&self, backend: &Backend, prefix: &str) -> Result<Arc<On>> {
         let on = self.on.get_or_init(|| {
             let store = Arc::new(Store::new(self.options.max_bytes, Arc::clone(&self.teller)));
             let told_by = match backend {
@@ -90,7 +98,7 @@ impl Near {
                     Arc::<Store>::clone(&store),
                 ))),
             };
-            On { store, told_by }
+            Arc::new(On { store, told_by })
         });
         match &on.told_by {
             ToldBy::Server(tracker) => tracker.add_prefix(prefix),
@@ -106,23 +114,19 @@ impl Near {
                 }
             }
         }
-        Ok(())
+        Ok(Arc::clone(on))
     }
 
     /// What is kept of a key, if it can be relied on now.
-    pub(crate) fn get(&self, key: &str, now: Instant) -> Option<Kept> {
+    pub(crate) fn get(&self, key: &[u8], now: Moment) -> Option<Held> {
         let on = self.on.get()?;
-        if !on.can_be_relied_on(key, now) {
-            return None;
-        }
-        // A tag's token is another primary's, maybe.
-        on.store.get(key.as_bytes(), now).filter(|kept| kept.tags.is_none() || on.all_can_be_relied_on(now))
+        on.get(&on.store.sought(key), now).map(|held| held.clone())
     }
 
     /// To be called before a read is sent whose value is to be kept; none if values cannot be kept now.
     pub(crate) fn begin(&self, key: &str) -> Option<Ticket> {
         let on = self.on.get()?;
-        on.can_be_relied_on(key, Instant::now()).then(|| on.store.begin(key.as_bytes()))
+        on.can_be_relied_on(key.as_bytes(), Moment::now()).then(|| on.store.begin(key.as_bytes()))
     }
 
     /// As [`begin`](Self::begin), for what will be served marked stale at the most, and so may be kept while nobody tells of changes.
@@ -133,7 +137,7 @@ impl Near {
     }
 
     /// What was last known of a key, fresh or not, whether or not changes are told now.
-    pub(crate) fn last_known(&self, key: &str, now: Instant) -> Option<Kept> {
+    pub(crate) fn last_known(&self, key: &str, now: Instant) -> Option<Held> {
         self.on.get()?.store.last_known(key.as_bytes(), now)
     }
 
@@ -166,7 +170,7 @@ impl Near {
     /// Wakes its owner when a message about this key comes; none if nobody would tell of it.
     pub(crate) fn wake(&self, key: &str) -> Option<Wake> {
         let on = self.on.get()?;
-        on.can_be_relied_on(key, Instant::now()).then(|| on.store.wake(key.as_bytes()))
+        on.can_be_relied_on(key.as_bytes(), Moment::now()).then(|| on.store.wake(key.as_bytes()))
     }
 
     pub(crate) fn drop_key(&self, key: &[u8], cause: RemovalCause) {
@@ -223,7 +227,20 @@ impl Near {
 }
 
 impl On {
-    fn all_can_be_relied_on(&self, now: Instant) -> bool {
+    /// What is kept of a key, if it can be relied on now.
+    #[inline]
+    fn get(&self, key: &Sought<'_>, now: Moment) -> Option<There<'_>> {
+        let can_be_relied_on = match &self.told_by {
+            ToldBy::Server(tracker) => tracker.is_coherent(now),
+            ToldBy::Cluster(tracker) => key.with_joined(|key| tracker.is_coherent(key, now)),
+            ToldBy::Engine(_) => true,
+        };
+        // A tag's token is another primary's, maybe.
+        let held = can_be_relied_on.then(|| self.store.get(key, now))??;
+        (!held.has_tags() || self.all_can_be_relied_on(now)).then_some(held)
+    }
+
+    fn all_can_be_relied_on(&self, now: Moment) -> bool {
         match &self.told_by {
             ToldBy::Server(tracker) => tracker.is_coherent(now),
             ToldBy::Cluster(tracker) => tracker.is_coherent_everywhere(now),
@@ -231,11 +248,36 @@ impl On {
         }
     }
 
-    fn can_be_relied_on(&self, key: &str, now: Instant) -> bool {
+    fn can_be_relied_on(&self, key: &[u8], now: Moment) -> bool {
         match &self.told_by {
             ToldBy::Server(tracker) => tracker.is_coherent(now),
-            ToldBy::Cluster(tracker) => tracker.is_coherent(key.as_bytes(), now),
+            ToldBy::Cluster(tracker) => tracker.is_coherent(key, now),
             ToldBy::Engine(_) => true,
+        }
+    }
+}
+
+/// The near cache of a region.
+pub(crate) struct NearRegion {
+    on: Arc<On>,
+    /// As its keys begin, and hashed with the `:` that follows.
+    base: String,
+    begun: Base,
+}
+
+impl NearRegion {
+    /// Of keys that begin with this and a `:`.
+    pub(crate) fn new(on: Arc<On>, base: &str) -> Self {
+        let begun = on.store.base(&format!("{base}:"));
+        Self { on, base: base.to_owned(), begun }
+    }
+
+    /// What is kept under a key with these parts, if it can be relied on now.
+    #[inline]
+    pub(crate) fn get(&self, id: &(impl KeyParts + ?Sized), now: Moment) -> Option<There<'_>> {
+        match id.only_part().and_then(|part| self.begun.then(part)) {
+            Some(key) => self.on.get(&key, now),
+            None => keys::with_joined(&self.base, id, |key| self.on.get(&self.on.store.sought(key), now)),
         }
     }
 }

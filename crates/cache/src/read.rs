@@ -135,6 +135,7 @@ pub struct ReadOptions {
 
 impl ReadOptions {
     /// No demands.
+    #[inline]
     pub fn new() -> Self {
         Self::default()
     }
@@ -217,6 +218,7 @@ impl ReadOptions {
         self.with_age || self.max_age.is_some()
     }
 
+    #[inline]
     pub(crate) fn accepts(self, age: Age) -> bool {
         self.max_age.is_none_or(|limit| age.is_within(limit))
     }

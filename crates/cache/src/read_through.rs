@@ -414,6 +414,7 @@ pub(crate) fn ahead(bytes: &[u8], left: TimeLeft) -> FreshFor {
 /// Times are taken only while somebody observes.
 impl Cache {
     /// Now, if anybody wants to know.
+    #[inline]
     pub(crate) fn observed_from(&self) -> Option<Instant> {
         self.is_heard().then(Instant::now)
     }

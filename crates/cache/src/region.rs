@@ -9,7 +9,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_utils::atomic::AtomicCell;
@@ -29,6 +29,7 @@ use crate::keys::{self, KeyParts};
 use crate::lease::LEASE_TTL_MIN;
 use crate::load::Storing;
 use crate::loader::{Knowing, Life, Loaded, Loader, Plainly, Previous};
+use crate::near::NearRegion;
 use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::read::{Age, Read, ReadOptions, Source};
@@ -352,6 +353,7 @@ impl Live {
 impl Deref for Live {
     type Target = RegionPolicy;
 
+    #[inline]
     fn deref(&self) -> &RegionPolicy {
         self.replaced_by.load().unwrap_or(&self.first)
     }
@@ -365,6 +367,8 @@ pub(crate) struct RegionState {
     pub(crate) counters: Arc<Counters>,
     pub(crate) limit: LoadLimit,
     pub(crate) refreshes: Refreshes,
+    /// There if its values are kept in this process, once that is so.
+    pub(crate) near: OnceLock<NearRegion>,
     /// Whether it was opened with a stale window, and so is told of what its last known values depend on.
     pub(crate) hears_of_stale: bool,
 }
@@ -382,6 +386,7 @@ impl RegionState {
             counters,
             limit,
             refreshes: Refreshes::default(),
+            near: OnceLock::new(),
         })
     }
 
@@ -394,6 +399,7 @@ impl RegionState {
             counters,
             limit: LoadLimit::new(1, 0, Duration::ZERO),
             refreshes: Refreshes::default(),
+            near: OnceLock::new(),
             hears_of_stale: false,
         }
     }
@@ -524,10 +530,8 @@ impl<T> Region<T> {
         if source == Source::Loader {
             return;
         }
-        if source == Source::Near {
-            stats::take_back(&counters.near_hits);
-        }
-        if stats::take_back(&counters.hits) {
+        let counted = if source == Source::Near { &counters.near_hits } else { &counters.hits };
+        if stats::take_back(counted) {
             stats::count(&counters.misses);
         }
         stats::count(&counters.undecodable);

@@ -16,15 +16,16 @@ use crate::checker;
 use crate::control::RegionMode;
 use crate::error::{Error, Result};
 use crate::framed::Sight;
-use crate::keys::{self, KeyParts};
+use crate::keys::KeyParts;
 use crate::loader::{Knowing, Loaded, Loader, Plainly, Previous};
-use crate::near::{self, Kept, Ticket};
-use crate::read::{Read, ReadOptions, Source, Staleness};
+use crate::near::{self, Kept, Life, Ticket};
+use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::read_through::{FreshFor, Looked, ahead};
 use crate::refresh::Rules;
 use crate::region::Region;
 use crate::stats;
 use crate::ttl::TimeLeft;
+use mtcache_link::Moment;
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     /// Reads an entry whose value is shared with other readers. Where the policy has `near` on, a value that was read before is answered
@@ -34,7 +35,11 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     /// latest after [`near_heartbeat`](crate::CacheBuilder::near_heartbeat). Where the backend sends no such messages this reads
     /// the backend, as [`get`](Self::get) always does; [`Cache::near_state`](crate::Cache::near_state) tells.
     pub async fn get_shared(&self, id: impl KeyParts) -> Result<Option<Read<Arc<T>>>> {
-        self.get_shared_with(id, ReadOptions::new()).await
+        // Not `get_shared_with`: to carry demands into a future and through it is a fifth of a hit.
+        if let Some(read) = self.near_hit(&id, ReadOptions::new()) {
+            return Ok(Some(read));
+        }
+        Box::pin(self.get_far(self.key(id), ReadOptions::new())).await
     }
 
     /// As [`get_shared`](Self::get_shared), with demands.
@@ -43,16 +48,20 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         id: impl KeyParts,
         options: ReadOptions,
     ) -> Result<Option<Read<Arc<T>>>> {
+        if let Some(read) = self.near_hit(&id, options) {
+            return Ok(Some(read));
+        }
+        Box::pin(self.get_far(self.key(id), options)).await
+    }
+
+    /// As [`get_shared_with`](Self::get_shared_with), past this process's memory.
+    async fn get_far(&self, key: Result<String>, options: ReadOptions) -> Result<Option<Read<Arc<T>>>> {
+        let key = key?;
         if self.is_killed() {
-            self.bypassed(&self.key(id)?);
+            self.bypassed(&key);
             return Ok(None);
         }
         let started = self.cache.observed_from();
-        if let Some((read, _)) = self.near_look(&id, options)? {
-            self.count_near_hit(&id, &read, started);
-            return Ok(Some(read));
-        }
-        let key = self.key(id)?;
         let call = async {
             match self.look_and_keep(&key, options).await {
                 Ok((Looked::Value(read), _)) => {
@@ -77,55 +86,85 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     /// Reads an entry from this process's memory alone: at once, without a word to the backend. `None` says that it is not there, or that it
     /// cannot be relied on now; whether the backend has it is for [`get_shared`](Self::get_shared) to find out, and counted there.
     pub fn get_near(&self, id: impl KeyParts, options: ReadOptions) -> Result<Option<Read<Arc<T>>>> {
+        match self.near_hit(&id, options) {
+            Some(read) => Ok(Some(read)),
+            // What can be no key is said here, for it is not there either.
+            None => self.key(id).map(|_| None),
+        }
+    }
+
+    /// One look at this process's memory, counted if it finds something.
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
+    fn near_hit(&self, id: &impl KeyParts, options: ReadOptions) -> Option<Read<Arc<T>>> {
         if self.is_killed() {
-            return Ok(None);
+            return None;
         }
         let started = self.cache.observed_from();
-        let found = self.near_look(&id, options)?;
-        if let Some((read, _)) = &found {
-            self.count_near_hit(&id, read, started);
-        }
-        Ok(found.map(|(read, _)| read))
+        let (value, age, _) = self.near_value(id, options)?;
+        self.count_near_hit(id, started);
+        Some(Read { value, source: Source::Near, staleness: Staleness::Fresh, age })
     }
 
-    pub(crate) fn near_look(
-        &self,
-        id: &impl KeyParts,
-        options: ReadOptions,
-    ) -> Result<Option<(Read<Arc<T>>, FreshFor)>> {
-        if !self.state.policy.near {
-            return Ok(None);
-        }
-        let now = Instant::now();
-        let kept = keys::with_joined(&self.state.base, id, |key| self.cache.near().get(key, now))?;
-        let Some(kept) = kept else { return Ok(None) };
-        let age = kept.age.grown_by(now.saturating_duration_since(kept.read));
+    /// One look at this process's memory.
+    pub(crate) fn near_look(&self, id: &impl KeyParts, options: ReadOptions) -> Option<(Read<Arc<T>>, Life)> {
+        let (value, age, life) = self.near_value(id, options)?;
+        Some((Read { value, source: Source::Near, staleness: Staleness::Fresh, age }, life))
+    }
+
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
+    fn near_value(&self, id: &impl KeyParts, options: ReadOptions) -> Option<(Arc<T>, Age, Life)> {
+        let near = self.state.near.get()?;
+        let now = Moment::now();
+        let held = near.get(id, now)?;
+        let age = held.age(now);
         if !options.accepts(age) {
-            return Ok(None);
+            return None;
         }
-        // A value of another type was kept by somebody who reads the same keys as that.
-        let Ok(value) = kept.value.downcast::<T>() else { return Ok(None) };
-        let mut left = Some(kept.expires.saturating_duration_since(now));
-        if kept.is_none {
+        let (value, life) = (held.value::<T>()?, held.life());
+        drop(held);
+        if life.is_none {
             stats::count(&self.state.counters.none_hits);
-            left = None;
         }
-        Ok(Some((Read { value, source: Source::Near, staleness: Staleness::Fresh, age }, left)))
+        Some((value, age, life))
     }
 
-    pub(crate) fn count_near_hit(&self, id: &impl KeyParts, read: &Read<Arc<T>>, started: Option<Instant>) {
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
+    pub(crate) fn count_near_hit(&self, id: &impl KeyParts, started: Option<Instant>) {
         let counters = &self.state.counters;
         let number = counters.near_hits.fetch_add(1, Ordering::Relaxed);
-        stats::count(&counters.hits);
-        if counters.control.is_checked(number)
-            && let Ok(key) = self.key(id)
-        {
+        if counters.control.is_checked(number) {
+            self.check_near_hit(id);
+        }
+        if started.is_some() {
+            self.tell_near_hit(id, started);
+        }
+    }
+
+    #[cold]
+    fn check_near_hit(&self, id: &impl KeyParts) {
+        if let Ok(key) = self.key(id) {
             self.cache.check_near(&self.state, key);
         }
-        if started.is_some()
-            && let Ok(key) = self.key(id)
-        {
-            self.observe_read(&key, read, started);
+    }
+
+    #[cold]
+    fn tell_near_hit(&self, id: &impl KeyParts, started: Option<Instant>) {
+        if let Ok(key) = self.key(id) {
+            let read =
+                Read { value: (), source: Source::Near, staleness: Staleness::Fresh, age: Age::Unknown };
+            self.observe_read(&key, &read, started);
         }
     }
 
@@ -280,7 +319,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
                 if mode == RegionMode::Killed {
                     return Box::pin(self.past_the_cache(&key, options, loader, started)).await;
                 }
-                let looked = match self.near_look(&id, options)? {
+                let looked = match self.near_look(&id, options) {
                     Some((read, _)) => Ok(Looked::Value(read)),
                     None => self.look_and_keep(&key, options).await.map(|(looked, _)| looked),
                 };
@@ -288,10 +327,10 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
             };
             return options.by_deadline(self.name(), pin!(call)).await.map(Read::shared);
         }
-        if let Some((read, left)) = self.near_look(&id, options)? {
-            self.count_near_hit(&id, &read, started);
+        if let Some((read, life)) = self.near_look(&id, options) {
+            self.count_near_hit(&id, started);
             if Rules::of(&self.state.policy).is_some() {
-                self.refresh_ahead(&self.key(&id)?, left, read.age, loader);
+                self.refresh_ahead(&self.key(&id)?, life.left(), read.age, loader);
             }
             return Ok(read);
         }

@@ -30,7 +30,10 @@ macro_rules! counters {
 
         impl Counters {
             pub(crate) fn snapshot(&self) -> RegionStats {
-                RegionStats { $($name: self.$name.load(Ordering::Relaxed),)* }
+                let mut stats = RegionStats { $($name: self.$name.load(Ordering::Relaxed),)* };
+                // A near hit is counted once, for counting twice would be a twentieth of it.
+                stats.hits += stats.near_hits;
+                stats
             }
         }
 
@@ -157,6 +160,7 @@ impl RegionStats {
     }
 }
 
+#[inline]
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

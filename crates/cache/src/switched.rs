@@ -26,6 +26,7 @@ const MAX_PLACES: usize = 8;
 
 impl<T> Region<T> {
     /// Whether a read without a loader is to go past the cache, which finds nothing.
+    #[inline]
     pub(crate) fn is_killed(&self) -> bool {
         self.state.mode() == RegionMode::Killed
     }
@@ -118,6 +119,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
 }
 
 impl RegionState {
+    #[inline]
     pub(crate) fn mode(&self) -> RegionMode {
         self.counters.control.mode()
     }

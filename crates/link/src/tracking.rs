@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -21,6 +21,7 @@ use crate::command::Command;
 use crate::dial::{PushHandler, SideError};
 use crate::error::{Error, ErrorKind};
 use crate::link::Link;
+use crate::moment::Moment;
 use crate::supervise;
 
 /// Default of [`TrackOptions::heartbeat`].
@@ -144,10 +145,8 @@ struct Shared {
     wanted: Mutex<Wanted>,
     /// There are new prefixes.
     more: Notify,
-    /// Moments are counted in nanoseconds from here.
-    anchor: Instant,
-    /// Coherent until then, if the link's connection is still the one of that number; zero is never.
-    coherent_until: AtomicU64,
+    /// Coherent until this [`Moment`], if the link's connection is still the one of that number.
+    coherent_until: AtomicI64,
     armed_for: AtomicU64,
     state: watch::Sender<TrackingState>,
 }
@@ -178,8 +177,7 @@ impl Tracker {
             options,
             wanted: Mutex::default(),
             more: Notify::new(),
-            anchor: Instant::now(),
-            coherent_until: AtomicU64::new(0),
+            coherent_until: AtomicI64::new(Moment::NEVER.number()),
             armed_for: AtomicU64::new(0),
             state: watch::Sender::new(TrackingState::Idle),
         });
@@ -193,7 +191,7 @@ impl Tracker {
         let mut wanted = self.shared.wanted.lock();
         if wanted.prefixes.insert(prefix.to_owned()) {
             wanted.version += 1;
-            self.shared.coherent_until.store(0, Ordering::Release);
+            self.shared.never_coherent();
             self.shared.state.send_if_modified(|state| {
                 *state == TrackingState::Idle && {
                     *state = TrackingState::Waiting;
@@ -205,8 +203,9 @@ impl Tracker {
     }
 
     /// Whether everything has been told that changed longer before `now` than the heartbeat.
-    pub fn is_coherent(&self, now: Instant) -> bool {
-        self.shared.since_anchor(now) < self.shared.coherent_until.load(Ordering::Acquire)
+    #[inline]
+    pub fn is_coherent(&self, now: Moment) -> bool {
+        now < Moment::from_number(self.shared.coherent_until.load(Ordering::Acquire))
             && self.shared.armed_for.load(Ordering::Acquire) == self.shared.link.generation()
     }
 
@@ -348,7 +347,7 @@ impl Shared {
         claim: u64,
     ) -> End {
         let heartbeat = self.options.heartbeat;
-        let mut previous = Instant::now();
+        let mut previous = Moment::now();
         loop {
             tokio::select! {
                 _ = &mut driver.0 => return End::Lost(closed()),
@@ -356,7 +355,7 @@ impl Shared {
                 () = self.link.next_generation(generation) => return End::Anew,
                 () = tokio::time::sleep(heartbeat / BEATS) => {}
             }
-            let sent = Instant::now();
+            let sent = Moment::now();
             let question = self.place.question();
             match tokio::time::timeout(heartbeat, mux.send_packed_command(&question)).await {
                 Ok(Ok(answer)) => match self.place.claim(answer) {
@@ -408,11 +407,11 @@ impl Shared {
         }
         self.listener.all_changed();
         self.armed_for.store(generation, Ordering::Release);
-        self.coherent_for_heartbeat_from(Instant::now());
+        self.coherent_for_heartbeat_from(Moment::now());
         true
     }
 
-    fn confirm(&self, version: u64, told_up_to: Instant) -> bool {
+    fn confirm(&self, version: u64, told_up_to: Moment) -> bool {
         let wanted = self.wanted.lock();
         if wanted.version != version {
             return false;
@@ -421,12 +420,16 @@ impl Shared {
         true
     }
 
-    fn coherent_for_heartbeat_from(&self, moment: Instant) {
-        self.coherent_until.store(self.since_anchor(moment + self.options.heartbeat), Ordering::Release);
+    fn coherent_for_heartbeat_from(&self, moment: Moment) {
+        self.coherent_until.store(moment.deadline(self.options.heartbeat).number(), Ordering::Release);
+    }
+
+    fn never_coherent(&self) {
+        self.coherent_until.store(Moment::NEVER.number(), Ordering::Release);
     }
 
     fn silence(&self) {
-        self.coherent_until.store(0, Ordering::Release);
+        self.never_coherent();
         self.listener.silence();
     }
 
@@ -442,10 +445,6 @@ impl Shared {
     /// Says how it stands now and returns how it stood.
     fn tell(&self, state: TrackingState) -> TrackingState {
         self.state.send_replace(state)
-    }
-
-    fn since_anchor(&self, moment: Instant) -> u64 {
-        u64::try_from(moment.saturating_duration_since(self.anchor).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

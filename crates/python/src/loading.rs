@@ -34,6 +34,10 @@ impl Id {
 }
 
 impl KeyParts for Id {
+    fn only_part(&self) -> Option<&str> {
+        self.0.0.only_part()
+    }
+
     fn each_part(&self, part: &mut dyn FnMut(&str)) {
         self.0.0.each_part(part);
     }

@@ -1,4 +1,4 @@
-//! What is kept, bounded by bytes; the one place that names the cache underneath.
+//! What is kept, bounded by bytes.
 //!
 //! Invariants: `keep` and `drop_key` of one key exclude each other, so that a value whose key was dropped after its ticket was taken is
 //! never there, not for a moment; after `drop_all` no entry of before is served. What is kept past its life is given to nobody who asks
@@ -11,17 +11,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use mtcache_link::Listener;
+use mtcache_link::{Listener, Moment};
 use mtcache_node::ChangeListener;
 use parking_lot::Mutex;
-use quick_cache::sync::Cache;
-use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use tokio::sync::oneshot;
 
 use super::Keeping;
+use super::held::{Held, Rest};
+use super::shards::{Gone, Shards, There};
+use super::sought::{Base, Sought};
 use super::wakes::{Wake, Wakes};
 use crate::events::{Event, RemovalCause, Teller};
 use crate::read::Age;
@@ -31,21 +32,10 @@ use crate::told::Told;
 
 /// Keys share so many locks, and so many counts of what was heard: a fill is dropped too when a neighbour's key changes.
 const STRIPES: usize = 1024;
-/// Parts of the store; fewer when it is small.
-const MAX_SHARDS: u64 = 16;
-/// A part has at least so many bytes.
-const MIN_SHARD_BYTES: u64 = 1024 * 1024;
 /// The part of a shard's bytes that one entry may have.
 const ENTRY_SHARE: u64 = 4;
-/// What an entry is expected to count for: half as many entries as would then fit are remembered by their hash after they have had to go. More
-/// would let small entries hit 0.2 points more of the trace in `data/`, and take memory that the bound does not count.
-const EXPECTED_BYTES: u64 = 512;
-/// The part for entries that were asked for again; the rest is for those on probation. The library's own 0.97 leaves them too little time in
-/// small caches: 1.2 points fewer hits with room for 1 % of the trace's objects, 0.1 with room for 10 %.
-const HOT_PART: f64 = 0.9;
 
-/// A value that is kept.
-#[derive(Clone)]
+/// A value that is to be kept.
 pub(crate) struct Kept {
     pub(crate) value: Arc<dyn Any + Send + Sync>,
     /// Its age at `read`, which is before its read was sent.
@@ -81,32 +71,19 @@ impl Kept {
     pub(crate) fn known_bytes(&self) -> u64 {
         self.known.as_ref().map_or(0, |known| known.stored.len() as u64)
     }
-
-    /// When it is of no use any more.
-    fn ends(&self) -> Instant {
-        self.known.as_ref().map_or(self.expires, |known| known.until.max(self.expires))
-    }
-}
-
-/// What is kept, with what had been heard when its read was sent.
-#[derive(Clone)]
-struct Held {
-    epoch: u64,
-    tags_heard: u64,
-    kept: Kept,
 }
 
 /// What had been heard when a read was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
-    epoch: u64,
-    heard: u64,
-    tags_heard: u64,
+    pub(super) epoch: u32,
+    pub(super) heard: u64,
+    pub(super) tags_heard: u64,
 }
 
 pub(crate) struct Store {
     /// Grows when any key may have changed.
-    epoch: AtomicU64,
+    epoch: AtomicU32,
     /// Each grows when one of its keys has changed.
     heard: Box<[Mutex<u64>]>,
     /// How often a tag was heard of.
@@ -115,52 +92,12 @@ pub(crate) struct Store {
     /// when it is asked for.
     tags: Box<[AtomicU64]>,
     hasher: RandomState,
-    entries: Cache<Box<[u8]>, Held, ByWeight, DefaultHashBuilder, Leaving>,
+    entries: Shards,
     teller: Arc<Teller>,
     /// Who waits for probes to be dropped, by their keys.
     awaited: Mutex<HashMap<Box<[u8]>, oneshot::Sender<Instant>>>,
     max_entry: u64,
     wakes: Arc<Wakes>,
-}
-
-#[derive(Clone)]
-struct ByWeight;
-
-impl Weighter<Box<[u8]>, Held> for ByWeight {
-    fn weight(&self, _: &Box<[u8]>, held: &Held) -> u64 {
-        held.kept.weight
-    }
-}
-
-/// Tells of what others need the room of.
-#[derive(Clone)]
-struct Leaving(Arc<Teller>);
-
-/// What had to go for one insertion; told of, and taken apart, once the locks are free again.
-#[derive(Default)]
-struct Gone {
-    entries: Vec<(Box<[u8]>, Held)>,
-    teller: Option<Arc<Teller>>,
-}
-
-impl Lifecycle<Box<[u8]>, Held> for Leaving {
-    type RequestState = Gone;
-
-    fn on_evict(&self, gone: &mut Gone, key: Box<[u8]>, entry: Held) {
-        if gone.teller.is_none() {
-            gone.teller = Some(Arc::clone(&self.0));
-        }
-        gone.entries.push((key, entry));
-    }
-}
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        let Some(teller) = &self.teller else { return };
-        for (key, _) in &self.entries {
-            tell_dropped(teller, key, RemovalCause::Evicted);
-        }
-    }
 }
 
 fn tell_dropped(teller: &Teller, key: &[u8], cause: RemovalCause) {
@@ -169,29 +106,14 @@ fn tell_dropped(teller: &Teller, key: &[u8], cause: RemovalCause) {
 
 impl Store {
     pub(crate) fn new(max_bytes: u64, teller: Arc<Teller>) -> Self {
-        let shards = (max_bytes / MIN_SHARD_BYTES).clamp(1, MAX_SHARDS);
-        let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
-        let expected = usize::try_from(max_bytes / EXPECTED_BYTES).unwrap_or(usize::MAX).max(16);
-        let options = OptionsBuilder::new()
-            .shards(shards as usize)
-            .estimated_items_capacity(expected)
-            .weight_capacity(max_bytes)
-            .hot_allocation(HOT_PART)
-            .build()
-            .unwrap_or_else(|_| unreachable!("all that has to be given is given"));
-        let entries = Cache::with_options(
-            options,
-            ByWeight,
-            DefaultHashBuilder::default(),
-            Leaving(Arc::clone(&teller)),
-        );
+        let entries = Shards::new(max_bytes);
         Self {
-            epoch: AtomicU64::new(0),
+            epoch: AtomicU32::new(0),
             heard: (0..STRIPES).map(|_| Mutex::new(0)).collect(),
             tags_heard: AtomicU64::new(0),
             tags: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
-            max_entry: max_bytes / shards / ENTRY_SHARE,
+            max_entry: (entries.shard_bytes() / ENTRY_SHARE).min(u64::from(u32::MAX)),
             entries,
             teller,
             wakes: Arc::default(),
@@ -199,30 +121,57 @@ impl Store {
         }
     }
 
-    pub(crate) fn get(&self, key: &[u8], now: Instant) -> Option<Kept> {
-        let Held { epoch, tags_heard, kept } = self.entries.get(key)?;
-        if epoch == self.epoch.load(Ordering::Acquire) && now < kept.expires {
-            if !self.has_fallen(&kept, tags_heard) {
-                return Some(kept);
-            }
-            if self.entries.remove_if(key, |other| other.tags_heard == tags_heard).is_some() {
-                tell_dropped(&self.teller, key, RemovalCause::Invalidated);
-            }
-            return None;
+    /// The beginning of keys that are looked for often.
+    pub(crate) fn base(&self, base: &str) -> Base {
+        self.entries.base(base.as_bytes())
+    }
+
+    pub(crate) fn sought<'a>(&self, key: &'a [u8]) -> Sought<'a> {
+        self.entries.sought(key)
+    }
+
+    /// What is kept of a key, if it is fresh.
+    #[inline]
+    pub(crate) fn get(&self, key: &Sought<'_>, now: Moment) -> Option<There<'_>> {
+        let held = self.entries.get(key)?;
+        if self.stands(&held) && held.is_fresh(now) {
+            return Some(held);
         }
-        let expired = self.entries.remove_if(key, |other| other.epoch == epoch && now >= other.kept.ends());
-        if expired.is_some() {
-            tell_dropped(&self.teller, key, RemovalCause::Expired);
-        }
+        drop(held);
+        key.with_joined(|key| self.drop_over(key, now));
         None
     }
 
+    /// Whether nothing was heard since its read was sent that may be about all keys, or a tag of it.
+    #[inline]
+    fn stands(&self, held: &Held) -> bool {
+        held.epoch == self.epoch.load(Ordering::Acquire) && !self.has_fallen(held)
+    }
+
+    /// Drops what is kept of a key if it is over: one of its tags has fallen, or it is of no use any more. What is of an epoch before is gone
+    /// already, or about to be.
+    #[cold]
+    fn drop_over(&self, key: &[u8], now: Moment) {
+        let mut cause = None;
+        let over = self.entries.remove_if(key, |held| {
+            if held.epoch == self.epoch.load(Ordering::Acquire) {
+                cause = if self.has_fallen(held) {
+                    Some(RemovalCause::Invalidated)
+                } else {
+                    held.is_over(now).then_some(RemovalCause::Expired)
+                };
+            }
+            cause.is_some()
+        });
+        if let (Some(_), Some(cause)) = (over, cause) {
+            tell_dropped(&self.teller, key, cause);
+        }
+    }
+
     /// What was last known of a key, fresh or not.
-    pub(crate) fn last_known(&self, key: &[u8], now: Instant) -> Option<Kept> {
-        let Held { epoch, tags_heard, kept } = self.entries.get(key)?;
-        let known = kept.known.as_ref()?;
-        let stands = epoch == self.epoch.load(Ordering::Acquire) && !self.has_fallen(&kept, tags_heard);
-        (stands && now < known.until).then_some(kept)
+    pub(crate) fn last_known(&self, key: &[u8], now: Instant) -> Option<Held> {
+        let held = self.entries.get(&self.entries.sought(key))?;
+        (self.stands(&held) && now < held.known()?.until).then(|| held.clone())
     }
 
     /// The backend has answered for this key, and what it said is not kept: what is known may be older.
@@ -230,22 +179,31 @@ impl Store {
         let _forgotten = {
             // Nothing was heard: reads that are under way may be kept.
             let _heard = self.stripe(key).lock();
-            self.entries.remove_if(key, |held| held.kept.known.is_some())
+            self.entries.remove_if(key, |held| held.known().is_some())
         };
     }
 
     /// The backend has nothing under this key. What should still live there was removed, and the message about that has yet to come.
     pub(crate) fn is_missing(&self, key: &[u8], now: Instant) {
-        let is_known = |held: &Held| held.kept.known.as_ref().is_some_and(|known| now < known.lives_until);
-        if self.entries.get(key).is_some_and(|held| now < held.kept.expires || is_known(&held)) {
+        let is_known = |held: &Held| held.known().is_some_and(|known| now < known.lives_until);
+        let held = self.entries.get(&self.entries.sought(key));
+        let is_there = held.is_some_and(|held| held.is_fresh(Moment::now()) || is_known(&held));
+        if is_there {
             self.drop_key(key, RemovalCause::Invalidated);
         }
     }
 
-    /// Whether one of its tags was heard of since then.
-    fn has_fallen(&self, kept: &Kept, since: u64) -> bool {
-        let tags = kept.tags.as_deref().unwrap_or_default();
-        tags.iter().any(|stripe| self.tags[usize::from(*stripe)].load(Ordering::Acquire) > since)
+    /// Whether one of its tags was heard of since its read was sent.
+    #[inline]
+    fn has_fallen(&self, held: &Held) -> bool {
+        held.rest()
+            .is_some_and(|Rest { tags, tags_heard, .. }| self.have_fallen(tags.as_deref(), *tags_heard))
+    }
+
+    /// Whether one of these tags was heard of since then.
+    fn have_fallen(&self, tags: Option<&[u16]>, since: u64) -> bool {
+        let mut tags = tags.unwrap_or_default().iter();
+        tags.any(|stripe| self.tags[usize::from(*stripe)].load(Ordering::Acquire) > since)
     }
 
     pub(crate) fn begin(&self, key: &[u8]) -> Ticket {
@@ -265,31 +223,32 @@ impl Store {
         if *heard != ticket.heard || self.epoch.load(Ordering::Acquire) != ticket.epoch {
             return Keeping::Overtaken;
         }
-        if self.has_fallen(&kept, ticket.tags_heard) {
+        if self.have_fallen(kept.tags.as_deref(), ticket.tags_heard) {
             return Keeping::Overtaken;
         }
         // Should the epoch grow now, nobody is served the entry, because it is of the epoch before. The same holds for its tags.
-        let held = Held { epoch: ticket.epoch, tags_heard: ticket.tags_heard, kept };
-        self.entries.insert(key.into(), held);
+        let gone = self.entries.insert(key, Held::new(ticket, kept));
+        drop(heard);
+        self.tell_gone(&gone);
         Keeping::Kept
     }
 
     /// Drops what is kept of a key and keeps this instead, unless something was heard since its ticket was taken.
     pub(crate) fn replace(&self, ticket: Ticket, key: &[u8], kept: Kept) {
-        let _replaced = {
+        let (_replaced, gone) = {
             let mut heard = self.stripe(key).lock();
             let stands = *heard == ticket.heard
                 && self.epoch.load(Ordering::Acquire) == ticket.epoch
-                && !self.has_fallen(&kept, ticket.tags_heard)
+                && !self.have_fallen(kept.tags.as_deref(), ticket.tags_heard)
                 && kept.weight <= self.max_entry;
             *heard += 1;
             let replaced = self.entries.remove(key);
-            if stands {
-                let held = Held { epoch: ticket.epoch, tags_heard: ticket.tags_heard, kept };
-                self.entries.insert(key.into(), held);
-            }
-            replaced
+            let gone = stands.then(|| self.entries.insert(key, Held::new(ticket, kept)));
+            (replaced, gone)
         };
+        if let Some(gone) = gone {
+            self.tell_gone(&gone);
+        }
     }
 
     /// Drops what is kept of a key. Of the key of a tag's token: all that carries the tag.
@@ -332,19 +291,21 @@ impl Store {
         for heard in &self.heard {
             *heard.lock() += 1;
         }
-        self.entries.retain(|key, _| {
-            let stays = !is_meant(key);
-            if !stays {
-                tell_dropped(&self.teller, key, RemovalCause::Invalidated);
-            }
-            stays
-        });
+        for key in self.entries.remove_all(is_meant).keys() {
+            tell_dropped(&self.teller, key, RemovalCause::Invalidated);
+        }
     }
 
     pub(crate) fn drop_all(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.entries.clear();
         self.teller.tell(|| Event::NearCleared {});
+    }
+
+    fn tell_gone(&self, gone: &Gone) {
+        for key in gone.keys() {
+            tell_dropped(&self.teller, key, RemovalCause::Evicted);
+        }
     }
 
     pub(crate) fn wake(&self, key: &[u8]) -> Wake {
@@ -367,8 +328,8 @@ impl Store {
     /// be over is taken for that, and no other: before it, it must be a change; after it, something else was stored meanwhile.
     fn outlives_its_expiry(&self, key: &[u8]) -> bool {
         let mut heard = self.stripe(key).lock();
-        let Some(Held { kept, .. }) = self.entries.get(key) else { return false };
-        let Some(known) = kept.known else { return false };
+        let known = self.entries.get(&self.entries.sought(key)).and_then(|held| held.shared_known());
+        let Some(known) = known else { return false };
         let now = Instant::now();
         if now < known.lives_until || now >= known.until || known.expiry_is_told.swap(true, Ordering::Relaxed)
         {
@@ -380,7 +341,7 @@ impl Store {
     }
 
     pub(crate) fn size(&self) -> (u64, u64) {
-        (self.entries.len() as u64, self.entries.weight())
+        self.entries.size()
     }
 
     /// The stripe of a tag, by the key of its token. Tags of one stripe fall together.
@@ -456,8 +417,7 @@ mod tests {
     }
 
     fn get(store: &Store, key: &str) -> Option<u64> {
-        let kept = store.get(key.as_bytes(), Instant::now())?;
-        kept.value.downcast_ref().copied()
+        store.get(&store.sought(key.as_bytes()), Moment::now())?.value::<u64>().map(|value| *value)
     }
 
     #[test]

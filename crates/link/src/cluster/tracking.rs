@@ -9,7 +9,6 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
 
 use mtcache_protocol::{CLUSTER_SLOTS, key_slot};
 use parking_lot::{Mutex, RwLock};
@@ -19,6 +18,7 @@ use crate::cluster::map::{Node, Owners, Watcher};
 use crate::cluster::refresh::Refresher;
 use crate::cluster::topology::Standing;
 use crate::error::{Delivery, Error, ErrorKind, Result};
+use crate::moment::Moment;
 use crate::reply::Reply;
 use crate::slots::slot_text;
 use crate::tracking::{Listener, Place, TrackOptions, Tracker, TrackingState};
@@ -77,7 +77,7 @@ impl ClusterTracker {
     }
 
     /// Whether everything that changed about a key longer before `now` than the heartbeat has been told.
-    pub fn is_coherent(&self, key: &[u8], now: Instant) -> bool {
+    pub fn is_coherent(&self, key: &[u8], now: Moment) -> bool {
         let number = self.seats.owner_of(key);
         let seats = self.seats.taken.read();
         seats
@@ -87,7 +87,7 @@ impl ClusterTracker {
     }
 
     /// The same of every key, whichever primary has it.
-    pub fn is_coherent_everywhere(&self, now: Instant) -> bool {
+    pub fn is_coherent_everywhere(&self, now: Moment) -> bool {
         self.seats.taken.read().iter().flatten().all(|seat| seat.tracker.is_coherent(now))
     }
 

@@ -1,0 +1,247 @@
+//! How an entry of the near cache lies in memory: what every hit needs close together, its key beside it if that is short.
+//!
+//! Invariant: what is held is never fresh for longer, nor younger, than what was to be kept ([`Moment`] errs on that side). Deliberately absent: whether it may be served (`store.rs`).
+
+use std::any::Any;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mtcache_link::Moment;
+
+use super::store::{Kept, Known, Ticket};
+use crate::read::Age;
+
+/// The longest key that lies within the entry.
+const SHORT_MAX: usize = 30;
+
+/// The key of an entry, with its hash.
+#[derive(Clone)]
+pub(super) struct Name {
+    pub(super) hash: u64,
+    bytes: NameBytes,
+}
+
+#[derive(Clone)]
+enum NameBytes {
+    Short(u8, [u8; SHORT_MAX]),
+    Long(Box<[u8]>),
+}
+
+/// What is kept, with what had been heard when its read was sent.
+#[derive(Clone)]
+pub(crate) struct Held {
+    value: Arc<dyn Any + Send + Sync>,
+    rest: Option<Arc<Rest>>,
+    /// It was made a slack after then, or later; [`Moment::NEVER`] where that is not known.
+    made: Moment,
+    /// It is fresh until then.
+    fresh_until: Moment,
+    pub(super) epoch: u32,
+    pub(super) weight: u32,
+    /// It stands for "the source has none".
+    is_none: bool,
+}
+
+/// Until when a value that was found is fresh.
+#[derive(Clone, Copy)]
+pub(crate) struct Life {
+    fresh_until: Moment,
+    /// It stands for "the source has none".
+    pub(crate) is_none: bool,
+}
+
+impl Life {
+    /// What is left of it, if anybody wants to prolong it; rather more than less, as who refreshes ahead of time takes a value that has more
+    /// left than was seen for another one.
+    pub(crate) fn left(self) -> Option<Duration> {
+        let left = || Moment::now().until(self.fresh_until).saturating_add(2 * Moment::slack());
+        (!self.is_none).then(left)
+    }
+}
+
+/// What few entries have.
+pub(super) struct Rest {
+    /// The stripes of the tags that it carries, and how often tags had been heard of.
+    pub(super) tags: Option<Arc<[u16]>>,
+    pub(super) tags_heard: u64,
+    digest: u64,
+    known: Option<Arc<Known>>,
+}
+
+impl Held {
+    pub(super) fn new(ticket: Ticket, kept: Kept) -> Self {
+        let Kept { value, age, read, expires, weight, is_none, tags, digest, known } = kept;
+        let has_rest = tags.is_some() || digest != 0 || known.is_some();
+        let rest = has_rest.then(|| Arc::new(Rest { tags, tags_heard: ticket.tags_heard, digest, known }));
+        let moment = Moment::of(read);
+        let made = match age {
+            Age::Unknown => Moment::NEVER,
+            Age::Exact(age) | Age::AtMost(age) => moment.back_by(age).back_by(Moment::slack()),
+        };
+        let fresh_until = moment.deadline(expires.saturating_duration_since(read));
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        Self { value, rest, made, fresh_until, epoch: ticket.epoch, weight, is_none }
+    }
+
+    /// Its value; none if it is of another type, as it was kept by somebody who reads the same keys as that.
+    #[inline]
+    pub(crate) fn value<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        Arc::clone(&self.value).downcast().ok()
+    }
+
+    /// How old it is now.
+    #[inline]
+    pub(crate) fn age(&self, now: Moment) -> Age {
+        if self.made == Moment::NEVER { Age::Unknown } else { Age::AtMost(now.between(self.made)) }
+    }
+
+    /// When its life ends; never where it stands for "the source has none", whose life nobody prolongs.
+    #[inline]
+    pub(crate) fn life(&self) -> Life {
+        Life { fresh_until: self.fresh_until, is_none: self.is_none }
+    }
+
+    #[inline]
+    pub(super) fn is_fresh(&self, now: Moment) -> bool {
+        now < self.fresh_until
+    }
+
+    /// Whether it is of no use any more.
+    pub(super) fn is_over(&self, now: Moment) -> bool {
+        !self.is_fresh(now) && self.known().is_none_or(|known| Instant::now() >= known.until)
+    }
+
+    #[inline]
+    pub(super) fn rest(&self) -> Option<&Rest> {
+        self.rest.as_deref()
+    }
+
+    #[inline]
+    pub(super) fn has_tags(&self) -> bool {
+        self.rest().is_some_and(|rest| rest.tags.is_some())
+    }
+
+    /// What it is past its life; none where nothing may be served stale.
+    pub(crate) fn known(&self) -> Option<&Known> {
+        self.rest()?.known.as_deref()
+    }
+
+    pub(super) fn shared_known(&self) -> Option<Arc<Known>> {
+        self.rest()?.known.clone()
+    }
+
+    /// Of its stored form, see `checker.rs`; 0 where it is not to be checked.
+    pub(crate) fn digest(&self) -> u64 {
+        self.rest().map_or(0, |rest| rest.digest)
+    }
+
+    /// Whether both are of one read.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.value, &other.value) && self.fresh_until == other.fresh_until
+    }
+}
+
+impl Name {
+    pub(super) fn new(hash: u64, key: &[u8]) -> Self {
+        let mut short = [0; SHORT_MAX];
+        let bytes = match short.get_mut(..key.len()) {
+            Some(room) => {
+                room.copy_from_slice(key);
+                NameBytes::Short(key.len() as u8, short)
+            }
+            None => NameBytes::Long(key.into()),
+        };
+        Self { hash, bytes }
+    }
+}
+
+impl Deref for Name {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.bytes {
+            NameBytes::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            NameBytes::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl Hash for Name {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && **self == **other
+    }
+}
+
+impl Eq for Name {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_name_is_its_bytes(key in proptest::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert_eq!(&*Name::new(1, &key), key.as_slice());
+        }
+    }
+
+    fn kept(age: Age, life: Duration) -> Kept {
+        let read = Instant::now();
+        Kept {
+            value: Arc::new(1),
+            age,
+            read,
+            expires: read + life,
+            weight: 1,
+            is_none: false,
+            tags: None,
+            digest: 0,
+            known: None,
+        }
+    }
+
+    const TICKET: Ticket = Ticket { epoch: 0, heard: 0, tags_heard: 0 };
+
+    #[test]
+    fn an_age_is_never_less_than_what_was_known_and_what_has_passed() {
+        let kept = kept(Age::AtMost(Duration::from_secs(2)), Duration::from_hours(1));
+        let read = kept.read;
+        std::thread::sleep(Duration::from_millis(5));
+        let held = Held::new(TICKET, kept);
+        let passed = read.elapsed();
+        let Age::AtMost(age) = held.age(Moment::now()) else { panic!("its age is known") };
+        assert!(age >= Duration::from_secs(2) + passed, "{age:?} {passed:?}");
+        let unknown = Held::new(TICKET, self::kept(Age::Unknown, Duration::from_secs(1)));
+        assert_eq!(unknown.age(Moment::now()), Age::Unknown);
+    }
+
+    #[test]
+    fn nothing_is_fresh_for_longer_than_it_was_to_be() {
+        let kept = kept(Age::Unknown, Duration::from_millis(200));
+        let expires = kept.expires;
+        let held = Held::new(TICKET, kept);
+        assert!(held.is_fresh(Moment::now()) && !held.is_over(Moment::now()));
+        while held.is_fresh(Moment::now()) {
+            let left = expires.saturating_duration_since(Instant::now());
+            assert!(held.life().left() >= Some(left));
+        }
+        assert!(Instant::now() <= expires && held.life().left() == Some(2 * Moment::slack()));
+    }
+
+    #[test]
+    fn an_entry_and_its_key_are_within_two_lines() {
+        assert!(size_of::<Held>() + size_of::<Name>() <= 96);
+    }
+}
