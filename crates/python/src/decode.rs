@@ -43,19 +43,24 @@ pub(crate) fn decode_json(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
     json(py, text).map(Bound::unbind).map_err(|fault| fault.raised(py))
 }
 
-/// One more value than so many has been made. Python switches threads between its own instructions, of which a long value, or a batch of short
-/// ones, has none.
-fn made(py: Python<'_>, before: u32) -> u32 {
-    if before == BETWEEN_PAUSES {
-        py.detach(std::thread::yield_now);
-        return 0;
-    }
-    before + 1
+/// Python switches threads between its own instructions, of which a long value, or a batch of short ones, has none.
+#[cold]
+#[inline(never)]
+fn pause(py: Python<'_>) {
+    py.detach(std::thread::yield_now);
 }
 
 /// Counts a value that was made of another form than JSON.
 pub(crate) fn note_made(py: Python<'_>) {
-    MADE.set(made(py, MADE.get()));
+    MADE.set(MADE.get() + 1);
+    pause_if_due(py);
+}
+
+fn pause_if_due(py: Python<'_>) {
+    if MADE.get() >= BETWEEN_PAUSES {
+        MADE.set(0);
+        pause(py);
+    }
 }
 
 enum Fault {
@@ -84,10 +89,11 @@ impl From<PyErr> for Fault {
 type Parsed<'py> = Result<Bound<'py, PyAny>, Fault>;
 
 fn json<'py>(py: Python<'py>, text: &str) -> Parsed<'py> {
-    let mut reader = Reader { py, text, at: 0, depth: 0, made: MADE.get() };
+    let mut reader = Reader { py, text, at: 0, depth: 0, made: 0 };
     reader.skip_space();
     let value = reader.value();
-    MADE.set(reader.made);
+    MADE.set(MADE.get() + reader.made % BETWEEN_PAUSES);
+    pause_if_due(py);
     let value = value?;
     reader.skip_space();
     if reader.at == text.len() { Ok(value) } else { Err(Fault::NotJson) }
@@ -125,7 +131,10 @@ impl<'py> Reader<'_, 'py> {
     }
 
     fn value(&mut self) -> Parsed<'py> {
-        self.made = made(self.py, self.made);
+        self.made += 1;
+        if self.made.is_multiple_of(BETWEEN_PAUSES) {
+            pause(self.py);
+        }
         match self.peek() {
             Some(b'"') => {
                 self.at += 1;
