@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mtcache_link::{ClusterLink, Link, LinkOptions, LinkUrl, Target, TlsOptions};
+use mtcache_link::{ClusterLink, Link, LinkOptions, LinkUrl, Moment, Target, TlsOptions};
 use mtcache_node::Node;
 
 use crate::backend::{Backend, ClusterBackend, EmbeddedBackend, RedisBackend};
@@ -19,7 +19,8 @@ use crate::near::NearOptions;
 
 /// Longest deployment prefix in bytes.
 const PREFIX_MAX: usize = 128;
-/// Shortest heartbeat of the near cache: a fifth of it is asked every time, and its end comes some ticks early.
+/// Shortest heartbeat of the near cache, or four times what the clock of hits may be late: it is asked five times in each, the answer stands
+/// for the question before, and its end comes early by that slack.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
 /// Options for opening a cache. Made by [`Cache::builder`].
@@ -132,10 +133,10 @@ impl CacheBuilder {
     }
 
     /// How long a change may go unheard, because the connection that tells of it is silent, before the near cache is not used. At
-    /// least 100 ms. Default: 1 s.
+    /// least 100 ms, and 128 ms where the system has 250 ticks a second. Default: 1 s.
     #[must_use]
     pub fn near_heartbeat(mut self, bound: Duration) -> Self {
-        self.near.tracking.heartbeat = bound.max(HEARTBEAT_MIN);
+        self.near.tracking.heartbeat = bound.max(HEARTBEAT_MIN).max(4 * Moment::slack());
         self
     }
 

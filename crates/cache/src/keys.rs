@@ -15,7 +15,8 @@ pub trait KeyParts {
     /// Hands over each part in turn.
     fn each_part(&self, part: &mut dyn FnMut(&str));
 
-    /// The part, if there is exactly one and it is at hand: reads from this process's memory are then a little quicker. Default: `None`.
+    /// The part, if there is exactly one and it is at hand: reads from this process's memory are then a little quicker. It must be the one part
+    /// that [`each_part`](Self::each_part) hands over, byte for byte, or reads would find another entry's value. Default: `None`.
     #[inline]
     fn only_part(&self) -> Option<&str> {
         None

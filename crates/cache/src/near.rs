@@ -275,11 +275,23 @@ impl NearRegion {
     /// What is kept under a key with these parts, if it can be relied on now.
     #[inline]
     pub(crate) fn get(&self, id: &(impl KeyParts + ?Sized), now: Moment) -> Option<There<'_>> {
+        debug_assert!(is_the_only_part(id), "`only_part` is not what `each_part` hands over");
         match id.only_part().and_then(|part| self.begun.then(part)) {
             Some(key) => self.on.get(&key, now),
             None => keys::with_joined(&self.base, id, |key| self.on.get(&self.on.store.sought(key), now)),
         }
     }
+}
+
+fn is_the_only_part(id: &(impl KeyParts + ?Sized)) -> bool {
+    let Some(only) = id.only_part() else { return true };
+    let mut parts = 0;
+    let mut is_equal = true;
+    id.each_part(&mut |part| {
+        parts += 1;
+        is_equal &= part == only;
+    });
+    parts == 1 && is_equal
 }
 
 /// What became of a value that was to be kept.

@@ -1,20 +1,17 @@
 //! Moments by the clock that the system keeps up to date at its own ticks, for questions that are asked so often that reading the exact
 //! clock would be most of their cost: 5 ns instead of 23 here, and of the 10 of the processor's own counter.
 //!
-//! Invariant: every answer errs towards "longer ago". A moment read now is the present one or up to [`SLACK`](Moment::slack) before it, so
-//! that time that has passed is given with the slack on top, and a deadline without it. Unlike a thread of our own that counted time, the
-//! system's ticks go on while a process is stopped. Deliberately absent: dates, and moments as exact as [`Instant`]'s.
+//! Invariant: every answer errs towards "longer ago". A moment read by [`now`](Moment::now) is the present one or up to
+//! [`slack`](Moment::slack) before it, so that time that has passed is given with the slack on top, and a deadline without it. Unlike a thread
+//! of our own that counted time, the system's ticks go on while a process is stopped. Both clocks have one origin. Deliberately absent: dates.
 //!
-//! Linux documents `CLOCK_MONOTONIC_COARSE` in `clock_gettime(2)`; elsewhere the exact clock is read.
+//! Linux documents `CLOCK_MONOTONIC_COARSE` in `clock_gettime(2)`. It is only as good as the processor that counts the ticks is alive: where
+//! that is a virtual one that does not get to run, another takes over after five ticks since Linux 5.18 (`tick_sched.c`,
+//! `MAX_STALLED_JIFFIES`), and nobody before. There, and elsewhere than on Linux, the exact clock is read.
 
 use std::time::{Duration, Instant};
 
-/// Ticks that may be late: where the processor that keeps the time does not run, another takes over after five.
-#[cfg(target_os = "linux")]
-const LATE_TICKS: i64 = 6;
-
-/// A moment of this machine's monotonic clock, in nanoseconds of an origin that no other machine shares; the present one is read up to
-/// [`slack`](Self::slack) too early.
+/// A moment of this machine's monotonic clock, in nanoseconds of an origin that no other machine shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(i64);
 
@@ -25,27 +22,24 @@ impl Moment {
     /// Now, or up to [`slack`](Self::slack) ago.
     #[inline]
     pub fn now() -> Self {
-        #[cfg(target_os = "linux")]
-        {
-            let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-            Self(time.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec))
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            static ORIGIN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-            Self(nanos(ORIGIN.elapsed()))
-        }
+        Self(clock::quickly())
     }
 
-    /// How much earlier than now the present moment may be read: six ticks of the system, 24 ms where it has 250 a second.
+    /// Now, by the exact clock.
+    pub fn exactly_now() -> Self {
+        Self(clock::exactly())
+    }
+
+    /// How much earlier than now the present moment may be read: eight ticks of the system, 32 ms where it has 250 a second; nothing where the
+    /// exact clock is read.
     #[inline]
     pub fn slack() -> Duration {
-        Duration::from_nanos(slack_nanos().unsigned_abs())
+        Duration::from_nanos(clock::slack().unsigned_abs())
     }
 
-    /// A moment that has been: then, or a little before.
+    /// A moment that has been.
     pub fn of(past: Instant) -> Self {
-        Self::now().back_by(past.elapsed())
+        Self::exactly_now().back_by(past.elapsed())
     }
 
     /// So much before.
@@ -54,28 +48,22 @@ impl Moment {
         Self(self.0.saturating_sub(nanos(time)))
     }
 
+    /// So much after.
+    #[must_use]
+    pub fn forward_by(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(time)))
+    }
+
     /// The last moment that can be read as the present one while certainly less than this time has passed since `self`.
     #[must_use]
     pub fn deadline(self, time: Duration) -> Self {
-        Self(self.0.saturating_add(nanos(time)).saturating_sub(slack_nanos()))
+        self.forward_by(time).back_by(Self::slack())
     }
 
-    /// The time that has passed from the earlier moment until this one, read as the present; rather more than less.
+    /// The time from an earlier moment to this one; zero if the other is later.
     #[inline]
     pub fn since(self, earlier: Self) -> Duration {
-        self.between(earlier).saturating_add(Self::slack())
-    }
-
-    /// The time between two moments as they were read; zero if the other is later.
-    #[inline]
-    pub fn between(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
-    }
-
-    /// The time from this moment until a [`deadline`](Self::deadline); zero once it is past.
-    #[inline]
-    pub fn until(self, deadline: Self) -> Duration {
-        Duration::from_nanos(deadline.0.saturating_sub(self.0).max(0).unsigned_abs())
     }
 
     pub(crate) fn number(self) -> i64 {
@@ -92,18 +80,84 @@ fn nanos(time: Duration) -> i64 {
 }
 
 #[cfg(target_os = "linux")]
-#[inline]
-fn slack_nanos() -> i64 {
-    static SLACK: std::sync::LazyLock<i64> = std::sync::LazyLock::new(|| {
-        let tick = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
-        LATE_TICKS * (tick.tv_sec * 1_000_000_000 + tick.tv_nsec)
+mod clock {
+    use std::sync::LazyLock;
+
+    use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
+
+    /// Ticks by which the clock may be late: five before another processor takes over, the one in which it begins to count, the one that is
+    /// not over, and one for the time that all this takes.
+    const LATE_TICKS: i64 = 8;
+    /// The first Linux in which another processor takes over.
+    const TAKES_OVER: (u32, u32) = (5, 18);
+
+    struct Quick {
+        clock: ClockId,
+        slack: i64,
+    }
+
+    static QUICK: LazyLock<Quick> = LazyLock::new(|| {
+        let takes_over = release(&rustix::system::uname().release().to_string_lossy()) >= Some(TAKES_OVER);
+        if takes_over {
+            let slack = LATE_TICKS * number(clock_getres(ClockId::MonotonicCoarse));
+            Quick { clock: ClockId::MonotonicCoarse, slack }
+        } else {
+            Quick { clock: ClockId::Monotonic, slack: 0 }
+        }
     });
-    *SLACK
+
+    #[inline]
+    pub(super) fn quickly() -> i64 {
+        number(clock_gettime(QUICK.clock))
+    }
+
+    pub(super) fn exactly() -> i64 {
+        number(clock_gettime(ClockId::Monotonic))
+    }
+
+    #[inline]
+    pub(super) fn slack() -> i64 {
+        QUICK.slack
+    }
+
+    #[inline]
+    fn number(time: Timespec) -> i64 {
+        time.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec)
+    }
+
+    /// `6.18.44-cloud` is (6, 18).
+    fn release(text: &str) -> Option<(u32, u32)> {
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    }
+
+    #[test]
+    fn releases_are_told_apart() {
+        assert!(release("6.18.44-cloud") >= Some(TAKES_OVER) && release("5.18.0") >= Some(TAKES_OVER));
+        for older in ["5.15.0-91-generic", "4.18.0-553.el8", "5.9", "", "unknown"] {
+            assert!(release(older) < Some(TAKES_OVER), "{older}");
+        }
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn slack_nanos() -> i64 {
-    0
+mod clock {
+    use std::sync::LazyLock;
+    use std::time::Instant;
+
+    static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    pub(super) fn quickly() -> i64 {
+        super::nanos(ORIGIN.elapsed())
+    }
+
+    pub(super) fn exactly() -> i64 {
+        quickly()
+    }
+
+    pub(super) fn slack() -> i64 {
+        0
+    }
 }
 
 #[cfg(test)]
@@ -111,33 +165,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_no_later_than_by_the_exact_clock() {
+    fn the_present_is_read_late_by_the_slack_at_the_most_and_never_early() {
+        let end = Instant::now() + Duration::from_millis(200);
+        while Instant::now() < end {
+            let (before, quick, after) = (Moment::exactly_now(), Moment::now(), Moment::exactly_now());
+            assert!(
+                quick <= after && before.since(quick) <= Moment::slack(),
+                "{before:?} {quick:?} {after:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_no_later_than_by_the_exact_clock_and_not_much_earlier() {
         for time in [Duration::from_millis(100), Duration::from_millis(150)] {
-            let (began, deadline) = (Instant::now(), Moment::now().deadline(time));
+            let began = Instant::now();
+            let deadline = Moment::of(began).deadline(time);
             while Moment::now() < deadline {}
             let lasted = began.elapsed();
             assert!(lasted <= time, "{lasted:?}");
+            assert!(lasted + 2 * Moment::slack() >= time, "{lasted:?}");
         }
     }
 
     #[test]
-    fn a_deadline_comes_not_before_its_time_less_the_slack_and_a_tick() {
-        let time = Duration::from_millis(200);
-        let (deadline, began) = (Moment::now().deadline(time), Instant::now());
-        while Moment::now() < deadline {}
-        let lasted = began.elapsed();
-        assert!(lasted + 2 * Moment::slack() >= time, "{lasted:?}");
-    }
-
-    #[test]
-    fn what_has_passed_is_no_less_than_by_the_exact_clock() {
-        for pause in [1, 7, 20] {
-            let (since, began) = (Moment::now(), Instant::now());
-            std::thread::sleep(Duration::from_millis(pause));
-            let (passed, exactly) = (began.elapsed(), Moment::now().since(since));
-            assert!(exactly >= passed, "{exactly:?} {passed:?}");
-            assert!(Moment::now().since(Moment::of(began)) >= passed);
-        }
+    fn a_moment_is_where_its_instant_was() {
+        let (before, instant, after) = (Moment::exactly_now(), Instant::now(), Moment::exactly_now());
+        std::thread::sleep(Duration::from_millis(7));
+        let moment = Moment::of(instant);
+        assert!(before.back_by(Duration::from_millis(1)) <= moment && moment <= after);
     }
 
     #[test]

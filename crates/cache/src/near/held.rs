@@ -36,7 +36,7 @@ pub(crate) struct Held {
     rest: Option<Arc<Rest>>,
     /// It was made a slack after then, or later; [`Moment::NEVER`] where that is not known.
     made: Moment,
-    /// It is fresh until then.
+    /// A slack before its life ends: the clock of hits need not be looked at more closely until then.
     fresh_until: Moment,
     pub(super) epoch: u32,
     pub(super) weight: u32,
@@ -47,16 +47,16 @@ pub(crate) struct Held {
 /// Until when a value that was found is fresh.
 #[derive(Clone, Copy)]
 pub(crate) struct Life {
+    /// As [`Held`]'s.
     fresh_until: Moment,
     /// It stands for "the source has none".
     pub(crate) is_none: bool,
 }
 
 impl Life {
-    /// What is left of it, if anybody wants to prolong it; rather more than less, as who refreshes ahead of time takes a value that has more
-    /// left than was seen for another one.
+    /// What is left of it, if anybody wants to prolong it.
     pub(crate) fn left(self) -> Option<Duration> {
-        let left = || Moment::now().until(self.fresh_until).saturating_add(2 * Moment::slack());
+        let left = || self.fresh_until.forward_by(Moment::slack()).since(Moment::exactly_now());
         (!self.is_none).then(left)
     }
 }
@@ -94,7 +94,7 @@ impl Held {
     /// How old it is now.
     #[inline]
     pub(crate) fn age(&self, now: Moment) -> Age {
-        if self.made == Moment::NEVER { Age::Unknown } else { Age::AtMost(now.between(self.made)) }
+        if self.made == Moment::NEVER { Age::Unknown } else { Age::AtMost(now.since(self.made)) }
     }
 
     /// When its life ends; never where it stands for "the source has none", whose life nobody prolongs.
@@ -105,7 +105,13 @@ impl Held {
 
     #[inline]
     pub(super) fn is_fresh(&self, now: Moment) -> bool {
-        now < self.fresh_until
+        now < self.fresh_until || self.is_just_fresh()
+    }
+
+    /// By the exact clock.
+    #[cold]
+    fn is_just_fresh(&self) -> bool {
+        Moment::exactly_now() < self.fresh_until.forward_by(Moment::slack())
     }
 
     /// Whether it is of no use any more.
@@ -228,16 +234,30 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_fresh_for_longer_than_it_was_to_be() {
-        let kept = kept(Age::Unknown, Duration::from_millis(200));
-        let expires = kept.expires;
-        let held = Held::new(TICKET, kept);
-        assert!(held.is_fresh(Moment::now()) && !held.is_over(Moment::now()));
-        while held.is_fresh(Moment::now()) {
-            let left = expires.saturating_duration_since(Instant::now());
-            assert!(held.life().left() >= Some(left));
+    fn a_value_is_fresh_to_the_end_of_its_life_and_no_longer() {
+        for life in [Duration::from_millis(20), Duration::from_millis(200)] {
+            let kept = kept(Age::Unknown, life);
+            let expires = kept.expires;
+            let held = Held::new(TICKET, kept);
+            let mut last = Instant::now();
+            loop {
+                let before = Instant::now();
+                if !held.is_fresh(Moment::now()) {
+                    break;
+                }
+                assert!(before < expires && !held.is_over(Moment::now()) || Instant::now() >= expires);
+                let left = held.life().left().unwrap();
+                assert!(before + left <= expires + Duration::from_millis(1), "{left:?}");
+                last = before;
+            }
+            let ended = Instant::now();
+            assert!(
+                last + Duration::from_millis(15) >= expires || ended > expires,
+                "{:?} early",
+                expires - last
+            );
+            assert_eq!(held.life().left(), Some(Duration::ZERO));
         }
-        assert!(Instant::now() <= expires && held.life().left() == Some(2 * Moment::slack()));
     }
 
     #[test]

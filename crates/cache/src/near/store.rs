@@ -148,19 +148,20 @@ impl Store {
         held.epoch == self.epoch.load(Ordering::Acquire) && !self.has_fallen(held)
     }
 
-    /// Drops what is kept of a key if it is over: one of its tags has fallen, or it is of no use any more. What is of an epoch before is gone
-    /// already, or about to be.
+    /// Drops what is kept of a key if it is over: one of its tags has fallen, or it is of no use any more. What is of an epoch before was told
+    /// of when that ended.
     #[cold]
     fn drop_over(&self, key: &[u8], now: Moment) {
         let mut cause = None;
         let over = self.entries.remove_if(key, |held| {
-            if held.epoch == self.epoch.load(Ordering::Acquire) {
-                cause = if self.has_fallen(held) {
-                    Some(RemovalCause::Invalidated)
-                } else {
-                    held.is_over(now).then_some(RemovalCause::Expired)
-                };
+            if held.epoch != self.epoch.load(Ordering::Acquire) {
+                return true;
             }
+            cause = if self.has_fallen(held) {
+                Some(RemovalCause::Invalidated)
+            } else {
+                held.is_over(now).then_some(RemovalCause::Expired)
+            };
             cause.is_some()
         });
         if let (Some(_), Some(cause)) = (over, cause) {
@@ -584,7 +585,7 @@ mod tests {
         expired(&store);
         store.replace(ticket, b"k", remembered(2, Duration::ZERO));
         let kept = store.last_known(b"k", Instant::now()).unwrap();
-        assert_eq!(kept.value.downcast_ref(), Some(&2_u64), "and not what was known before");
+        assert_eq!(kept.value::<u64>().as_deref(), Some(&2), "and not what was known before");
         let ticket = store.begin(b"k");
         store.heard(b"k");
         store.replace(ticket, b"k", remembered(3, Duration::ZERO));

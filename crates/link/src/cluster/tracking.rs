@@ -86,9 +86,11 @@ impl ClusterTracker {
             .is_some_and(|seat| seat.tracker.is_coherent(now))
     }
 
-    /// The same of every key, whichever primary has it.
+    /// The same of every key, whichever primary has it. Does not wait: false while primaries come and go, as whoever asks may hold what the
+    /// trackers need for that.
     pub fn is_coherent_everywhere(&self, now: Moment) -> bool {
-        self.seats.taken.read().iter().flatten().all(|seat| seat.tracker.is_coherent(now))
+        let Some(seats) = self.seats.taken.try_read() else { return false };
+        seats.iter().flatten().all(|seat| seat.tracker.is_coherent(now))
     }
 
     /// How it stands: on if it is so for every primary, refused if any refuses.
