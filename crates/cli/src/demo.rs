@@ -7,7 +7,7 @@ use clap::Args;
 use mtcache_demo::{DemoOptions, run};
 use mtcache_engine::Config;
 
-use crate::launch::{Running, wait_for_stop};
+use crate::launch::{Running, StopSignals};
 
 /// Run the example services (market data and risk) on real bars, and report what the cache did for them.
 ///
@@ -60,7 +60,7 @@ impl Demo {
         if let Some(running) = running {
             if self.serve && result.is_ok() {
                 println!("The server goes on; Ctrl-C ends it.");
-                wait_for_stop()?;
+                StopSignals::listen()?.wait()?;
             }
             running.stop()?;
         }
@@ -75,6 +75,6 @@ impl Demo {
             Some(dir) => set("dir", &dir.to_string_lossy())?,
             None => set("appendonly", "no")?,
         }
-        Running::start_on(&config, Some(self.port))
+        Running::start_on(&config, self.port)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use mtcache_engine::{Config, EngineOptions};
 use mtcache_node::{AppendOnly, Node, NodeOptions, Snapshots};
@@ -21,13 +21,29 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Opens the files, loads what is there, and starts to listen.
-    pub(crate) fn start(config: &Config) -> Result<Self, String> {
-        Self::start_on(config, None)
+    /// Opens the files, loads what is there, and starts to listen: first for signals, or one that comes as soon as the server answers
+    /// would end it without a word.
+    pub(crate) fn start(config: &Config) -> Result<(Self, StopSignals), String> {
+        let mut signals = None;
+        let running = Self::start_once(config, None, &mut || {
+            signals = Some(StopSignals::listen()?);
+            Ok(())
+        })?;
+        let signals = signals.ok_or("nobody listens for signals")?;
+        Ok((running, signals))
     }
 
-    /// As [`start`](Self::start), on another TCP port; 0 lets the system choose.
-    pub(crate) fn start_on(config: &Config, port: Option<u16>) -> Result<Self, String> {
+    /// As [`start`](Self::start), on another TCP port, 0 lets the system choose; signals end the process as ever.
+    pub(crate) fn start_on(config: &Config, port: u16) -> Result<Self, String> {
+        Self::start_once(config, Some(port), &mut || Ok(()))
+    }
+
+    /// Before the first client is served, all being loaded, `ready` is called.
+    fn start_once(
+        config: &Config,
+        port: Option<u16>,
+        ready: &mut dyn FnMut() -> Result<(), String>,
+    ) -> Result<Self, String> {
         // A wrong directory and a busy port are found before a long load begins.
         let options = node_options(config)?;
         let mut listening = server_options(config)?;
@@ -54,6 +70,7 @@ impl Running {
         if let Some(report) = node.loaded() {
             tracing::info!(keys = report.keys, bytes = report.end, "loaded the snapshot");
         }
+        ready()?;
         let server = bound.serve(Arc::clone(&node)).map_err(|error| error.to_string())?;
         Ok(Self { node, server, _pid_file: PidFile::write(config) })
     }
@@ -66,8 +83,8 @@ impl Running {
     }
 
     /// Waits for SIGTERM, SIGINT, or a client's `SHUTDOWN`.
-    pub(crate) fn wait(&self) -> Result<&'static str, String> {
-        wait_for(self.server.stop_requested())
+    pub(crate) fn wait(&self, signals: StopSignals) -> Result<&'static str, String> {
+        signals.wait_or(self.server.stop_requested())
     }
 }
 
@@ -164,54 +181,50 @@ fn parse_bind(word: &str) -> Result<Vec<Bind>, String> {
     Ok(addresses.into_iter().map(|address| Bind { address, is_optional }).collect())
 }
 
-/// Waits for SIGTERM or SIGINT. A second one while the first is being obeyed ends the process at once.
-pub(crate) fn wait_for_stop() -> Result<&'static str, String> {
-    wait_for(std::future::pending())
+/// Hears of SIGTERM and SIGINT from when it is made. A second one, while the first is being obeyed, ends the process at once.
+pub(crate) struct StopSignals(oneshot::Receiver<&'static str>);
+
+impl StopSignals {
+    pub(crate) fn listen() -> Result<Self, String> {
+        let (sender, first) = oneshot::channel();
+        let (listening, listens) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("mtcache-signals".to_owned())
+            .spawn(move || watch_signals(&listening, sender))
+            .map_err(cannot_wait)?;
+        listens.recv().map_err(cannot_wait)??;
+        Ok(Self(first))
+    }
+
+    pub(crate) fn wait(self) -> Result<&'static str, String> {
+        self.wait_or(std::future::pending())
+    }
+
+    fn wait_or(self, requested: impl Future<Output = ()>) -> Result<&'static str, String> {
+        event_loop()?.block_on(async {
+            tokio::select! {
+                first = self.0 => first.map_err(cannot_wait),
+                () = requested => Ok("asked to shut down by a client"),
+            }
+        })
+    }
 }
 
-fn wait_for(requested: impl Future<Output = ()>) -> Result<&'static str, String> {
-    let (sender, first) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("mtcache-signals".to_owned())
-        .spawn(move || watch_signals(sender))
-        .map_err(|error| format!("cannot wait for signals: {error}"))?;
-    event_loop()?.block_on(async {
-        tokio::select! {
-            first = first => first.unwrap_or_else(|_| Err("nobody waits for signals any more".to_owned())),
-            () = requested => Ok("asked to shut down by a client"),
-        }
-    })
+fn cannot_wait(error: impl std::fmt::Display) -> String {
+    format!("cannot wait for signals: {error}")
 }
 
 fn event_loop() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot wait for signals: {error}"))
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_wait)
 }
 
-/// Tells the first signal to whoever waits, and ends the process at the second one, whatever it is doing.
-fn watch_signals(first: oneshot::Sender<Result<&'static str, String>>) {
-    let runtime = match event_loop() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            // Who does not wait any more needs no signal.
-            let _ = first.send(Err(error));
-            return;
-        }
-    };
-    runtime.block_on(async {
-        let failed = |error| format!("cannot wait for signals: {error}");
-        let signals = signal(SignalKind::terminate())
-            .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)))
-            .map_err(failed);
-        let (mut terminate, mut interrupt) = match signals {
-            Ok(signals) => signals,
-            Err(error) => {
-                let _ = first.send(Err(error));
-                return;
-            }
-        };
+/// Says when it listens; tells the first signal to whoever waits, and ends the process at the second one, whatever it is doing.
+fn watch_signals(listening: &mpsc::Sender<Result<(), String>>, first: oneshot::Sender<&'static str>) {
+    let watch = async || {
+        let mut terminate = signal(SignalKind::terminate()).map_err(cannot_wait)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_wait)?;
+        // Whoever waits for this goes on to wait for the first signal.
+        let _ = listening.send(Ok(()));
         let mut next = async || {
             tokio::select! {
                 _ = terminate.recv() => "received SIGTERM",
@@ -219,11 +232,15 @@ fn watch_signals(first: oneshot::Sender<Result<&'static str, String>>) {
             }
         };
         // A client may have asked for the stop before; then nobody hears of this one.
-        let _ = first.send(Ok(next().await));
+        let _ = first.send(next().await);
         let why = next().await;
         tracing::error!("{why} again: ending at once; what is not saved is lost");
         std::process::exit(1);
-    });
+    };
+    let watched: Result<(), String> = event_loop().and_then(|event_loop| event_loop.block_on(watch()));
+    if let Err(error) = watched {
+        let _ = listening.send(Err(error));
+    }
 }
 
 /// The file that holds the process' number while it runs.

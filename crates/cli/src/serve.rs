@@ -34,13 +34,13 @@ impl Serve {
         for name in config.ignored() {
             tracing::warn!("the parameter {name} is accepted and has no effect");
         }
-        let running = Running::start(&config)?;
+        let (running, signals) = Running::start(&config)?;
         running.node.engine().on_config_change(Arc::new(log_level));
         running.node.engine().add_host(Arc::new(Process::of(&self.args)));
         for address in running.server.addresses() {
             tracing::info!("ready to accept connections on {address}");
         }
-        let why = running.wait()?;
+        let why = running.wait(signals)?;
         tracing::info!("{why}: stopping");
         running.stop()?;
         tracing::info!("stopped; everything is saved");
