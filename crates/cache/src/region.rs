@@ -530,8 +530,12 @@ impl<T> Region<T> {
         if source == Source::Loader {
             return;
         }
-        let counted = if source == Source::Near { &counters.near_hits } else { &counters.hits };
-        if stats::take_back(counted) {
+        // Who reads a batch may not know where each value came from, and names the backend.
+        let (first, then) = match source {
+            Source::Near => (&counters.near_hits, &counters.hits),
+            _ => (&counters.hits, &counters.near_hits),
+        };
+        if stats::take_back(first) || stats::take_back(then) {
             stats::count(&counters.misses);
         }
         stats::count(&counters.undecodable);
