@@ -4,6 +4,8 @@
 //! prefix (`users:` does not match `usersAbc`). The price is that `:` and `%` inside a part are written `%3A` and `%25`.
 //! Deliberately absent: hashing; keys stay readable in redis-cli.
 
+use smallvec::SmallVec;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::slot::BOOKKEEPING_PREFIX;
 
@@ -115,41 +117,19 @@ pub(crate) fn with_joined<R>(
     parts: &(impl KeyParts + ?Sized),
     look: impl FnOnce(&[u8]) -> R,
 ) -> R {
-    let mut key = OnStack { bytes: [0; ON_STACK], len: 0, fits: true };
-    key.push(base.as_bytes());
+    let mut key = Joined::new();
+    key.extend_from_slice(base.as_bytes());
+    let mut is_plain = true;
     parts.each_part(&mut |part| {
-        key.push(b":");
-        key.fits &= !must_be_escaped(part);
-        key.push(part.as_bytes());
+        key.push(b':');
+        is_plain &= !must_be_escaped(part);
+        key.extend_from_slice(part.as_bytes());
     });
-    match key.bytes.get(..key.len) {
-        Some(short) if key.fits => look(short),
-        _ => look(joined(base, parts).as_bytes()),
-    }
+    if is_plain { look(&key) } else { look(joined(base, parts).as_bytes()) }
 }
 
-/// The longest key that is joined on the stack.
-const ON_STACK: usize = 128;
-
-struct OnStack {
-    bytes: [u8; ON_STACK],
-    len: usize,
-    fits: bool,
-}
-
-impl OnStack {
-    #[inline]
-    fn push(&mut self, bytes: &[u8]) {
-        let end = self.len + bytes.len();
-        match self.bytes.get_mut(self.len..end) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.len = end;
-            }
-            None => self.fits = false,
-        }
-    }
-}
+/// A key that is put together to be looked for; longer ones ask for memory.
+pub(crate) type Joined = SmallVec<[u8; 128]>;
 
 fn must_be_escaped(part: &str) -> bool {
     part.contains([':', '%'])

@@ -9,9 +9,8 @@ use std::mem::size_of;
 use quick_cache::Equivalent;
 
 use super::held::Name;
+use crate::keys::Joined;
 
-/// The longest key that is put together without asking for memory.
-const ON_STACK: usize = 128;
 const WORD: usize = size_of::<u64>();
 
 /// What makes this cache's hashes its own.
@@ -67,19 +66,12 @@ impl<'a> Sought<'a> {
 
     /// What `f` makes of its bytes.
     pub(super) fn with_joined<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
-        let mut on_stack = [0; ON_STACK];
         if self.rest.is_empty() {
             return f(self.base);
         }
-        match on_stack.get_mut(..self.base.len() + self.rest.len()) {
-            Some(key) => {
-                let (base, rest) = key.split_at_mut(self.base.len());
-                base.copy_from_slice(self.base);
-                rest.copy_from_slice(self.rest);
-                f(key)
-            }
-            None => f(&[self.base, self.rest].concat()),
-        }
+        let mut key = Joined::from_slice(self.base);
+        key.extend_from_slice(self.rest);
+        f(&key)
     }
 }
 
