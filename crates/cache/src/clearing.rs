@@ -160,19 +160,20 @@ async fn walked(
     taken: &impl Fn(Vec<u8>) -> Option<CachedKey>,
 ) -> Result<bool> {
     let (mut cursor, mut epochs) = (0, BTreeMap::new());
+    note_epochs(backend, &mut epochs);
     loop {
-        note_epochs(backend, &mut epochs);
         let (next, keys) = backend.scan(cursor, prefix).await?;
+        // Between two steps nothing is noted: a change that came with one of them would be taken for how it has always been.
+        if !note_epochs(backend, &mut epochs) {
+            tracing::info!("a server was started anew during a walk over its keys, which begins again");
+            return Ok(false);
+        }
         let keys: Vec<_> = keys.into_iter().filter_map(taken).collect();
         for step in keys.chunks(STEP) {
             sofar.invalidated += backend.delete(step).await?;
         }
         sofar.steps += 1;
         progress(*sofar);
-        if !note_epochs(backend, &mut epochs) {
-            tracing::info!("a server was started anew during a walk over its keys, which begins again");
-            return Ok(false);
-        }
         if next == 0 {
             return Ok(true);
         }
@@ -180,7 +181,7 @@ async fn walked(
     }
 }
 
-/// Notes which servers answer now; false if one of them is not what it was. A cluster's new servers are its walk's own matter.
+/// Notes which servers answer now; false if one of them is not what it was when it was last noted. A cluster's new servers are its walk's own matter.
 pub(crate) fn note_epochs(backend: &Backend, epochs: &mut BTreeMap<u16, u64>) -> bool {
     let mut same = true;
     for (server, epoch) in backend.cursor_epochs() {

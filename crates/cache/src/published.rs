@@ -89,8 +89,8 @@ impl Cache {
         let (mut keys, mut cursor, mut steps) = (Vec::new(), 0, 0);
         let mut epochs = BTreeMap::new();
         let mut published = PublishedStats { processes: Vec::new(), is_complete: true };
+        note_epochs(backend, &mut epochs);
         loop {
-            note_epochs(backend, &mut epochs);
             let (next, found) = backend.scan(cursor, prefix.as_bytes()).await?;
             // Another server's table is in another order.
             published.is_complete &= note_epochs(backend, &mut epochs);
