@@ -15,17 +15,17 @@ ours=$(free_port); redis=$(free_port)
 "$binary" serve --port "$ours" --bind 127.0.0.1 --dir "$dir/ours" --appendonly "$appendonly" --save '' --maxmemory 0 >"$dir/ours.log" & ours_pid=$!
 redis-server --port "$redis" --bind 127.0.0.1 --dir "$dir/redis" --appendonly "$appendonly" --save '' >"$dir/redis.log" & redis_pid=$!
 sleep 1
-# Clock ticks of user and system time of a process.
-ticks() { awk '{print $14 + $15}' "/proc/$1/stat"; }
-hz=$(getconf CLK_TCK)
+# Nanoseconds that a process has run, all its threads, by its CPU clock (what clock_getcpuclockid(3) would say): the ticks that are told in
+# /proc are 10 ms, 0.03 us of each of 300,000 operations.
+ran() { python3 -c "import time; print(time.clock_gettime_ns(~$1 << 3 | 2))"; }
 one() { # name pid port test pipeline
   local before after ops p99
-  before=$(ticks "$2")
+  before=$(ran "$2")
   IFS=, read -r ops p99 < <(redis-benchmark -p "$3" -t "$4" -n "$requests" -c 50 -d 200 -r 100000 -P "$5" --threads 1 --csv |
     tail -1 | cut -d, -f2,7 | tr -d '"')
-  after=$(ticks "$2")
-  awk -v n="$1" -v t="$4" -v p="$5" -v d=$((after - before)) -v hz="$hz" -v r="$requests" -v o="$ops" -v l="$p99" \
-    'BEGIN { printf "%s %s P%d %.3f us/op %.0f ops/s %.3f ms p99\n", n, t, p, d / hz / r * 1e6, o, l }'
+  after=$(ran "$2")
+  awk -v n="$1" -v t="$4" -v p="$5" -v d=$((after - before)) -v r="$requests" -v o="$ops" -v l="$p99" \
+    'BEGIN { printf "%s %s P%d %.3f us/op %.0f ops/s %.3f ms p99\n", n, t, p, d / r / 1e3, o, l }'
 }
 for ((round = 0; round < rounds; round++)); do
   for test in "${tests[@]}"; do
