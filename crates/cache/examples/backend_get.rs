@@ -34,6 +34,8 @@ struct Tick {
 struct Rounds {
     per_second: Vec<f64>,
     micros: Vec<f64>,
+    /// Gets that the server found at once when it read.
+    per_read: Vec<f64>,
 }
 
 fn median(rounds: &[f64]) -> f64 {
@@ -57,12 +59,14 @@ impl Rounds {
     async fn run<F: Future<Output = ()> + Send + 'static>(
         &mut self,
         tasks: usize,
+        reads: &mut Reads,
         get: impl Fn(Vec<usize>) -> F,
     ) {
         let gets = if tasks == 1 { GETS_ALONE } else { GETS };
         // A stride that leaves no locality.
         let shares: Vec<Vec<usize>> =
             (0..tasks).map(|task| (task..gets).step_by(tasks).map(|i| i * 7_919 % KEYS).collect()).collect();
+        let before = reads.count().await;
         let (start, cpu) = (Instant::now(), process_nanos());
         let running: Vec<_> = shares.into_iter().map(|share| tokio::spawn(get(share))).collect();
         for task in running {
@@ -70,6 +74,20 @@ impl Rounds {
         }
         self.micros.push((process_nanos() - cpu) as f64 / gets as f64 / 1000.0);
         self.per_second.push(gets as f64 / start.elapsed().as_secs_f64());
+        self.per_read.push(gets as f64 / (reads.count().await - before));
+    }
+}
+
+/// How often the server has read, by its own account.
+struct Reads(MultiplexedConnection);
+
+impl Reads {
+    async fn count(&mut self) -> f64 {
+        let info: redis::RedisResult<String> = redis::cmd("INFO").arg("stats").query_async(&mut self.0).await;
+        let count = |info: &str| {
+            info.lines().find_map(|line| line.strip_prefix("total_reads_processed:")?.parse().ok())
+        };
+        info.ok().as_deref().and_then(count).unwrap_or(f64::NAN)
     }
 }
 
@@ -87,6 +105,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cache = Cache::connect(&url).await?;
     let region: Region<Tick> = cache.region(RegionPolicy::new("market_data", Duration::from_hours(1)))?;
     let connection = bare(&url).await?;
+    let mut reads = Reads(bare(&url).await?);
     let ids: Arc<[String]> = (0..KEYS).map(|n| format!("SYM{n:07}")).collect();
     let keys: Arc<[String]> = ids.iter().map(|id| format!("market_data:{id}")).collect();
     for id in ids.iter() {
@@ -107,7 +126,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (mut of_bare, mut of_ours) = (Rounds::default(), Rounds::default());
         for _ in 0..ROUNDS {
             of_bare
-                .run(tasks, |share| {
+                .run(tasks, &mut reads, |share| {
                     let (mut connection, keys) = (connection.clone(), Arc::clone(&keys));
                     async move {
                         for n in share {
@@ -122,7 +141,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 })
                 .await;
             of_ours
-                .run(tasks, |share| {
+                .run(tasks, &mut reads, |share| {
                     let (region, ids) = (region.clone(), Arc::clone(&ids));
                     async move {
                         for n in share {
@@ -134,11 +153,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         let ratio = |of: fn(&Rounds) -> &[f64]| median(of(&of_ours)) / median(of(&of_bare));
         println!(
-            "{tasks:4} tasks: redis-rs {:8.0} gets/s, {:.2} us of CPU; Region::get {:8.0} gets/s, {:.2} us; ratios {:.3}, {:.3}",
+            "{tasks:4} tasks: redis-rs {:8.0} gets/s, {:.2} us of CPU, {:.1} at a time; Region::get {:8.0} gets/s, {:.2} us, {:.1}; ratios {:.3}, {:.3}",
             median(&of_bare.per_second),
             median(&of_bare.micros),
+            median(&of_bare.per_read),
             median(&of_ours.per_second),
             median(&of_ours.micros),
+            median(&of_ours.per_read),
             ratio(|rounds| &rounds.per_second),
             ratio(|rounds| &rounds.micros),
         );

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -17,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::error::{Delivery, Error, ErrorKind, Result};
 use crate::options::LinkOptions;
 use crate::tls::{self, Connector, LastWords};
+use crate::turns::AfterOthers;
 use crate::url::{Endpoint, LinkUrl, Login, Transport};
 
 /// Idle time after which the kernel asks whether the other side still lives.
@@ -43,6 +45,7 @@ struct Inner {
     db: u16,
     tls: Option<Arc<Connector>>,
     options: LinkOptions,
+    in_flight: AtomicUsize,
 }
 
 /// Why there is no connection with pushes.
@@ -64,17 +67,28 @@ impl Dialer {
             }
             None => None,
         };
-        Ok(Self(Arc::new(Inner { login: url.login().clone(), db: url.db(), tls, options })))
+        Ok(Self(Arc::new(Inner {
+            login: url.login().clone(),
+            db: url.db(),
+            tls,
+            options,
+            in_flight: AtomicUsize::new(0),
+        })))
     }
 
     /// The same with another user and password, and database 0.
     pub(crate) fn as_login(&self, login: Login) -> Self {
         let (tls, options) = (self.0.tls.clone(), self.0.options.clone());
-        Self(Arc::new(Inner { login, db: 0, tls, options }))
+        Self(Arc::new(Inner { login, db: 0, tls, options, in_flight: AtomicUsize::new(0) }))
     }
 
     pub(crate) fn options(&self) -> &LinkOptions {
         &self.0.options
+    }
+
+    /// Commands under way over its connections.
+    pub(crate) fn in_flight(&self) -> &AtomicUsize {
+        &self.0.in_flight
     }
 
     /// A connection for commands, over the newest protocol that the server speaks.
@@ -208,7 +222,9 @@ impl Dialer {
             });
         }
         let (mux, driver) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
-        Ok((mux, tokio::spawn(driver)))
+        let dialer = self.clone();
+        let in_flight = move || dialer.in_flight().load(Ordering::Relaxed);
+        Ok((mux, tokio::spawn(AfterOthers::new(driver, in_flight))))
     }
 }
 

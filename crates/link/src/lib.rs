@@ -26,6 +26,7 @@ mod slots;
 mod supervise;
 mod tls;
 mod tracking;
+mod turns;
 mod url;
 
 pub use crate::breaker::BreakerState;

@@ -41,7 +41,6 @@ pub struct Link(Arc<Inner>);
 struct Inner {
     url: LinkUrl,
     supervised: Supervised,
-    in_flight: AtomicUsize,
     max_in_flight: usize,
     max_retries: u32,
     dialer: Dialer,
@@ -60,7 +59,6 @@ impl Link {
         Ok(Self(Arc::new(Inner {
             url: url.clone(),
             supervised: Supervised::start(dialer.clone(), route),
-            in_flight: AtomicUsize::new(0),
             max_in_flight,
             max_retries,
             dialer,
@@ -307,8 +305,9 @@ impl Inner {
     }
 
     fn slot(&self) -> Result<Slot<'_>> {
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.max_in_flight {
-            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let in_flight = self.dialer.in_flight();
+        if in_flight.fetch_add(1, Ordering::Relaxed) >= self.max_in_flight {
+            in_flight.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::new(
                 ErrorKind::Overloaded,
                 Delivery::NotSent,
@@ -318,7 +317,7 @@ impl Inner {
                 ),
             ));
         }
-        Ok(Slot(&self.in_flight))
+        Ok(Slot(in_flight))
     }
 }
 
