@@ -24,7 +24,7 @@ use crate::loader::{Brought, Loader};
 use crate::metrics;
 use crate::near::Ticket;
 use crate::read::{Age, ReadOptions, Source};
-use crate::refresh::{Due, REFRESH_PAUSE, Rules};
+use crate::refresh::{Due, Rules};
 use crate::region::{Region, RegionState};
 use crate::single_flight::{Currency, Landed};
 use crate::stats;
@@ -90,7 +90,7 @@ impl<T: DeserializeOwned> Load<T> {
                 return Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken));
             }
             Ok(Some(Begun::Rests(bytes, left, rest))) => {
-                self.state().refreshes.pause(&self.key_text(), rest);
+                self.state().refreshes.rest(&self.key_text(), rest);
                 let age = self.state().age_on(&bytes, left, self.cache().run_of(&self.key.key));
                 return Ok(Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken));
             }
@@ -331,7 +331,7 @@ impl<T: DeserializeOwned> Load<T> {
                 }
                 if let Some(rest) = rest {
                     let elapsed = arrival.began.elapsed();
-                    self.state().refreshes.pause(&self.key_text(), rest.saturating_sub(elapsed));
+                    self.state().refreshes.rest(&self.key_text(), rest.saturating_sub(elapsed));
                 }
                 if stand { Currency::AsOf(sent) } else { Currency::MayBeOvertaken }
             }
@@ -370,7 +370,7 @@ impl<T: DeserializeOwned> Load<T> {
     fn pause_refreshes(&self) {
         let policy = &self.state().policy;
         if policy.stale_while_revalidate || Rules::of(policy).is_some() {
-            self.state().refreshes.pause(&self.key_text(), REFRESH_PAUSE);
+            self.state().refreshes.pause(&self.key_text());
         }
     }
 

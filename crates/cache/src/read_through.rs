@@ -295,7 +295,11 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         T: Send + 'static,
         L: Loader<T>,
     {
-        if self.state.refreshes.is_paused(key) {
+        let left = match errand {
+            Errand::Ahead { seen_left, .. } => seen_left,
+            Errand::Readers | Errand::Revalidate => Duration::ZERO,
+        };
+        if self.state.refreshes.is_paused(key, left) {
             return;
         }
         let departed = self.cache.flights(Storing::IfCurrent).depart(key, || {

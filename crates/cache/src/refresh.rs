@@ -33,10 +33,25 @@ const SMOOTHING: u64 = 8;
 pub(crate) struct Refreshes {
     /// Nanoseconds that a load takes, smoothed; zero while none has ended.
     load_time: AtomicU64,
-    /// Keys that are left alone, by their hash, and until when. Each takes the same time to note and to find, however many there are; there once
+    /// Keys that are left alone, by their hash. Each takes the same time to note and to find, however many there are; there once
     /// one is noted, for most regions refresh nothing.
-    paused: OnceLock<Cache<u64, Instant>>,
+    paused: OnceLock<Cache<u64, Pause>>,
     hasher: RandomState,
+}
+
+#[derive(Clone, Copy)]
+struct Pause {
+    until: Instant,
+    cause: Cause,
+}
+
+/// Why a key is left alone.
+#[derive(Clone, Copy, PartialEq)]
+enum Cause {
+    /// A refresh of it has failed, or was not stored.
+    Failure,
+    /// Of its value's life so much is to pass first.
+    Rest,
 }
 
 impl Refreshes {
@@ -51,23 +66,36 @@ impl Refreshes {
         Duration::from_nanos(self.load_time.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn is_paused(&self, key: &str) -> bool {
+    /// Whether a key is left alone of whose value's life so much is left; nothing of one that is past it.
+    pub(crate) fn is_paused(&self, key: &str, left: Duration) -> bool {
         let Some(paused) = self.paused.get() else { return false };
         let hash = self.hasher.hash_one(key);
-        let Some(until) = paused.get(&hash) else { return false };
-        if Instant::now() < until {
-            return true;
+        let Some(pause) = paused.get(&hash) else { return false };
+        let now = Instant::now();
+        if now < pause.until {
+            // One that ends before its rest is not the one that was to have it.
+            return pause.cause == Cause::Failure
+                || now.checked_add(left).is_none_or(|end| end > pause.until);
         }
         // The room is for others.
-        paused.remove_if(&hash, |until| Instant::now() >= *until);
+        paused.remove_if(&hash, |pause| now >= pause.until);
         false
     }
 
-    /// Leaves a key alone for so long.
-    pub(crate) fn pause(&self, key: &str, pause: Duration) {
-        let Some(until) = Instant::now().checked_add(pause) else { return };
+    /// Leaves a key alone for a while, as a refresh of it has failed or was not stored.
+    pub(crate) fn pause(&self, key: &str) {
+        self.leave_alone(key, REFRESH_PAUSE, Cause::Failure);
+    }
+
+    /// Leaves a key alone for so much of its value's life.
+    pub(crate) fn rest(&self, key: &str, rest: Duration) {
+        self.leave_alone(key, rest, Cause::Rest);
+    }
+
+    fn leave_alone(&self, key: &str, time: Duration, cause: Cause) {
+        let Some(until) = Instant::now().checked_add(time) else { return };
         let paused = self.paused.get_or_init(|| Cache::new(MAX_PAUSED));
-        paused.insert(self.hasher.hash_one(key), until);
+        paused.insert(self.hasher.hash_one(key), Pause { until, cause });
     }
 
     /// To be held while a key is refreshed; unless it is told of success, the key is left alone for a while.
@@ -91,7 +119,7 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.succeeded {
-            self.refreshes.pause(self.key, REFRESH_PAUSE);
+            self.refreshes.pause(self.key);
         }
     }
 }
@@ -252,7 +280,19 @@ mod tests {
         let refreshes = Refreshes::default();
         refreshes.attempt("good").succeeded();
         drop(refreshes.attempt("bad"));
-        assert!(refreshes.is_paused("bad") && !refreshes.is_paused("good"));
+        for left in [Duration::ZERO, Duration::from_mins(1)] {
+            assert!(refreshes.is_paused("bad", left) && !refreshes.is_paused("good", left));
+        }
+    }
+
+    #[test]
+    fn what_ends_before_a_rest_is_another_value_than_the_one_that_rests() {
+        let refreshes = Refreshes::default();
+        refreshes.rest("k", Duration::from_mins(1));
+        assert!(refreshes.is_paused("k", Duration::from_mins(2)));
+        assert!(!refreshes.is_paused("k", Duration::from_secs(30)), "a shorter one");
+        assert!(!refreshes.is_paused("k", Duration::ZERO), "one that is past its life");
+        assert!(refreshes.is_paused("k", Duration::MAX), "and the rest goes on");
     }
 
     #[test]
@@ -260,20 +300,22 @@ mod tests {
         let refreshes = Refreshes::default();
         for n in 0..2 * MAX_PAUSED {
             let key = n.to_string();
-            refreshes.pause(&key, Duration::from_mins(1));
-            assert!(refreshes.is_paused(&key), "{n}");
+            refreshes.rest(&key, Duration::from_mins(1));
+            assert!(refreshes.is_paused(&key, Duration::from_mins(2)), "{n}");
         }
         let kept = refreshes.paused.get().unwrap().len();
         assert!(kept <= MAX_PAUSED && kept > MAX_PAUSED / 2, "{kept}");
-        let paused = (0..2 * MAX_PAUSED).filter(|n| refreshes.is_paused(&n.to_string())).count();
+        let paused = (0..2 * MAX_PAUSED)
+            .filter(|n| refreshes.is_paused(&n.to_string(), Duration::from_mins(2)))
+            .count();
         assert_eq!(paused, kept);
     }
 
     #[test]
     fn a_pause_that_is_over_leaves_its_room() {
         let refreshes = Refreshes::default();
-        refreshes.pause("k", Duration::ZERO);
-        assert!(!refreshes.is_paused("k"));
+        refreshes.rest("k", Duration::ZERO);
+        assert!(!refreshes.is_paused("k", Duration::from_mins(1)));
         assert_eq!(refreshes.paused.get().unwrap().len(), 0);
     }
 }

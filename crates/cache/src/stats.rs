@@ -101,7 +101,7 @@ counters! {
     stale_served,
     /// Of these, those that would not wait longer for a slow loader.
     soft_timeouts,
-    /// Loads in the background, of values that were about to end or were served stale; also in `loads`.
+    /// Refreshes in the background, of values that were about to end or were served stale; also in `loads`, but for those that found a younger value, or that it was too early.
     refreshes,
     /// Nanoseconds spent in loaders.
     load_nanos,

@@ -23,6 +23,7 @@ on_every_backend! {
     what_lives_shorter_is_not_refreshed_by_every_read,
     what_lives_shorter_is_left_alone_by_other_processes_too,
     what_lives_shorter_is_refreshed_once_a_part_of_its_own_life_has_passed,
+    what_is_left_alone_is_loaded_anew_once_another_has_replaced_it,
     one_process_at_a_time_refreshes,
     xfetch_refreshes_before_the_end,
     rules_that_make_no_sense_are_refused,
@@ -207,6 +208,30 @@ async fn what_lives_shorter_is_refreshed_once_a_part_of_its_own_life_has_passed(
         assert!(loaded.elapsed() + early >= life.mul_f64(0.05), "{:?}", loaded.elapsed());
         assert!(loaded.elapsed() < life, "ahead of its end");
         processes[0].invalidate("k").await.unwrap();
+    }
+}
+
+/// What this process has loaded rests for long; what another has set instead is past its TTL before that is over.
+async fn what_is_left_alone_is_loaded_anew_once_another_has_replaced_it(rig: Rig) {
+    let policy = RegionPolicy::new("replaced", LONG)
+        .eager_refresh(0.9)
+        .stale_window(LONG)
+        .stale_while_revalidate(true);
+    for policy in [policy.clone(), policy.framed(Framing::new())] {
+        let region: Region<u64> = region_with(&rig, policy.clone()).await;
+        let other: Region<u64> = rig.cache().await.region(policy).unwrap();
+        let (calls, began) = (Arc::new(AtomicU32::new(0)), Instant::now());
+        assert_eq!(read_short(&region, &calls, LONG / 2).await, 1);
+        other.set_for("k", &7, Duration::from_millis(400)).await.unwrap();
+        eventually("it is known", async || {
+            let read = region.get("k").await.unwrap();
+            read.is_none_or(|read| read.value == 7)
+        })
+        .await;
+        eventually("it is past its TTL", async || region.get("k").await.unwrap().is_none()).await;
+        eventually("it is loaded anew", async || read_short(&region, &calls, LONG / 2).await == 2).await;
+        assert!(began.elapsed() < LONG / 3, "before the first one's rest would have ended");
+        region.invalidate("k").await.unwrap();
     }
 }
 
