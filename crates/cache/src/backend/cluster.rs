@@ -79,7 +79,7 @@ impl ClusterBackend {
                 failed.extend(group.iter().map(|key| (&key.key, error.clone())));
             }
         }
-        keys.iter().map(|key| failed.remove(&key.key).map_or(Ok(()), Err)).collect()
+        keys.iter().map(|key| failed.get(&key.key).cloned().map_or(Ok(()), Err)).collect()
     }
 
     async fn delete_groups(&self, groups: &[Vec<&CachedKey>]) -> Vec<Result<u64>> {

@@ -81,3 +81,37 @@ async fn what_may_not_be_invalidated_is_given_up() {
         assert_eq!(ours.get("{t}k").await.unwrap().map(|read| read.value), Some(3));
     }
 }
+
+/// One key may wait twice: as a set of it has failed, and an invalidation, of which others are to hear.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_waits_twice_waits_until_both_are_done() {
+    for cluster in clusters() {
+        let cache =
+            Cache::builder(cluster.url()).response_timeout(Duration::from_millis(300)).open().await.unwrap();
+        let region: Region<u64> = cache.region(RegionPolicy::new("r", TTL).stale_window(TTL)).unwrap();
+        let owned_by = |node: usize| {
+            let mut ids = (0..).map(|n: u32| n.to_string());
+            ids.find(|id| cluster.owner(key_slot(region.key(id).unwrap().as_bytes())) == node).unwrap()
+        };
+        let (away, there) = (owned_by(0), owned_by(1));
+        region.set(&away, &1).await.unwrap();
+        region.set(&there, &1).await.unwrap();
+        cluster.node(0).pause().unwrap();
+        assert!(region.set(&away, &2).await.is_err());
+        assert!(region.invalidate(&away).await.is_err());
+        assert_eq!(cache.pending_invalidations(), (2, 0));
+        // Each read tries it again, but for a pause in between.
+        for _ in 0..4 {
+            assert_eq!(region.get(&there).await.unwrap().unwrap().value, 1);
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+        assert_eq!(cache.pending_invalidations(), (2, 0), "nothing is done");
+        cluster.node(0).resume().unwrap();
+        eventually("both are done", async || {
+            let _there = region.get(&there).await;
+            cache.pending_invalidations() == (0, 0)
+        })
+        .await;
+        assert!(region.get(&away).await.unwrap().is_none());
+    }
+}
