@@ -21,6 +21,7 @@ use crate::calling;
 use crate::errors::LoaderFailure;
 use crate::hub::{Delivery, Hub};
 use crate::region::Objects;
+use crate::runtime::place_for_loader;
 use crate::value::Value;
 
 /// A name of an entry, with the object that the caller gave for it.
@@ -196,8 +197,13 @@ impl Loader {
                 receiver.await.ok()
             }
             Place::Thread { .. } => {
-                let loader = self.clone();
-                tokio::task::spawn_blocking(move || loader.call(&asked)).await.ok().flatten()
+                let (loader, place) = (self.clone(), place_for_loader().await);
+                let called = tokio::task::spawn_blocking(move || {
+                    // Until the loader has ended, whether or not anybody waits for it.
+                    let _place = place;
+                    loader.call(&asked)
+                });
+                called.await.ok().flatten()
             }
         };
         match ended {

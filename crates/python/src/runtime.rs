@@ -9,6 +9,7 @@ use std::{mem, ptr};
 
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{errors, spin};
 
@@ -18,34 +19,59 @@ const THREADS: usize = 1;
 /// Most threads that can be asked for.
 const MAX_THREADS: usize = 64;
 
-/// The runtime; null before the first use, and in a child after a fork. What it points at is never freed.
-static RUNTIME: AtomicPtr<Runtime> = AtomicPtr::new(ptr::null_mut());
+/// Loaders that run at once in threads of the package, for callers without a loop, unless `MTCACHE_LOADER_THREADS` says otherwise. Further ones
+/// wait for their turn, in the time that a load may take.
+const LOADER_THREADS: usize = 512;
+/// Most that can be asked for.
+const MAX_LOADER_THREADS: usize = 4096;
+/// Threads besides for what runs aside. A loader may wait for such a thing, so that these are never a loader's.
+const ASIDE_THREADS: usize = 64;
+
+/// What runs; null before the first use, and in a child after a fork. What it points at is never freed.
+static RUNNING: AtomicPtr<Running> = AtomicPtr::new(ptr::null_mut());
 /// How many forks lie between this process and the one that loaded the module.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
+struct Running {
+    runtime: Runtime,
+    /// A permit for each loader that may run in a thread of the package.
+    loaders: Semaphore,
+}
+
 /// The runtime, started if there is none. Called with the GIL held, so that two do not start one each.
 pub(crate) fn runtime(_: Python<'_>) -> PyResult<&'static Runtime> {
-    let running = RUNTIME.load(Ordering::Acquire);
-    if let Some(runtime) = as_ref(running) {
-        return Ok(runtime);
+    if let Some(running) = running() {
+        return Ok(&running.runtime);
     }
-    let threads = std::env::var("MTCACHE_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(THREADS);
-    let started = Builder::new_multi_thread()
-        .worker_threads(threads.clamp(1, MAX_THREADS))
+    let loaders = threads("MTCACHE_LOADER_THREADS", LOADER_THREADS, MAX_LOADER_THREADS);
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads("MTCACHE_THREADS", THREADS, MAX_THREADS))
+        .max_blocking_threads(loaders + ASIDE_THREADS)
         .thread_name("mtcache")
         .enable_all()
         .build()?;
-    let started: &'static Runtime = Box::leak(Box::new(started));
-    RUNTIME.store(ptr::from_ref(started).cast_mut(), Ordering::Release);
-    Ok(started)
+    let started: &'static Running =
+        Box::leak(Box::new(Running { runtime, loaders: Semaphore::new(loaders) }));
+    RUNNING.store(ptr::from_ref(started).cast_mut(), Ordering::Release);
+    Ok(&started.runtime)
+}
+
+/// How many threads there are to be.
+fn threads(variable: &str, default: usize, most: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default).clamp(1, most)
+}
+
+/// Waits until one more loader may run in a thread of the package.
+pub(crate) async fn place_for_loader() -> Option<SemaphorePermit<'static>> {
+    running()?.loaders.acquire().await.ok()
 }
 
 #[allow(
     unsafe_code,
     reason = "the pointer is null or comes from Box::leak, and what it points at is never freed or written"
 )]
-fn as_ref(running: *mut Runtime) -> Option<&'static Runtime> {
-    unsafe { running.as_ref() }
+fn running() -> Option<&'static Running> {
+    unsafe { RUNNING.load(Ordering::Acquire).as_ref() }
 }
 
 /// Which process this is, counted in forks.
@@ -58,7 +84,7 @@ pub(crate) fn generation() -> u32 {
 #[pyo3(name = "_after_fork_in_child")]
 pub(crate) fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
-    RUNTIME.store(ptr::null_mut(), Ordering::Release);
+    RUNNING.store(ptr::null_mut(), Ordering::Release);
     spin::after_fork();
 }
 

@@ -16,7 +16,7 @@ import pydantic
 import pytest
 
 import mtcache
-from conftest import until
+from conftest import run_python, until
 
 
 async def test_keys_say_what_is_there(cache):
@@ -497,6 +497,56 @@ def test_the_same_without_a_loop(url):
             cache.get("h")
     with pytest.raises(mtcache.ClosedError):
         cache.get("a")
+
+
+LOADERS = """
+import sys, threading, time, mtcache
+keys = [f"k{n}" for n in range(200)]
+running, most, lock, goes_on = 0, 0, threading.Lock(), threading.Event()
+
+def load():
+    global running, most
+    with lock:
+        running += 1
+        most = max(most, running)
+    goes_on.wait()
+    # About so many keys an engine in the process is asked in a thread of the package.
+    found = len(cache.get_many(keys))
+    with lock:
+        running -= 1
+    return found
+
+def until(claim):
+    end = time.monotonic() + 20
+    while not claim():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.001)
+
+with mtcache.connect_sync(sys.argv[1]) as cache:
+    cache.set_many(dict.fromkeys(keys, 1))
+    region = cache.region("r", ttl=60)
+    threads = [threading.Thread(target=region.get_or_load, args=(n, load)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    until(lambda: region.stats()["misses"] == 6 and running >= 2)
+    # While loaders have all the threads that they may have.
+    print(len(cache.get_many(keys)), region.stats()["loads"])
+    short = cache.region("short", ttl=60, load_timeout=0.1)
+    try:
+        short.get_or_load("x", lambda: print("it has run"))
+    except mtcache.LoadTimeoutError:
+        print("no place in time")
+    goes_on.set()
+    for thread in threads:
+        thread.join()
+    print(region.get_many(range(6)) == dict.fromkeys(range(6), 200), most)
+    print(short.get_or_load("x", lambda: 1))
+"""
+
+
+def test_loaders_without_a_loop_take_turns_and_hold_up_nothing_else(url):
+    printed = run_python(LOADERS, url, MTCACHE_LOADER_THREADS="2")
+    assert printed == "200 0\nno place in time\nTrue 2\n1\n"
 
 
 def test_sessions_without_a_loop(url):
