@@ -42,7 +42,7 @@ def _failing(result: Callable[[], Any]) -> Callable[[Callable[..., Any]], Callab
         @functools.wraps(method)
         async def call(self: RedisCacheManager, *args: Any, **options: Any) -> Any:
             try:
-                if self._cache is None:
+                if not self._is_ours:
                     await self._ready()
                 return await method(self, *args, **options)
             except (CacheError, TypeError, ValueError, OverflowError) as error:
@@ -110,20 +110,26 @@ class RedisCacheManager:
 
     async def _ready(self) -> Cache:
         """The cache below, opened if it is not: a service that forgot to connect is served, and so is one that comes back."""
-        if self._cache is not None and self._process != os.getpid():
+        if self._cache is not None and not self._is_ours:
             # The parent's, which is of no use in a child of a fork: left alone, and replaced.
             self._cache, self._regions, self._opening = None, {}, weakref.WeakKeyDictionary()
         if self._cache is None:
             lock = self._opening.setdefault(asyncio.get_running_loop(), asyncio.Lock())
             async with lock:
                 if self._cache is None:
-                    self._cache = await connect(self.redis_url, **self._options)
+                    opened = await connect(self.redis_url, **self._options)
+                    # First whose it is: other threads take one of another process for their parent's.
                     self._process = os.getpid()
+                    self._cache = opened
         return self._cache
 
     @property
+    def _is_ours(self) -> bool:
+        return self._cache is not None and self._process == os.getpid()
+
+    @property
     def _connected(self) -> bool:
-        return self._cache is not None and self._process == os.getpid() and self._cache.is_connected
+        return self._is_ours and self.cache.is_connected
 
     def _failed(self, what: str, error: Exception) -> None:
         self.failures[type(error).__name__] += 1
@@ -152,9 +158,10 @@ class RedisCacheManager:
 
     async def disconnect(self) -> None:
         """Lets go of the server. A call after that connects again."""
-        cache, self._cache = self._cache, None
+        cache, is_ours = self._cache, self._is_ours
+        self._cache = None
         self._regions.clear()
-        if cache is not None and self._process == os.getpid():
+        if cache is not None and is_ours:
             cache.close()
 
     @_failing(_none)
@@ -259,7 +266,7 @@ class RedisCacheManager:
 
     def stats(self) -> dict[str, Any]:
         """Hits, misses and the rest, with the failures of this manager."""
-        counted = self._cache.stats()["keys"] if self._cache is not None else {}
+        counted = self.cache.stats()["keys"] if self._is_ours else {}
         return {**counted, "failures": dict(self.failures)}
 
 
