@@ -108,6 +108,40 @@ async def test_a_body_that_is_not_whole_is_not_kept(cache):
     assert calls == [{"tls": {}}] * 3
 
 
+SAYS = [
+    ({"cache-control": "max-age=60"}, 60),
+    ({"cache-control": "public, s-maxage=50, max-age=0"}, 50),
+    ({"cache-control": 'Max-Age="40"', "expires": "0"}, 40),
+    ({"cache-control": "max-age=" + "9" * 5000}, 3600),
+    ({"cache-control": "public"}, 3600),
+    ({"expires": "Thu, 01 Jan 2099 00:00:00 GMT"}, 3600),
+    ({"cache-control": "max-age=0"}, None),
+    ({"cache-control": "max-age=soon"}, None),
+    ({"cache-control": "s-maxage=0, max-age=60"}, None),
+    ({"expires": "0"}, None),
+    ({"expires": "Thu, 01 Jan 1970 00:00:00 GMT"}, None),
+]
+
+
+@pytest.mark.parametrize("headers, life", SAYS)
+async def test_a_response_is_kept_no_longer_than_it_says(cache, headers, life):
+    calls = []
+
+    async def app(scope, receive, send):
+        calls.append(scope["path"])
+        said = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": said})
+        await send({"type": "http.response.body", "body": b"whole"})
+
+    async with client_of(ResponseCache(app, cache=cache, ttl=3600)) as client:
+        for _ in range(2):
+            assert (await client.get("/")).text == "whole"
+    assert len(calls) == (2 if life is None else 1)
+    keys = await cache.command("KEYS", "http_response:*")
+    left = [await cache.command("PTTL", key) for key in keys]
+    assert len(left) == (0 if life is None else 1) and all(life - 30 < milliseconds / 1000 <= life for milliseconds in left)
+
+
 def scope_of(path: str) -> dict:
     return {"type": "http", "method": "GET", "path": path, "headers": []}
 

@@ -13,13 +13,15 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, Union
 from urllib.parse import parse_qsl, urlencode
 
 from .arguments import digest
 from .cache import Cache
 from .errors import CacheError, LoaderError
-from .region import Region
+from .region import Loaded, Region
 from .trading import Session, Sessions
 
 Scope = MutableMapping[str, Any]
@@ -104,12 +106,13 @@ def _cache_of(cache: GivesCache, scope: Scope) -> Cache:
 class ResponseCache:
     """Answers GET requests from the cache. Requests for one response that miss together make it once.
 
-    Kept are responses with status 200 that set no cookie, forbid nothing in ``Cache-Control``, and are no larger than ``max_bytes``;
+    Kept are responses with status 200 that set no cookie, forbid nothing in ``Cache-Control``, and are no larger than ``max_bytes``, for ``ttl``
+    or, if they say so by ``s-maxage``, ``max-age`` or ``Expires``, shorter; one that says that it is not fresh even now is not kept;
     requests with ``Authorization`` or a cookie go past, unless ``vary_on`` names what tells them apart. Each response that may be kept
     says in ``X-Cache`` whether it was a hit. What may not be kept is passed on as the application makes it, from the moment that this is known: by its
     first message, or when its body grows beyond ``max_bytes``. So no request holds more than that in memory, and one message.
 
-    :param ttl: Seconds that a response lives.
+    :param ttl: Seconds that a response lives at the most.
     :param vary_on: Headers whose values are part of the key, in lower case.
     :param only: Prefixes of the paths that are kept; all, by default.
     :param max_bytes: Largest body that is kept.
@@ -151,7 +154,7 @@ class ResponseCache:
         ours: list[_Response] = []
         is_over = False
 
-        async def load() -> dict[str, Any]:
+        async def load(_: Any) -> Loaded[dict[str, Any]]:
             response = _Response(self._may_be_shared, self._max_bytes)
             ours.append(response)
             if is_over:
@@ -159,7 +162,7 @@ class ResponseCache:
             return self._kept(response, await response.gathered(lambda take: self._make(scope, receive, take)))
 
         try:
-            read = await self._region(scope).read_or_load(self._id(scope), load)
+            read = await self._region(scope).get_or_reload(self._id(scope), load)
         except CacheError as error:
             cause = error.__cause__ if isinstance(error, LoaderError) else None
             if isinstance(cause, _NotKept) and cause.response in ours:
@@ -208,17 +211,18 @@ class ResponseCache:
         own["extensions"] = {name: value for name, value in offered.items() if not name.startswith("http.response.")}
         await self.app(own, receive, take)
 
-    def _kept(self, response: _Response, messages: list[Message]) -> dict[str, Any]:
+    def _kept(self, response: _Response, messages: list[Message]) -> Loaded[dict[str, Any]]:
         start = next((message for message in messages if message["type"] == "http.response.start"), None)
         bodies = [message for message in messages if message["type"] == "http.response.body"]
         body = b"".join(bytes(part.get("body", b"")) for part in bodies)
         is_whole = bool(bodies) and not bodies[-1].get("more_body", False)
         if start is None or not is_whole:
             raise _NotKept(response)
-        return {"status": 200, "headers": _headers(start), "body": base64.b64encode(body).decode()}
+        kept = {"status": 200, "headers": _headers(start), "body": base64.b64encode(body).decode()}
+        return Loaded(kept, ttl=_fresh_for(start))
 
     def _may_be_shared(self, start: Message) -> bool:
-        if start["status"] != 200:
+        if start["status"] != 200 or _fresh_for(start) == 0:
             return False
         for name, value in _headers(start):
             words = value.lower()
@@ -230,6 +234,30 @@ class ResponseCache:
 
     def _varies_otherwise(self, vary: str) -> bool:
         return any(name.strip() not in self._vary_on for name in vary.split(",") if name.strip())
+
+
+#: The longest life in seconds that a response is taken to ask for.
+_LONGEST = 1e9
+
+
+def _fresh_for(start: Message) -> float | None:
+    """For how many seconds a response says that it is fresh, for whoever shares it; None if it does not say. What cannot be read is not fresh."""
+    headers = [(name.lower(), value) for name, value in _headers(start)]
+    said = [word.strip() for name, value in headers if name == "cache-control" for word in value.lower().split(",")]
+    directives = dict(word.partition("=")[::2] for word in reversed(said))
+    for name in ("s-maxage", "max-age"):
+        if name in directives:
+            seconds = directives[name].strip('"')
+            return min(float(seconds), _LONGEST) if seconds.isascii() and seconds.isdigit() else 0.0
+    expires = next((value for name, value in headers if name == "expires"), None)
+    if expires is None:
+        return None
+    try:
+        until = parsedate_to_datetime(expires)
+    except ValueError:
+        return 0.0
+    until = until if until.tzinfo else until.replace(tzinfo=timezone.utc)
+    return min(max((until - datetime.now(timezone.utc)).total_seconds(), 0.0), _LONGEST)
 
 
 def _headers(start: Message) -> list[tuple[str, str]]:
