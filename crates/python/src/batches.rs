@@ -100,7 +100,7 @@ impl RegionCore {
             .iter()
             .map(|(id, value)| Ok((parts(&id)?, self.value(&value)?)))
             .collect::<PyResult<Vec<_>>>()?;
-        let begin = Begin::for_many(entries.len());
+        let begin = Begin::for_bytes(entries.len(), entries.iter().map(|(_, value)| value.len()).sum());
         Ok(Operation::done(async move { region.set_many(&entries).await }).begins(begin))
     }
 

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use pyo3::prelude::*;
 use tokio::task::spawn_blocking;
 
+use crate::large::{LARGE, expects_large};
 use crate::runtime::runtime;
 
 /// Most entries that a call is about and still begins in the thread that awaits it.
@@ -25,7 +26,7 @@ pub(crate) type Call = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 pub(crate) enum Begin {
     /// In the awaiting thread, with Python's lock: one small thing is done sooner than the lock is given away and taken back.
     Here,
-    /// In the awaiting thread, without Python's lock: one command, which may be about much.
+    /// In the awaiting thread, without Python's lock: one command, which may be about much, or brings much.
     Unlocked,
     /// In a thread of the package's own: what takes its time.
     Aside,
@@ -35,6 +36,19 @@ impl Begin {
     /// For a call about so many entries.
     pub(crate) fn for_many(entries: usize) -> Self {
         if entries > FEW { Self::Aside } else { Self::Here }
+    }
+
+    /// For a read of one entry.
+    pub(crate) fn for_read() -> Self {
+        if expects_large() { Self::Unlocked } else { Self::Here }
+    }
+
+    /// For a call about so many entries that brings so many bytes of values.
+    pub(crate) fn for_bytes(entries: usize, bytes: usize) -> Self {
+        match Self::for_many(entries) {
+            Self::Here if bytes >= LARGE => Self::Unlocked,
+            begin => begin,
+        }
     }
 
     /// The first step. What needs no waiting ends in it; what does has been sent.

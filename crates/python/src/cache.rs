@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use mtcache::cache::codec::Stored;
-use mtcache::cache::{Reply, TimeLeft};
+use mtcache::cache::{Reply, TimeLeft, TrackingState};
 use mtcache::{Cache, CacheBuilder};
 use parking_lot::{Mutex, RwLock};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyDict, PyList};
 
 use crate::arguments::{self, ttl};
 use crate::begin::Begin;
@@ -20,6 +20,7 @@ use crate::calling;
 use crate::decode::decode;
 use crate::encode::encode;
 use crate::errors;
+use crate::large::{made_of, object_of};
 use crate::operation::Operation;
 use crate::runtime::Owned;
 use crate::stats;
@@ -181,7 +182,7 @@ fn reply(py: Python<'_>, reply: Reply) -> PyResult<Py<PyAny>> {
         Reply::Nil => Ok(py.None()),
         Reply::Int(int) => int.into_py_any(py),
         Reply::Double(float) => float.into_py_any(py),
-        Reply::Bytes(bytes) => PyBytes::new(py, &bytes).into_py_any(py),
+        Reply::Bytes(bytes) => object_of(py, &bytes)?.into_py_any(py),
         Reply::Array(items) => {
             let list = PyList::empty(py);
             for item in items {
@@ -228,8 +229,14 @@ impl Core {
 
     /// Whether changes elsewhere are heard of, as a short word.
     #[getter]
-    fn near_state(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("{:?}", self.cache(py)?.near_state()).to_ascii_lowercase())
+    fn near_state(&self, py: Python<'_>) -> PyResult<&'static str> {
+        Ok(match self.cache(py)?.near_state() {
+            TrackingState::Idle => "idle",
+            TrackingState::On => "on",
+            // Why, `health` says.
+            TrackingState::Refused(_) => "refused",
+            _ => "waiting",
+        })
     }
 
     fn near_size(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
@@ -280,17 +287,20 @@ impl Core {
     fn get(&self, py: Python<'_>, key: String, default: Option<Py<PyAny>>) -> PyResult<Operation> {
         let cache = self.cache(py)?;
         Ok(Operation::new(async move { cache.get_bytes(&key).await }, move |py, bytes| match bytes {
-            Some(bytes) => decode(py, &bytes),
+            Some(bytes) => made_of(py, bytes, decode),
             None => Ok(default.unwrap_or_else(|| py.None())),
-        }))
+        })
+        .begins(Begin::for_read()))
     }
 
     /// The stored bytes themselves.
     fn get_bytes(&self, py: Python<'_>, key: String) -> PyResult<Operation> {
         let cache = self.cache(py)?;
         Ok(Operation::new(async move { cache.get_bytes(&key).await }, |py, bytes| {
-            bytes.map(|bytes| PyBytes::new(py, &bytes).unbind()).into_py_any(py)
-        }))
+            let object = |bytes| made_of(py, bytes, |_, bytes| object_of(py, bytes));
+            bytes.map(object).transpose()?.into_py_any(py)
+        })
+        .begins(Begin::for_read()))
     }
 
     #[pyo3(signature = (keys))]
@@ -325,7 +335,8 @@ impl Core {
         let cache = self.cache(py)?;
         let options = arguments::set_options(ttl, nx, xx, newer_by)?;
         let bytes = encode(value)?;
-        Ok(Operation::of(async move { cache.set_bytes(&key, &bytes, options).await }))
+        let begin = Begin::for_bytes(1, bytes.len());
+        Ok(Operation::of(async move { cache.set_bytes(&key, &bytes, options).await }).begins(begin))
     }
 
     fn set_many(
@@ -340,7 +351,7 @@ impl Core {
             .iter()
             .map(|(key, value)| Ok((key.extract()?, Stored(encode(&value)?))))
             .collect::<PyResult<Vec<(String, Stored)>>>()?;
-        let begin = Begin::for_many(entries.len());
+        let begin = Begin::for_bytes(entries.len(), entries.iter().map(|(_, value)| value.0.len()).sum());
         Ok(Operation::done(async move { cache.set_many(&entries, ttl).await }).begins(begin))
     }
 

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
 
 use crate::errors;
+use crate::large::{object_of, unlocked_if_large};
 
 /// How deep arrays and objects may nest: what Python's own reader takes.
 pub(crate) const MAX_NESTING: usize = 1000;
@@ -29,7 +30,8 @@ thread_local! {
 
 /// The value of stored bytes, made anew.
 pub(crate) fn decode(py: Python<'_>, bytes: &[u8]) -> PyResult<Py<PyAny>> {
-    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(PyBytes::new(py, bytes).into_any().unbind()) };
+    let text = unlocked_if_large(py, bytes.len(), || std::str::from_utf8(bytes));
+    let Ok(text) = text else { return Ok(object_of(py, bytes)?.into_any().unbind()) };
     match json(py, text) {
         Ok(value) => Ok(value.unbind()),
         Err(Fault::NotJson) => Ok(PyString::new(py, text).into_any().unbind()),

@@ -14,11 +14,12 @@ use pyo3::types::{
 use crate::calling;
 use crate::decode::MAX_NESTING;
 use crate::errors;
+use crate::large::copied;
 
 /// The stored form of a value.
 pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(text) = value.cast::<PyString>() {
-        return text.to_str().map(|text| text.as_bytes().to_vec()).map_err(|error| {
+        return text.to_str().map(|text| copied(value.py(), text.as_bytes())).map_err(|error| {
             let py = value.py();
             if error.is_instance_of::<PyUnicodeEncodeError>(py) {
                 return errors::new(py, "UnencodableError", &format!("the text has no UTF-8 form: {error}"));
@@ -27,7 +28,7 @@ pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
         });
     }
     if let Ok(bytes) = value.cast::<PyBytes>() {
-        return Ok(bytes.as_bytes().to_vec());
+        return Ok(copied(value.py(), bytes.as_bytes()));
     }
     if value.is_instance_of::<PyByteArray>() || value.is_instance_of::<PyMemoryView>() {
         return value

@@ -17,6 +17,7 @@ mod ending;
 mod errors;
 mod events;
 mod hub;
+mod large;
 mod loading;
 mod message_pack;
 mod operating;
@@ -36,7 +37,7 @@ use pyo3::types::PyBytes;
 #[pyfunction]
 #[pyo3(name = "encode")]
 fn stored_form<'py>(py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    encode::encode(value).map(|bytes| PyBytes::new(py, &bytes))
+    large::object_of(py, &encode::encode(value)?)
 }
 
 /// The value of a stored form, as the cache would read it.

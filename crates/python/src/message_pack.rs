@@ -14,6 +14,7 @@ use rmp::encode as write;
 
 use crate::decode::{MAX_NESTING, note_made};
 use crate::errors;
+use crate::large::object_of;
 
 /// The form of a value.
 pub(crate) fn encode(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
@@ -233,7 +234,7 @@ impl<'a, 'py> Reader<'a, 'py> {
 
     fn binary(&mut self, length: usize) -> Made<'py> {
         let py = self.py;
-        Ok(PyBytes::new(py, self.taken(length)?).into_any())
+        Ok(object_of(py, self.taken(length)?)?.into_any())
     }
 
     fn array(&mut self, length: usize, depth: usize) -> Made<'py> {

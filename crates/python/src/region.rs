@@ -19,6 +19,7 @@ use crate::arguments::{self, parts, read_options};
 use crate::begin::Begin;
 use crate::cache::{Closing, Core, Parts, time_left};
 use crate::errors;
+use crate::large::note_read;
 use crate::loading::Loader;
 use crate::operation::{Operation, waits_here};
 use crate::value::{Upgrades, Value};
@@ -113,9 +114,13 @@ impl RegionCore {
         let (region, id, objects) = (self.region(py)?, parts(id)?, self.objects());
         let future = async move { region.get_shared_with(id, options).await };
         Ok(Operation::new(future, move |py, read| match read {
-            Some(read) => objects.told(py, wanted, &read),
+            Some(read) => {
+                note_read(read.value.len());
+                objects.told(py, wanted, &read)
+            }
             None => Ok(default.unwrap_or_else(|| py.None())),
-        }))
+        })
+        .begins(Begin::for_read()))
     }
 
     /// What is in this process's memory.
@@ -397,14 +402,17 @@ impl RegionCore {
     ) -> PyResult<Operation> {
         let (region, id, value) = (self.region(py)?, parts(id)?, self.value(value)?);
         let condition = arguments::condition(nx, xx, newer_by)?;
+        let begin = Begin::for_bytes(1, value.len());
         let Some(ttl) = ttl else {
-            return Ok(Operation::of(async move { region.set_when(id, &value, condition).await }));
+            return Ok(
+                Operation::of(async move { region.set_when(id, &value, condition).await }).begins(begin)
+            );
         };
         if condition != mtcache::Condition::Always {
             return Err(PyValueError::new_err("a condition goes with the region's own ttl only"));
         }
         let ttl = arguments::ttl(ttl)?;
-        Ok(Operation::of(async move { region.set_for(id, &value, ttl).await.map(|()| true) }))
+        Ok(Operation::of(async move { region.set_for(id, &value, ttl).await.map(|()| true) }).begins(begin))
     }
 
     fn invalidate(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<Operation> {

@@ -39,6 +39,11 @@ impl Value {
         Ok(Self::from(Coded { codec, bytes }))
     }
 
+    /// How many bytes it is stored as.
+    pub(crate) fn len(&self) -> usize {
+        self.coded.bytes.len()
+    }
+
     /// A value of an older schema.
     pub(crate) fn of_schema(schema: u32, coded: Coded) -> Self {
         Self { schema: Some(schema), ..Self::from(coded) }

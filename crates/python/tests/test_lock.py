@@ -111,6 +111,41 @@ def test_other_threads_run_while_many_small_values_are_decoded():
         assert inside
 
 
+SIZE = 16 * 1024 * 1024
+LARGE = {
+    "set": lambda cache, value: cache.set("new", value),
+    "set_many": lambda cache, value: cache.set_many({"new": value}),
+    "get": lambda cache, value: cache.get("key"),
+    "get_bytes": lambda cache, value: cache.get_bytes("key"),
+    "command": lambda cache, value: cache.command("GET", "key"),
+    "region.set": lambda cache, value: cache.region("r", ttl=60).set("new", value),
+}
+
+
+@pytest.mark.parametrize("call", LARGE)
+def test_other_threads_run_while_a_large_value_is_copied(call):
+    value = b"\xff" * SIZE
+    with mtcache.connect_sync("embedded://") as cache, Others() as others:
+        cache.set("key", value)
+        assert others.run_during(lambda: LARGE[call](cache, value), tries=50)
+
+
+@pytest.mark.parametrize("size", [256 * 1024 + more for more in (-1, 0, 1)])
+def test_large_values_come_back_as_they_were(url, size):
+    text, data = "é" + "x" * (size - 2), b"\xff" * size
+    with mtcache.connect_sync(url) as cache:
+        packed = cache.region("packed", ttl=60, framed=True, codec="messagepack")
+        for value in (text, data, bytearray(data), memoryview(data)):
+            plain = text if value is text else data
+            cache.set("key", value)
+            cache.set_many({"other": value})
+            assert cache.get("key") == cache.get("other") == plain
+            stored = plain.encode() if value is text else data
+            assert cache.get_bytes("key") == cache.command("GET", "key") == stored
+            packed.set("key", value)
+            assert packed.get("key") == plain
+
+
 async def turns_during(call) -> int:
     """How many turns a loop makes until a call has ended."""
     task, turns = asyncio.ensure_future(call), 0
