@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: exporters; `stats` has every counter by its name, for whichever of Python's a service uses.
 
-use mtcache::cache::{RegionMode, StaleReads, hot_keys};
+use mtcache::cache::{BreakerState, RegionMode, StaleReads, hot_keys};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
@@ -50,10 +50,14 @@ impl Core {
         plain(py, &self.cache(py)?.health())
     }
 
-    /// `closed`, `open` or `halfopen`; over a cluster the worst of its nodes.
+    /// `closed`, `open` or `half_open`; over a cluster the worst of its nodes.
     #[getter]
-    fn breaker(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("{:?}", self.cache(py)?.breaker()).to_ascii_lowercase())
+    fn breaker(&self, py: Python<'_>) -> PyResult<&'static str> {
+        Ok(match self.cache(py)?.breaker() {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half_open",
+        })
     }
 
     /// The key in the backend.

@@ -381,6 +381,25 @@ async def test_health_says_what_is_not_as_it_should_be(own_server):
         assert error.ago < 60 and error.times >= 1 and error.message
 
 
+async def test_what_health_tells_has_the_names_that_are_documented(own_server):
+    async with mtcache.connect(own_server.url, response_timeout=0.3) as cache:
+        await cache.command("ACL", "SETUSER", "default", "-client|tracking")
+        cache.region("r", ttl=60, near=True)
+
+        async def refused():
+            return cache.near_state == "refused"
+
+        await until(refused)
+        assert cache.health().tracking.startswith("refused: ")
+        own_server.freeze()
+        with pytest.raises(mtcache.BackendTimeoutError):
+            await cache.get("key")
+        kinds = {error.kind for error in cache.health().last_errors}
+        own_server.thaw()
+        assert "BackendTimeout" in kinds
+        assert all(issubclass(getattr(mtcache, f"{kind}Error"), mtcache.CacheError) for kind in kinds), kinds
+
+
 async def test_counters_of_all_processes_are_added_up(url):
     if url == "embedded://":
         pytest.skip("another cache is another engine")

@@ -66,7 +66,7 @@ class _Core:
         """How it stands with the connection that tells of changes elsewhere: ``idle``, ``waiting``, ``on`` or ``refused``."""
     @property
     def breaker(self) -> str:
-        """The circuit breaker: ``closed``, ``open`` or ``halfopen``."""
+        """The circuit breaker: ``closed``, ``open`` or ``half_open``."""
     def close(self) -> None:
         """Lets go of the backend. What is under way goes on to its end; everything else is refused."""
     def near_size(self) -> tuple[int, int]:

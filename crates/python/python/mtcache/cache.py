@@ -163,8 +163,12 @@ class Cache(_Core):
             yield event
 
 
+#: Kinds whose class has another name.
+_CLASSES = {"LoaderPanicked": "LoaderLost", "OutOfMemory": "BackendMemory", "Timeout": "BackendTimeout"}
+
+
 def _last_error(kind, message, ago, times):
-    return LastError(kind, message, ago["secs"] + ago["nanos"] / 1e9, times)
+    return LastError(_CLASSES.get(kind, kind), message, ago["secs"] + ago["nanos"] / 1e9, times)
 
 
 _set = _Core.set
