@@ -39,7 +39,8 @@ const BEGIN_TRIES: usize = 3;
 /// lease is taken, but a token that is none is joined.
 ///
 /// To refresh ahead of time there are a third key, that of the value's rest, and the part of its life for which it is left alone. Answers
-/// {3, value, ms left, ms of rest} while it is; a frame says that itself.
+/// {3, value, ms left, ms of rest} while it is; a frame says that itself. A rest that would outlive the value was another's, or the value's life was
+/// cut short since.
 ///
 /// Not idempotent: sent again, and late, it would put back a token that a write has deleted, so each attempt has a token of its own.
 static BEGIN: LazyLock<Script> = LazyLock::new(|| {
@@ -61,7 +62,7 @@ static BEGIN: LazyLock<Script> = LazyLock::new(|| {
                rest = math.floor(struct.unpack('>I8', value, 17) * ARGV[9] - gone)\n\
              end\n\
            end\n\
-           if rest > 0 then return {3, value, left, rest} end\n\
+           if rest > 0 and rest <= left then return {3, value, left, rest} end\n\
            if will_do then return {1, value, left} end\n\
          end\n\
          local token = redis.call('GET', KEYS[2])\n\

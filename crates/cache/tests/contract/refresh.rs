@@ -24,6 +24,7 @@ on_every_backend! {
     what_lives_shorter_is_left_alone_by_other_processes_too,
     what_lives_shorter_is_refreshed_once_a_part_of_its_own_life_has_passed,
     what_is_left_alone_is_loaded_anew_once_another_has_replaced_it,
+    a_life_that_is_cut_short_ends_the_rest_of_its_value,
     one_process_at_a_time_refreshes,
     xfetch_refreshes_before_the_end,
     rules_that_make_no_sense_are_refused,
@@ -233,6 +234,21 @@ async fn what_is_left_alone_is_loaded_anew_once_another_has_replaced_it(rig: Rig
         assert!(began.elapsed() < LONG / 3, "before the first one's rest would have ended");
         region.invalidate("k").await.unwrap();
     }
+}
+
+async fn a_life_that_is_cut_short_ends_the_rest_of_its_value(rig: Rig) {
+    let policy = RegionPolicy::new("cut", LONG).eager_refresh(0.5);
+    let region: Region<u64> = rig.cache().await.region(policy).unwrap();
+    let calls = Arc::new(AtomicU32::new(0));
+    assert_eq!(read_short(&region, &calls, LONG / 2).await, 1);
+    // Sooner than the rest ends, and late enough for a busy machine.
+    rig.raw(&["PEXPIRE", "cut:k", "5000"]).await;
+    eventually("it is refreshed", async || read_short(&region, &calls, LONG / 2).await == 2).await;
+    assert_eq!(region.stats().misses, 1, "ahead of its end");
+    for _ in 0..20 {
+        assert_eq!(read_short(&region, &calls, LONG / 2).await, 2);
+    }
+    assert_eq!((calls.load(Ordering::SeqCst), region.stats().refreshes), (2, 1), "the new one rests");
 }
 
 async fn one_process_at_a_time_refreshes(rig: Rig) {
