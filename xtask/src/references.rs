@@ -127,6 +127,10 @@ fn test_name(code: &str) -> Option<&str> {
 }
 
 fn has_constant(text: &str, constant: &str, value: &str) -> bool {
+    // As Python has it.
+    if text.lines().any(|line| line == format!("{constant} = {value}")) {
+        return true;
+    }
     let start = format!("const {constant}: ");
     text.lines()
         .filter_map(|line| line.split_once(start.as_str()))

@@ -182,8 +182,11 @@ async def test_a_body_beyond_the_limit_is_passed_on_as_it_is_made(cache):
     assert await cache.region("http_response", ttl=30).invalidate_all() == 0, "nothing is kept of it"
 
 
-async def test_a_response_that_says_it_is_private_is_passed_on_from_its_start(cache):
-    app, taken = Streaming(headers=[(b"cache-control", b"no-store")]), []
+@pytest.mark.parametrize(
+    "header", [(b"cache-control", b"no-store"), (b"content-type", b"text/event-stream; charset=utf-8")], ids=["private", "events"]
+)
+async def test_a_response_that_says_it_is_not_to_be_kept_is_passed_on_from_its_start(cache, header):
+    app, taken = Streaming(headers=[header]), []
 
     async def send(message):
         taken.append(message)
@@ -270,6 +273,12 @@ async def test_an_error_in_the_midst_of_a_large_body_is_the_servers_to_hear(cach
     with pytest.raises(LookupError, match="half way"):
         await ResponseCache(app, cache=cache, max_bytes=10_000)(scope_of("/"), None, send)
     assert taken == ["http.response.start", "http.response.body"]
+
+
+async def test_a_slow_application_has_the_time_that_it_has_without_the_cache(cache):
+    cached = ResponseCache(Streaming(), cache=cache)
+    changed, needs_restart = cached._region(scope_of("/")).reload(load_timeout=600)
+    assert (changed, needs_restart) == ([], []), "it is that long already"
 
 
 async def test_the_order_of_the_values_of_one_name_is_part_of_the_key(app):

@@ -31,6 +31,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 GivesCache = Union[Cache, Callable[[Scope], Cache]]
 
+#: Seconds that the application may take for a response: without the middleware nothing bounds it.
+LOAD_TIMEOUT = 600.0
 #: Requests that carry one of these are about somebody, and their responses are never shared.
 PERSONAL = ("authorization", "cookie")
 
@@ -107,7 +109,7 @@ class ResponseCache:
     """Answers GET requests from the cache. Requests for one response that miss together make it once.
 
     Kept are responses with status 200 that set no cookie, forbid nothing in ``Cache-Control``, and are no larger than ``max_bytes``, for ``ttl``
-    or, if they say so by ``s-maxage``, ``max-age`` or ``Expires``, shorter; one that says that it is not fresh even now is not kept;
+    or, if they say so by ``s-maxage``, ``max-age`` or ``Expires``, shorter; one that says that it is not fresh even now is not kept, nor is a stream of events;
     requests with ``Authorization`` or a cookie go past, unless ``vary_on`` names what tells them apart. Each response that may be kept
     says in ``X-Cache`` whether it was a hit. What may not be kept is passed on as the application makes it, from the moment that this is known: by its
     first message, or when its body grows beyond ``max_bytes``. So no request holds more than that in memory, and one message.
@@ -142,7 +144,7 @@ class ResponseCache:
         cache = _cache_of(self._cache, scope)
         region = self._regions.get(id(cache))
         if region is None or self._regions.get(-id(cache)) is not cache:
-            region = cache.region(self._name, ttl=self._ttl, none_ttl=None, undecodable="miss")
+            region = cache.region(self._name, ttl=self._ttl, none_ttl=None, undecodable="miss", load_timeout=LOAD_TIMEOUT)
             self._regions = {id(cache): region, -id(cache): cache}  # type: ignore[dict-item]
         return region
 
@@ -226,6 +228,9 @@ class ResponseCache:
             return False
         for name, value in _headers(start):
             words = value.lower()
+            # It never ends, and each event is for now.
+            if name.lower() == "content-type" and words.startswith("text/event-stream"):
+                return False
             if name.lower() == "set-cookie" or (name.lower() == "vary" and self._varies_otherwise(words)):
                 return False
             if name.lower() == "cache-control" and any(word in words for word in ("no-store", "private", "no-cache")):
