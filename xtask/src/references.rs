@@ -171,5 +171,7 @@ mod tests {
     fn a_limit_must_have_the_value_that_its_page_says() {
         assert_eq!(faults("| `xtask/src/sources.rs` `MAX_LINES = 800` |"), [""; 0]);
         assert_eq!(faults("| `xtask/src/sources.rs` `MAX_LINES = 900` |").len(), 1);
+        assert_eq!(faults("| `crates/python/python/mtcache/starlette.py` `LOAD_TIMEOUT = 600.0` |"), [""; 0]);
+        assert_eq!(faults("| `crates/python/python/mtcache/starlette.py` `LOAD_TIMEOUT = 60.0` |").len(), 1);
     }
 }
