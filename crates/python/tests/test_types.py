@@ -56,8 +56,9 @@ asyncio.run(main())
 
 
 def test_a_strict_type_checker_accepts_a_program_and_finds_its_fault(tmp_path):
-    program = tmp_path / "program.py"
     for code, status in [(SAMPLE, 0), (SAMPLE.replace("count: int =", "count: str ="), 1)]:
+        # Each a file of its own: the checker takes one of equal length and of the same second for unchanged.
+        program = tmp_path / f"program_{status}.py"
         program.write_text(code)
         checked = subprocess.run(
             [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(program)],
