@@ -4,7 +4,7 @@
 //! cached value is a `Writing`, so that one which fails or is dropped queues its key. Deliberately absent: the steps of a load (`read_through.rs`).
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -751,10 +751,10 @@ pub(crate) struct DropsNear<'a, I: IntoIterator<Item = &'a [u8]> + Clone> {
     keys: I,
 }
 
-impl<'a, I: IntoIterator<Item = &'a [u8]> + Clone> DropsNear<'a, I> {
-    /// Leaves it to the caller after all.
-    pub(crate) fn spare(self) {
-        std::mem::forget(self);
+impl<'a> DropsNear<'a, Vec<&'a [u8]>> {
+    /// Leaves these to the caller after all.
+    pub(crate) fn spare(&mut self, keys: &HashSet<&[u8]>) {
+        self.keys.retain(|key| !keys.contains(key));
     }
 }
 

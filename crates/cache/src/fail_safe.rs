@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use mtcache_link::Moment;
 use serde::de::DeserializeOwned;
 
-use crate::backend::Bytes;
+use crate::backend::{Bytes, WithLeft};
 use crate::cache::Cache;
 use crate::codec;
 use crate::control::RegionMode;
@@ -29,6 +30,8 @@ use crate::ttl::TimeLeft;
 const OWN_MESSAGE_WAIT: Duration = Duration::from_secs(1);
 /// How often that is tried, should the key change meanwhile.
 const READ_BACK_TRIES: usize = 3;
+/// Keys that are read back at once.
+const READ_BACK_STEP: usize = 200;
 
 impl RegionState {
     /// Whether last known values are kept in this process.
@@ -297,29 +300,55 @@ fn is_covered(error: &Error) -> bool {
     by_loading || error.is_backend_down()
 }
 
-/// Reads back what a fill has stored, so that it is known when it is needed. Not before the message about the fill itself, which would
+/// Reads back what fills have stored, so that it is known when it is needed. Not before the messages about the fills themselves, which would
 /// have it forgotten.
-pub(crate) fn read_back(cache: &Cache, state: &Arc<RegionState>, key: &str, wake: Wake) {
-    let (cache, state, key) = (cache.downgrade(), Arc::clone(state), key.to_owned());
+pub(crate) fn read_back(cache: &Cache, state: &Arc<RegionState>, stored: Vec<(String, Wake)>) {
+    if stored.is_empty() {
+        return;
+    }
+    let (cache, state) = (cache.downgrade(), Arc::clone(state));
     tokio::spawn(async move {
-        let _ = tokio::time::timeout(OWN_MESSAGE_WAIT, wake.heard()).await;
+        let (mut keys, wakes): (Vec<String>, Vec<Wake>) = stored.into_iter().unzip();
+        let _ = tokio::time::timeout(OWN_MESSAGE_WAIT, join_all(wakes.iter().map(Wake::heard))).await;
+        drop(wakes);
         let Some(cache) = cache.upgrade() else { return };
         for _ in 0..READ_BACK_TRIES {
-            let Some(ticket) = cache.near().begin(&key) else { return };
-            let sent = Instant::now();
-            let Ok(Some(kept)) = read_to_keep(&cache, &state, &key, sent).await else { return };
-            if keep(&cache, &state, ticket, &key, kept) != Keeping::Overtaken {
+            keys = read_to_keep(&cache, &state, keys).await;
+            if keys.is_empty() {
                 return;
             }
         }
     });
 }
 
-async fn read_to_keep(cache: &Cache, state: &RegionState, key: &str, sent: Instant) -> Result<Option<Kept>> {
-    if state.policy.framing.is_some() {
-        let sight = cache.see(key, state).await?;
-        return Ok(sight.and_then(|sight| state.kept_frame(cache, key, &sight, sent)));
+/// Reads these keys and keeps what is there; says which have changed meanwhile.
+async fn read_to_keep(cache: &Cache, state: &RegionState, keys: Vec<String>) -> Vec<String> {
+    let mut overtaken = Vec::new();
+    for step in keys.chunks(READ_BACK_STEP) {
+        let tickets: Vec<_> = step.iter().map(|key| cache.near().begin(key)).collect();
+        let sent = Instant::now();
+        let found = if state.policy.framing.is_some() {
+            let look = async |key: &String| {
+                let sight = cache.see(key, state).await.ok()??;
+                state.kept_frame(cache, key, &sight, sent)
+            };
+            join_all(step.iter().map(look)).await
+        } else {
+            let Ok(backend) = cache.backend().await else { return Vec::new() };
+            let bytes: Vec<Bytes> = step.iter().map(|key| key.as_bytes().to_vec()).collect();
+            let Ok(looks) = backend.look_many(&bytes, WithLeft::Yes).await else { return Vec::new() };
+            let kept = |(key, look): (&String, Result<(Option<Bytes>, TimeLeft)>)| {
+                let (bytes, left) = look.ok()?;
+                state.kept(key, &bytes?, left, sent)
+            };
+            step.iter().zip(looks).map(kept).collect()
+        };
+        for ((key, ticket), kept) in step.iter().zip(tickets).zip(found) {
+            let (Some(ticket), Some(kept)) = (ticket, kept) else { continue };
+            if keep(cache, state, ticket, key, kept) == Keeping::Overtaken {
+                overtaken.push(key.clone());
+            }
+        }
     }
-    let (bytes, left): (Option<Bytes>, _) = cache.backend().await?.get_with_time_left(key.as_bytes()).await?;
-    Ok(bytes.and_then(|bytes| state.kept(key, &bytes, left, sent)))
+    overtaken
 }

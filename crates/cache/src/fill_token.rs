@@ -29,6 +29,7 @@ const LEASE_MARK: &str = "L";
 
 /// How often a load asks for a token whose answer does not come, before it goes on without one.
 const BEGIN_TRIES: usize = 3;
+const NOT_TRIED: &str = "no attempt to begin a load was made";
 
 /// KEYS: key, token. ARGV: a new token, the token's TTL in ms, and the range that the key's time left must be in for its plain value to
 /// do; a lower bound of -1 takes any value; 1 if the token is to be nobody else's; the token of an attempt before this one whose answer
@@ -254,34 +255,8 @@ pub(crate) async fn begin(
     suffices: Suffices,
     sharing: Sharing,
 ) -> Result<Begun> {
-    let mut unanswered = None;
-    for last in (0..BEGIN_TRIES).rev().map(|left| left == 0) {
-        let token = fresh_token(sharing);
-        match begin_once(backend, key, token.clone(), token_ttl, suffices, sharing, unanswered).await {
-            // After a timeout its caller has waited long enough.
-            Err(error) if error.kind() == ErrorKind::ConnectionLost && !last => {
-                // One that others may have joined is joined again; a lease that only we can hold is taken anew.
-                unanswered = (sharing != Sharing::Joined).then_some(token);
-            }
-            begun => return begun,
-        }
-    }
-    Err(Error::protocol("no attempt to begin a load was made"))
-}
-
-async fn begin_once(
-    backend: &Backend,
-    key: &CachedKey,
-    token: Bytes,
-    token_ttl: Duration,
-    suffices: Suffices,
-    sharing: Sharing,
-    unanswered: Option<Bytes>,
-) -> Result<Begun> {
-    let run = backend.run_of(&key.key);
-    let call = begin_call(key, run, token, token_ttl, suffices, sharing, unanswered);
-    let reply = backend.script(&BEGIN, &call.keys, &call.args).await?;
-    begun(reply, sharing).and_then(|begun| judged(begun, suffices, run, backend.run_of(&key.key)))
+    let begun = begin_many(backend, &[(key, suffices)], token_ttl, sharing).await.pop();
+    begun.unwrap_or_else(|| Err(Error::protocol(NOT_TRIED)))
 }
 
 /// What was begun, unless a frame was judged by the clock of another server than the one whose run was named: one that has refused the
@@ -303,30 +278,29 @@ fn judged(begun: Begun, suffices: Suffices, named: u64, now: u64) -> Result<Begu
 /// As [`begin`], for several keys in one go; each its own step, with its own outcome.
 pub(crate) async fn begin_many(
     backend: &Backend,
-    keys: &[&CachedKey],
+    keys: &[(&CachedKey, Suffices)],
     token_ttl: Duration,
-    suffices: Suffices,
     sharing: Sharing,
 ) -> Vec<Result<Begun>> {
-    let mut outcomes: Vec<_> =
-        keys.iter().map(|_| Err(Error::protocol("no attempt to begin a load was made"))).collect();
+    let mut outcomes: Vec<_> = keys.iter().map(|_| Err(Error::protocol(NOT_TRIED))).collect();
     let mut open: Vec<(usize, Option<Bytes>)> = (0..keys.len()).map(|place| (place, None)).collect();
     for last in (0..BEGIN_TRIES).rev().map(|left| left == 0) {
-        let tokens: Vec<Bytes> = open.iter().map(|_| fresh_token(sharing)).collect();
-        let run_of = |place: usize| keys.get(place).map_or(0, |key| backend.run_of(&key.key));
-        let runs: Vec<u64> = open.iter().map(|(place, _)| run_of(*place)).collect();
-        let asked = open.iter().zip(&tokens).zip(&runs).filter_map(|(((place, unanswered), token), run)| {
-            let key = keys.get(*place)?;
-            Some(begin_call(key, *run, token.clone(), token_ttl, suffices, sharing, unanswered.clone()))
-        });
-        let calls: Vec<_> = asked.collect();
-        let replies = in_places(backend.scripts(&BEGIN, &calls).await, calls.len());
+        let mut asked = Vec::with_capacity(open.len());
+        let mut calls = Vec::with_capacity(open.len());
+        for (place, unanswered) in open {
+            let Some((key, suffices)) = keys.get(place) else { continue };
+            let (token, run) = (fresh_token(sharing), backend.run_of(&key.key));
+            calls.push(begin_call(key, run, token.clone(), token_ttl, *suffices, sharing, unanswered));
+            asked.push((place, key, *suffices, token, run));
+        }
+        let replies = run_each(backend, &BEGIN, &calls).await;
         let mut again = Vec::new();
-        for ((((place, _), token), run), reply) in open.into_iter().zip(tokens).zip(runs).zip(replies) {
+        for ((place, key, suffices, token, run), reply) in asked.into_iter().zip(replies) {
             let outcome = reply.and_then(|reply| begun(reply, sharing));
-            let outcome = outcome.and_then(|begun| judged(begun, suffices, run, run_of(place)));
+            let outcome = outcome.and_then(|begun| judged(begun, suffices, run, backend.run_of(&key.key)));
+            // After a timeout its caller has waited long enough.
             if !last && outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionLost) {
-                // As in `begin`. After a timeout its caller has waited long enough.
+                // A token that others may have joined is joined again; a lease that only we can hold is taken anew.
                 again.push((place, (sharing != Sharing::Joined).then_some(token)));
             }
             if let Some(stands) = outcomes.get_mut(place) {
@@ -341,11 +315,14 @@ pub(crate) async fn begin_many(
     outcomes
 }
 
-/// The outcome of each of so many calls; if all failed together, each has that error.
-fn in_places(replies: Result<Vec<Reply>>, calls: usize) -> Vec<Result<Reply>> {
-    match replies {
+/// The outcome of each of these calls; if all failed together, each has that error.
+async fn run_each(backend: &Backend, script: &Script, calls: &[ScriptCall]) -> Vec<Result<Reply>> {
+    if let [call] = calls {
+        return vec![backend.script(script, &call.keys, &call.args).await];
+    }
+    match backend.scripts(script, calls).await {
         Ok(replies) => replies.into_iter().map(|reply| Ok(reply.ok()?)).collect(),
-        Err(error) => (0..calls).map(|_| Err(error.clone())).collect(),
+        Err(error) => calls.iter().map(|_| Err(error.clone())).collect(),
     }
 }
 
@@ -430,16 +407,13 @@ pub(crate) struct Token {
 pub(crate) async fn renew(backend: &Backend, tokens: &[Token], ttl: Duration) -> Vec<Result<bool>> {
     let ttl = millis(ttl).to_string().into_bytes();
     let calls: Vec<_> = tokens.iter().map(|held| held.call([ttl.clone()])).collect();
-    let replies = in_places(backend.scripts(&RENEW, &calls).await, calls.len());
-    replies.into_iter().map(|reply| Ok(reply?.into_int()? == 1)).collect()
+    run_each(backend, &RENEW, &calls).await.into_iter().map(|reply| Ok(reply?.into_int()? == 1)).collect()
 }
 
 /// Takes tokens away, unless they are others'.
 pub(crate) async fn release(backend: &Backend, tokens: &[Token]) -> Result<()> {
     let calls: Vec<_> = tokens.iter().map(|held| held.call([])).collect();
-    in_places(backend.scripts(&RELEASE, &calls).await, calls.len())
-        .into_iter()
-        .try_for_each(|reply| reply.map(drop))
+    run_each(backend, &RELEASE, &calls).await.into_iter().try_for_each(|reply| reply.map(drop))
 }
 
 impl Token {
@@ -449,52 +423,26 @@ impl Token {
     }
 }
 
-/// Stores what was loaded, if nothing came in between. `ttl` counts from when the load began, `elapsed` ago; none for a value that is not
-/// to be stored, where all that is wanted is whether something came in between. For `rest` from then on a value that lives shorter than others
-/// is not refreshed; a frame says that itself.
-pub(crate) async fn fill(
-    backend: &Backend,
-    key: &CachedKey,
-    permit: Permit,
-    value: Stored<'_>,
-    ttl: Option<Ttl>,
-    elapsed: Duration,
-    rest: Option<Duration>,
-) -> Result<Fill> {
-    let call = fill_call(key, permit, value, ttl, elapsed, rest);
-    filled(backend.script(&FILL, &call.keys, &call.args).await?)
-}
-
-/// What [`fill_many`] is to store.
+/// What [`fill`] is to store.
 pub(crate) struct Filling<'a> {
     pub(crate) key: &'a CachedKey,
     pub(crate) permit: Permit,
     pub(crate) value: Stored<'a>,
+    /// Counts from when the load began; none for a value that is not to be stored, where all that is wanted is whether something came in between.
     pub(crate) ttl: Option<Ttl>,
+    /// For how long from then on a value that lives shorter than others is not refreshed; a frame says that itself.
     pub(crate) rest: Option<Duration>,
 }
 
-/// As [`fill`], for several keys whose loads began together; each its own step, with its own outcome.
-pub(crate) async fn fill_many(
-    backend: &Backend,
-    fillings: Vec<Filling<'_>>,
-    began: Instant,
-) -> Vec<Result<Fill>> {
+/// Stores what one load has brought, if nothing came in between; each key its own step, with its own outcome.
+pub(crate) async fn fill(backend: &Backend, fillings: Vec<Filling<'_>>, began: Instant) -> Vec<Result<Fill>> {
     let elapsed = began.elapsed();
-    let calls: Vec<_> =
-        fillings.into_iter().map(|f| fill_call(f.key, f.permit, f.value, f.ttl, elapsed, f.rest)).collect();
-    let replies = in_places(backend.scripts(&FILL, &calls).await, calls.len());
-    replies.into_iter().map(|reply| filled(reply?)).collect()
+    let calls: Vec<_> = fillings.into_iter().map(|filling| fill_call(filling, elapsed)).collect();
+    run_each(backend, &FILL, &calls).await.into_iter().map(|reply| filled(reply?)).collect()
 }
 
-fn fill_call(
-    key: &CachedKey,
-    permit: Permit,
-    value: Stored<'_>,
-    ttl: Option<Ttl>,
-    elapsed: Duration,
-    rest: Option<Duration>,
-) -> ScriptCall {
+fn fill_call(filling: Filling<'_>, elapsed: Duration) -> ScriptCall {
+    let Filling { key, permit, value, ttl, rest } = filling;
     let rest = rest.map(|rest| millis(rest.saturating_sub(elapsed))).filter(|rest| *rest > 0);
     // Rounded up: a value must not look younger than it is.
     let elapsed = millis(elapsed) + 1;

@@ -38,28 +38,12 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// `longest` is how long the load can take: nothing is renewed after it.
-    pub(crate) fn hold(
-        cache: &Cache,
-        key: &CachedKey,
-        token: &[u8],
-        ttl: Duration,
-        longest: Duration,
-    ) -> Self {
-        Self::hold_many(cache, vec![Token { key: key.clone(), token: token.to_vec() }], ttl, longest)
-    }
-
-    /// The same of several keys of one load.
-    pub(crate) fn hold_many(cache: &Cache, held: Vec<Token>, ttl: Duration, longest: Duration) -> Self {
+    pub(crate) fn hold(cache: &Cache, held: Vec<Token>, ttl: Duration, longest: Duration) -> Self {
         let renewal = tokio::spawn(keep(cache.clone(), held.clone(), ttl, longest));
         Self { cache: cache.clone(), held, renewal }
     }
 
-    /// The tokens are gone: the fill has used them, or somebody else has deleted them.
-    pub(crate) fn is_over(&mut self) {
-        self.held.clear();
-    }
-
-    /// As [`is_over`](Self::is_over), for some of several keys.
+    /// The tokens of these keys are gone: the fill has used them, or somebody else has deleted them.
     pub(crate) fn is_over_for(&mut self, keys: &HashSet<&CachedKey>) {
         self.held.retain(|held| !keys.contains(&held.key));
     }

@@ -29,6 +29,7 @@ use crate::refresh::Rules;
 use crate::region::{Region, Undecodable};
 use crate::single_flight::{Demand, LoadFuture, NoneIs, Part};
 use crate::stats;
+use crate::terms::Terms;
 use crate::timeouts;
 use crate::ttl::TimeLeft;
 
@@ -331,7 +332,8 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         T: Send + 'static,
         L: Loader<T>,
     {
-        let load = Load { region: self.clone(), key: CachedKey::new(key), options, storing, errand };
+        let terms = Terms::of(self, options, storing);
+        let load = Load { region: self.clone(), terms, key: CachedKey::new(key), errand };
         let span = tracing::debug_span!("mtcache_load", region = self.name(), key);
         Box::pin(load.run(loader).instrument(span))
     }

@@ -20,13 +20,14 @@ use crate::control::RegionMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::framed::Sight;
 use crate::keys::KeyParts;
-use crate::load::Storing;
+use crate::load::{Errand, Storing};
 use crate::near::Ticket;
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::read_through::Looked;
 use crate::region::Region;
 use crate::single_flight::{Demand, Landed, Landing, LoadManyFuture, NoneIs, Part};
 use crate::stats;
+use crate::terms::Terms;
 use crate::ttl::TimeLeft;
 
 /// Looks at keys of a framed region that are under way at once.
@@ -425,12 +426,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let load = |places: Vec<usize>, landing: Landing| -> LoadManyFuture {
             let names: Vec<_> = places.iter().filter_map(|place| keys.get(*place)).cloned().collect();
             let load = BatchLoad {
-                cache: self.cache.clone(),
-                state: Arc::clone(&self.state),
-                tags: Arc::clone(&self.view.tags),
-                keys: names.iter().map(|key| CachedKey::new(key)).collect(),
-                options,
-                storing,
+                terms: Terms::of(self, options, storing),
+                keys: names.iter().map(|key| (CachedKey::new(key), Errand::Readers)).collect(),
                 decodes: Box::new({
                     let region = self.clone();
                     move |bytes| codec::is_null(bytes) || region.decode(bytes).is_ok()
