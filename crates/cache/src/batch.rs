@@ -3,10 +3,11 @@
 //! The steps are those of `read_through.rs`, each taken for all keys together: one round trip for the reads, one for the tokens, one
 //! loader call, one round trip for the fills. Invariants: every key has its own flight, token and outcome, so that a set, an invalidation or
 //! a failure of one touches no other; a batch takes one of the region's places for loads, however many keys it has. Deliberately
-//! absent: the steps (`batch/steps.rs`), what the one load does (`batch/load.rs`), and who joins whom (`single_flight/many.rs`).
+//! absent: the steps (`batch/steps.rs`, `batch/look.rs`), what the one load does (`batch/load.rs`), and who joins whom (`single_flight/many.rs`).
 
 mod load;
 mod loader;
+mod look;
 mod steps;
 
 use std::future::Future;
@@ -16,7 +17,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::loader::Loader;
-use self::steps::{Asked, Batch, Seen, SeenAs, Shape};
+use self::look::{Found, Seen, SeenAs, Shape};
+use self::steps::{Asked, Batch};
 use crate::control::RegionMode;
 use crate::error::Result;
 use crate::keys::KeyParts;
@@ -42,6 +44,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     /// [`max_loads`](crate::RegionPolicy::max_loads), and has [`load_timeout`](crate::RegionPolicy::load_timeout) for all of its ids. It is
     /// called again only for what was set or invalidated while others loaded it, if their loader panicked, or, where the region leases, for
     /// what another process was to load and did not.
+    ///
+    /// What the policy has served stale, or loaded ahead of time, of reads of one entry it has of batches too: by one call more of `loader`, in
+    /// the background, for all of a batch that is to be loaded so.
     ///
     /// While the region is in shadow mode, what is cached is loaded too, by a call of its own.
     ///
@@ -83,8 +88,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         self.get_or_load_each(ids, ReadOptions::new(), loader).await?.into_iter().collect()
     }
 
-    /// As [`get_or_load_many`](Self::get_or_load_many), with demands and an outcome for each entry. What was in the cache keeps its outcome
-    /// when the load of the rest takes longer than the [`deadline`](ReadOptions::deadline). The call as a whole fails only for an id
+    /// As [`get_or_load_many`](Self::get_or_load_many), with demands and an outcome for each entry. What was in the cache, or has been loaded by
+    /// then, keeps its outcome when the load of the rest takes longer than the [`deadline`](ReadOptions::deadline). The call as a whole fails only for an id
     /// that can be no key.
     pub async fn get_or_load_each<K, F, Fut, L, A, E>(
         &self,
@@ -100,12 +105,12 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         A: KeyParts,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let started = self.cache.observed_from();
+        let asked = Asked::now(options, self.cache.observed_from());
         let batch = Batch::of(self, ids)?;
-        let outcomes = batch.keys.iter().map(|_| None).collect();
+        let found = batch.keys.iter().map(|_| Found::Nothing).collect();
         let shape = Shape { near: false, of: |_, read, _| read };
         let loader = Loader::new(loader, &self.state.base);
-        Ok(self.finished(batch, outcomes, Asked { options, started }, &loader, shape).await)
+        Ok(self.finished(batch, found, asked, &loader, shape).await)
     }
 }
 
@@ -143,17 +148,15 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
         A: KeyParts,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let started = self.cache.observed_from();
+        let asked = Asked::now(options, self.cache.observed_from());
         let batch = Batch::of(self, ids)?;
         let is_on = self.state.mode() == RegionMode::On;
-        let mut outcomes = Vec::with_capacity(batch.keys.len());
-        for id in batch.ids.iter() {
-            let near = if is_on { self.near_look(id, options).map(|(read, _)| read) } else { None };
-            outcomes.push(near.map(|read| {
-                self.count_near_hit(id, started);
-                Ok(Some(read))
-            }));
-        }
+        let near = |id| {
+            let (read, life) = if is_on { self.near_look(id, options)? } else { return None };
+            self.count_near_hit(id, asked.started);
+            Some(Found::Value(read, life.left()))
+        };
+        let found = batch.ids.iter().map(|id| near(id).unwrap_or_default()).collect();
         let shape: Shape<T, Arc<T>> = Shape {
             near: self.state.policy.near && is_on,
             of: |region, read, seen| match seen {
@@ -167,6 +170,6 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
             },
         };
         let loader = Loader::new(loader, &self.state.base);
-        Ok(self.finished(batch, outcomes, Asked { options, started }, &loader, shape).await)
+        Ok(self.finished(batch, found, asked, &loader, shape).await)
     }
 }

@@ -161,19 +161,22 @@ impl<T: DeserializeOwned> Region<T> {
         }
     }
 
-    /// What a read is given that has waited for its loader as long as the region says; none if it is to wait on.
-    pub(crate) async fn instead_of_waiting(&self, key: &str, options: ReadOptions) -> Option<Read<T>> {
+    /// What a read may be given that has waited for its loader as long as the region says; none if it is to wait on.
+    pub(crate) async fn known_stale(&self, key: &str, options: ReadOptions) -> Option<Read<T>> {
         if !self.state.serves_stale(options) {
             return None;
         }
-        let stale = if self.framing().is_some() {
+        if self.framing().is_some() {
             self.stale_frame(key, options).await.unwrap_or_else(|_| self.last_known(key, options))
         } else {
             self.last_known(key, options)
-        };
-        let stale = self.served_stale(stale?, "a loader that is slow");
+        }
+    }
+
+    /// To be called if it is given that.
+    pub(crate) fn served_unwaited(&self, read: Read<T>) -> Read<T> {
         stats::count(&self.state.counters.soft_timeouts);
-        Some(stale)
+        self.served_stale(read, "a loader that is slow")
     }
 
     /// What a read ends with whose caller's time is over; no time is left to ask the backend.

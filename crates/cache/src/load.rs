@@ -52,14 +52,24 @@ pub(crate) enum Errand {
     Ahead { seen_left: Duration, max_age: Duration, due: Due },
 }
 
+impl Errand {
+    /// What was left of the life of what is to be replaced.
+    pub(crate) fn left(self) -> Duration {
+        match self {
+            Self::Ahead { seen_left, .. } => seen_left,
+            Self::Readers | Self::Revalidate => Duration::ZERO,
+        }
+    }
+}
+
 impl<T: DeserializeOwned> Load<T> {
     pub(crate) async fn run<L: Loader<T>>(self, loader: L) -> Result<Landed> {
         let Self { region, terms, key, errand } = &self;
         // Before the tokens are taken: an invalidation of a tag from here on finds this load.
         let _loading = terms.cache.tag_book().loading(&key.key, &terms.tags);
         let ticket = terms.ticket(key);
-        let (place, begun) = self.enter().await?;
-        let permit = match begun {
+        let (place, entered) = self.enter().await?;
+        let permit = match entered {
             Some(Begun::Found(bytes, left)) => return Ok(terms.found(key, bytes, left)),
             Some(Begun::Rests(bytes, left, rest)) => {
                 terms.rest(key, rest);

@@ -125,9 +125,9 @@ pub struct ReadOptions {
     /// where there is one. The load itself asks the backend for its token and is bound by the response timeout there. Default: the
     /// response timeout alone.
     pub backend_timeout: Option<Duration>,
-    /// How long a read may take, a batch as a whole, its loader included; then it ends with
-    /// [`ErrorKind::Deadline`](crate::ErrorKind::Deadline), or a read of one entry with this process's last known value where the region
-    /// serves stale ones. A load that has begun goes on and stores. Default: no limit of its own.
+    /// How long a read may take, a batch as a whole, its loader included; then it ends with this process's last known value where the
+    /// region serves stale ones, or with [`ErrorKind::Deadline`](crate::ErrorKind::Deadline). A load that has begun goes on and stores. Default: no
+    /// limit of its own.
     pub deadline: Option<Duration>,
     /// Whether a value past its TTL is refused, whatever the region allows. Default: no.
     pub fresh_only: bool,

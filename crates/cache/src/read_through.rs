@@ -260,11 +260,8 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
             Looked::Stale(read) => Some(read),
             Looked::Nothing => None,
         };
-        if self.state.policy.stale_while_revalidate
-            && let Some(stale) = stale.or_else(|| self.last_known(key, options).map(own))
-        {
+        if let Some(stale) = self.instead_of_loading(key, stale, options, own) {
             self.refresh(key, Errand::Revalidate, loader);
-            let stale = self.served_stale(stale, "a load that goes on");
             self.observe_read(key, &stale, started);
             return Ok(stale);
         }
@@ -272,22 +269,43 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         Box::pin(self.loaded(key, options, loader, started, Storing::IfCurrent)).await.map(own)
     }
 
-    /// Has a value loaded anew in the background that is near its end, by the region's rules; `left` is what is left of its life.
+    /// What a read is given at once whose value is loaded in the background: what is there past its TTL, or was last known, where the region
+    /// says so.
+    pub(crate) fn instead_of_loading<V>(
+        &self,
+        key: &str,
+        stale: Option<Read<V>>,
+        options: ReadOptions,
+        own: impl FnOnce(Read<T>) -> Read<V>,
+    ) -> Option<Read<V>> {
+        if !self.state.policy.stale_while_revalidate {
+            return None;
+        }
+        let stale = stale.or_else(|| self.last_known(key, options).map(own))?;
+        Some(self.served_stale(stale, "a load that goes on"))
+    }
+
+    /// Has a value loaded anew in the background that is near its end.
     pub(crate) fn refresh_ahead<L>(&self, key: &str, left: FreshFor, age: Age, loader: L)
     where
         T: Send + 'static,
         L: Loader<T>,
     {
-        if let (Some(rules), Some(left)) = (Rules::of(&self.state.policy), left)
-            && let Some(due) = rules.met(left, self.state.refreshes.load_time())
-        {
-            // One that is half as old was loaded meanwhile, and will do.
-            let age = match age {
-                Age::Exact(age) | Age::AtMost(age) => age,
-                Age::Unknown => self.state.policy.ttl.saturating_sub(left),
-            };
-            self.refresh(key, Errand::Ahead { seen_left: left, max_age: age / 2, due }, loader);
+        if let Some(errand) = self.due(left, age) {
+            self.refresh(key, errand, loader);
         }
+    }
+
+    /// Whether a value is to be loaded ahead of time, by the region's rules; `left` is what is left of its life.
+    pub(crate) fn due(&self, left: FreshFor, age: Age) -> Option<Errand> {
+        let (rules, left) = (Rules::of(&self.state.policy)?, left?);
+        let due = rules.met(left, self.state.refreshes.load_time())?;
+        // One that is half as old was loaded meanwhile, and will do.
+        let age = match age {
+            Age::Exact(age) | Age::AtMost(age) => age,
+            Age::Unknown => self.state.policy.ttl.saturating_sub(left),
+        };
+        Some(Errand::Ahead { seen_left: left, max_age: age / 2, due })
     }
 
     /// Loads and stores in the background, unless that goes on already or has just failed.
@@ -296,11 +314,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         T: Send + 'static,
         L: Loader<T>,
     {
-        let left = match errand {
-            Errand::Ahead { seen_left, .. } => seen_left,
-            Errand::Readers | Errand::Revalidate => Duration::ZERO,
-        };
-        if self.state.refreshes.is_paused(key, left) {
+        if self.state.refreshes.is_paused(key, errand.left()) {
             return;
         }
         let departed = self.cache.flights(Storing::IfCurrent).depart(key, || {
@@ -383,10 +397,11 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         let mut flight = pin!(self.cache.flights(storing).fly(key, demand, load));
         let (part, landed) = match timeouts::soft(self.state.policy.soft_timeout, &mut flight).await {
             Some(ended) => ended,
-            None => match select(&mut flight, pin!(self.instead_of_waiting(key, options))).await {
+            None => match select(&mut flight, pin!(self.known_stale(key, options))).await {
                 Either::Left((ended, _)) => ended,
                 // The flight goes on without this caller, and stores.
                 Either::Right((Some(stale), _)) => {
+                    let stale = self.served_unwaited(stale);
                     self.observe_read(key, &stale, started);
                     return Ok(stale);
                 }

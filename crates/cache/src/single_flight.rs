@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-pub(crate) use self::many::{Landing, LoadManyFuture};
+pub(crate) use self::many::{Group, Landing, LoadManyFuture};
 use crate::codec;
 use crate::error::Error;
 use crate::read::{Age, ReadOptions, Source};

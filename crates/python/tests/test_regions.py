@@ -536,6 +536,29 @@ async def test_a_value_is_loaded_anew_before_its_end(cache):
         cache.region("other", ttl=5, eager_refresh=1.5)
 
 
+async def test_what_is_stale_or_due_in_a_batch_is_loaded_anew_by_one_call_behind_its_back(cache):
+    stale = cache.region("s", ttl=0.1, stale=60, framed=True, stale_while_revalidate=True)
+    eager = cache.region("e", ttl=60, eager_refresh=0.001)
+    for region in (stale, eager):
+        await region.set_many({"a": 1, "b": 2})
+        await asyncio.sleep(0.15)
+        calls = []
+
+        async def load(missing, calls=calls):
+            calls.append(missing)
+            return dict.fromkeys(missing, 3)
+
+        reads = await region.get_or_load_each(["a", "b"], load)
+        assert [(read.value, read.is_stale) for read in reads.values()] == [(1, region is stale), (2, region is stale)]
+
+        async def renewed(region=region, load=load):
+            reads = await region.get_or_load_each(["a", "b"], load)
+            return all(read.value == 3 for read in reads.values())
+
+        await until(renewed)
+        assert calls[0] == ["a", "b"]
+
+
 async def test_a_loader_is_told_what_was_known_and_says_more_than_a_value(cache):
     region = cache.region("r", ttl=60, stale=60, framed=True)
     told = []

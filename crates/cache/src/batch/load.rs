@@ -285,25 +285,25 @@ impl BatchLoad {
                 return;
             }
         };
-        let mut loaded = Vec::with_capacity(wanted.len());
+        let mut brought = Vec::with_capacity(wanted.len());
         let mut permits = Vec::with_capacity(wanted.len());
         for (Wanted { place, permit }, answer) in wanted.into_iter().zip(answers) {
             match answer {
                 Ok(bytes) => {
-                    loaded.push((place, bytes));
+                    brought.push((place, bytes));
                     permits.push(permit);
                 }
                 Err(error) => self.land(landing, place, Err(error)),
             }
         }
-        let mut arrivals = Vec::with_capacity(loaded.len());
-        for ((place, bytes), permit) in loaded.iter().zip(permits) {
+        let mut arrivals = Vec::with_capacity(brought.len());
+        for ((place, bytes), permit) in brought.iter().zip(permits) {
             let Some((key, _)) = self.keys.get(*place) else { continue };
             let (ttl, ticket) = (terms.state.ttl_for(bytes), tickets.get(*place).copied().flatten());
             arrivals.push(Arrival { key, bytes, ttl, ticket, permit });
         }
         let currencies = terms.store(arrivals, Ended { began, took, taken, lease }).await;
-        for ((place, bytes), currency) in loaded.into_iter().zip(currencies) {
+        for ((place, bytes), currency) in brought.into_iter().zip(currencies) {
             let age = Age::AtMost(began.elapsed());
             self.land(landing, place, Ok(Landed::now(bytes, Source::Loader, age, currency)));
         }

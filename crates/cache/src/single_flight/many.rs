@@ -39,98 +39,180 @@ impl Landing {
     }
 }
 
-/// A key that has no answer yet.
+/// Several different keys on their flights, as one caller waits for them.
+pub(crate) struct Group<'a, L> {
+    flights: &'a Flights,
+    keys: &'a [String],
+    demand: Demand,
+    max_batch: usize,
+    load: L,
+    open: Vec<Open>,
+    aboard: Vec<(Open, Part, Arc<Flight>)>,
+    arrived: Vec<Option<Arrived>>,
+}
+
+/// How a key's flights have ended, as [`Flights::fly`] says it.
+pub(crate) type Arrived = (Part, Option<Result<Landed, Error>>);
+
+/// A key that is to board a flight.
 struct Open {
     key: usize,
     /// The flight that would not do, if there was one.
     ended: Option<Arc<Flight>>,
+    waited: usize,
     panics: usize,
 }
 
 impl Flights {
     /// As [`fly`](Self::fly), for several different keys: joins the flights that are under way, and starts loads for the rest, each for at
-    /// most `max_batch` keys, which `load` is given as places in `keys`.
-    pub(crate) async fn fly_many(
-        &self,
-        keys: &[String],
+    /// most `max_batch` keys, which `load` is given as places in `keys`. They begin when they are waited for.
+    pub(crate) fn group<'a, L>(
+        &'a self,
+        keys: &'a [String],
         demand: Demand,
         max_batch: usize,
-        load: impl Fn(Vec<usize>, Landing) -> LoadManyFuture,
-    ) -> Vec<(Part, Option<Result<Landed, Error>>)> {
-        let mut answers: Vec<_> = keys.iter().map(|_| (Part::Joined, None)).collect();
-        let mut open: Vec<_> = (0..keys.len()).map(|key| Open { key, ended: None, panics: 0 }).collect();
-        for round in 1..=MAX_FLIGHTS {
-            let boarded = self.board_many(keys, open, demand, round, max_batch, &load);
-            open = Vec::new();
-            for (mut wants, part, flight) in boarded {
-                match flight.ending().await {
-                    Ending::Landed(Ok(landed))
-                        if part == Part::Joined && !demand.is_met_by(&landed, flight.began) => {}
-                    Ending::Landed(landed) => {
-                        answers[wants.key] = (part, Some(landed));
-                        continue;
-                    }
-                    Ending::Panicked => {
-                        wants.panics += 1;
-                        if part == Part::Led || wants.panics == MAX_PANICS {
-                            answers[wants.key] = (part, None);
-                            continue;
-                        }
-                    }
-                }
-                wants.ended = Some(flight);
-                open.push(wants);
-            }
-            if open.is_empty() {
-                break;
-            }
+        load: L,
+    ) -> Group<'a, L>
+    where
+        L: Fn(Vec<usize>, Landing) -> LoadManyFuture,
+    {
+        let open = |key| Open { key, ended: None, waited: 0, panics: 0 };
+        Group {
+            flights: self,
+            keys,
+            demand,
+            max_batch,
+            load,
+            open: (0..keys.len()).map(open).collect(),
+            aboard: Vec::new(),
+            arrived: keys.iter().map(|_| None).collect(),
         }
-        answers
     }
 
-    /// A flight for each key, under way when this returns.
-    fn board_many(
+    /// As [`depart`](Self::depart), for several keys; says how many loads that makes.
+    pub(crate) fn depart_many(
         &self,
         keys: &[String],
-        open: Vec<Open>,
-        demand: Demand,
-        round: usize,
         max_batch: usize,
-        load: &impl Fn(Vec<usize>, Landing) -> LoadManyFuture,
-    ) -> Vec<(Open, Part, Arc<Flight>)> {
-        let led = RefCell::new(Vec::new());
-        let mut boarded = Vec::with_capacity(open.len());
-        for wants in open {
-            let place = wants.key;
-            let Some(key) = keys.get(place) else { continue };
-            let mut prepare = |kind: Kind| {
-                let (flight, seat) = self.seat(key, kind);
-                Some((flight, || led.borrow_mut().push((place, seat))))
-            };
-            let flight = match &wants.ended {
-                None => self.board(key, demand, &mut prepare),
-                Some(ended) if round < MAX_FLIGHTS => self.board_next(key, ended, &mut prepare),
-                Some(_) => self.lead(key, &mut prepare),
-            };
-            if let Some((part, flight)) = flight {
-                boarded.push((wants, part, flight));
+        load: impl Fn(Vec<usize>, Landing) -> LoadManyFuture,
+    ) -> usize {
+        let mut led = Vec::new();
+        {
+            let mut by_key = self.by_key.lock();
+            for (place, key) in keys.iter().enumerate() {
+                if !by_key.contains_key(key) {
+                    let (flight, seat) = self.seat(key, Kind::First);
+                    by_key.insert(key.clone(), flight);
+                    led.push((place, seat));
+                }
             }
         }
-        let mut led = led.into_inner();
-        while !led.is_empty() {
-            let rest = led.split_off(led.len().min(max_batch.max(1)));
-            begin(led, load);
-            led = rest;
-        }
-        boarded
+        begin(led, max_batch, &load)
     }
 }
 
-fn begin(led: Vec<(usize, Seat)>, load: &impl Fn(Vec<usize>, Landing) -> LoadManyFuture) {
-    let (places, seats): (Vec<_>, Vec<_>) = led.into_iter().unzip();
-    let load = load(places, Landing::new(seats));
-    tokio::spawn(async move {
-        // A load that panics takes its landing with it.
-        let _ = AssertUnwindSafe(load).catch_unwind().await;
-    });
+impl<L: Fn(Vec<usize>, Landing) -> LoadManyFuture> Group<'_, L> {
+    /// Until all have arrived that are awaited. What has arrived stays so, should this be dropped before.
+    pub(crate) async fn wait_for(&mut self, is_awaited: impl Fn(usize) -> bool) {
+        loop {
+            self.board();
+            let mut next = 0;
+            while let Some((wants, _, flight)) = self.aboard.get(next) {
+                if is_awaited(wants.key) {
+                    let ending = flight.ending().await;
+                    self.ended(next, ending);
+                } else {
+                    next += 1;
+                }
+            }
+            if self.open.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Sees who has arrived without having been waited for.
+    pub(crate) fn look_around(&mut self) {
+        let mut next = 0;
+        while let Some((_, _, flight)) = self.aboard.get(next) {
+            match flight.ending().now_or_never() {
+                Some(ending) => self.ended(next, ending),
+                None => next += 1,
+            }
+        }
+    }
+
+    /// What came of the key at this place, if it has arrived.
+    pub(crate) fn arrived(&self, place: usize) -> Option<&Arrived> {
+        self.arrived.get(place)?.as_ref()
+    }
+
+    /// A flight for each key that has none, under way when this returns.
+    fn board(&mut self) {
+        let mut open = std::mem::take(&mut self.open);
+        open.sort_unstable_by_key(|wants| wants.key);
+        let led = RefCell::new(Vec::new());
+        for wants in open {
+            let place = wants.key;
+            let Some(key) = self.keys.get(place) else { continue };
+            let mut prepare = |kind: Kind| {
+                let (flight, seat) = self.flights.seat(key, kind);
+                Some((flight, || led.borrow_mut().push((place, seat))))
+            };
+            let flight = match &wants.ended {
+                None => self.flights.board(key, self.demand, &mut prepare),
+                Some(ended) if wants.waited + 1 < MAX_FLIGHTS => {
+                    self.flights.board_next(key, ended, &mut prepare)
+                }
+                Some(_) => self.flights.lead(key, &mut prepare),
+            };
+            if let Some((part, flight)) = flight {
+                self.aboard.push((wants, part, flight));
+            }
+        }
+        begin(led.into_inner(), self.max_batch, &self.load);
+    }
+
+    /// The key of this place aboard has arrived, or takes its next flight.
+    fn ended(&mut self, place: usize, ending: Ending) {
+        let (mut wants, part, flight) = self.aboard.swap_remove(place);
+        let arrived = match ending {
+            Ending::Landed(Ok(landed))
+                if part == Part::Joined && !self.demand.is_met_by(&landed, flight.began) =>
+            {
+                None
+            }
+            Ending::Landed(landed) => Some((part, Some(landed))),
+            Ending::Panicked => {
+                wants.panics += 1;
+                (part == Part::Led || wants.panics == MAX_PANICS).then_some((part, None))
+            }
+        };
+        if arrived.is_none() {
+            self.open.push(Open { ended: Some(flight), waited: wants.waited + 1, ..wants });
+        } else if let Some(place) = self.arrived.get_mut(wants.key) {
+            *place = arrived;
+        }
+    }
+}
+
+/// Has loads begin for those who lead; says how many.
+fn begin(
+    mut led: Vec<(usize, Seat)>,
+    max_batch: usize,
+    load: &impl Fn(Vec<usize>, Landing) -> LoadManyFuture,
+) -> usize {
+    let mut loads = 0;
+    while !led.is_empty() {
+        let rest = led.split_off(led.len().min(max_batch.max(1)));
+        let (places, seats): (Vec<_>, Vec<_>) = led.into_iter().unzip();
+        let load = load(places, Landing::new(seats));
+        tokio::spawn(async move {
+            // A load that panics takes its landing with it.
+            let _ = AssertUnwindSafe(load).catch_unwind().await;
+        });
+        loads += 1;
+        led = rest;
+    }
+    loads
 }

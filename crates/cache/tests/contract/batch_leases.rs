@@ -38,25 +38,25 @@ async fn region(rig: &Rig, policy: RegionPolicy) -> Region<u64> {
 
 /// A source that answers when it is let, with ten times the number that an id is.
 #[derive(Clone)]
-struct Slow {
+pub(crate) struct Slow {
     calls: Arc<Mutex<Vec<Vec<String>>>>,
-    open: Arc<Semaphore>,
+    pub(crate) open: Arc<Semaphore>,
 }
 
 impl Slow {
-    fn new(open: usize) -> Self {
+    pub(crate) fn new(open: usize) -> Self {
         Self { calls: Arc::default(), open: Arc::new(Semaphore::new(open)) }
     }
 
-    async fn is_asked(&self, times: usize) {
+    pub(crate) async fn is_asked(&self, times: usize) {
         eventually("the source is asked", async || self.calls.lock().len() == times).await;
     }
 
-    fn calls(&self) -> Vec<Vec<String>> {
+    pub(crate) fn calls(&self) -> Vec<Vec<String>> {
         self.calls.lock().clone()
     }
 
-    async fn answer(self, ids: Vec<&'static str>) -> io::Result<HashMap<&'static str, u64>> {
+    pub(crate) async fn answer(self, ids: Vec<&'static str>) -> io::Result<HashMap<&'static str, u64>> {
         self.calls.lock().push(ids.iter().map(ToString::to_string).collect());
         let answered = self.open.acquire().await;
         answered.map_err(|_| io::Error::other("the exchange says no"))?.forget();

@@ -9,6 +9,7 @@
 mod ages;
 mod batch_history;
 mod batch_leases;
+mod batch_stale;
 mod batches;
 mod cancelled;
 mod clearing;

@@ -1,0 +1,259 @@
+//! A batch's look at the backend: one for all keys of which nothing is known yet.
+//!
+//! Invariant: what a server has answered is found, whatever the others do. Deliberately absent: what becomes of it (`steps.rs`).
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::steps::{Asked, within};
+use crate::backend::{Backend, Bytes, WithLeft};
+use crate::codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::framed::Sight;
+use crate::near::Ticket;
+use crate::read::{Age, Read, Source, Staleness};
+use crate::read_through::{FreshFor, Looked, ahead};
+use crate::refresh::Rules;
+use crate::region::Region;
+use crate::stats;
+use crate::ttl::TimeLeft;
+
+/// Keys of a framed region that are looked at at once.
+pub(super) const FRAME_STEP: usize = 200;
+
+/// What there is for an id.
+#[derive(Default)]
+pub(super) enum Found<V> {
+    #[default]
+    Nothing,
+    /// It is past its TTL, and this reader takes such.
+    Stale(Read<V>),
+    Value(Read<V>, FreshFor),
+    /// The source has none.
+    Absence,
+    /// Loading would not help.
+    Failed(Error),
+}
+
+impl<V> Found<V> {
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+}
+
+/// What is handed out for a value.
+pub(super) struct Shape<T, V> {
+    /// Whether what is read may be kept near.
+    pub(super) near: bool,
+    pub(super) of: fn(&Region<T>, Read<T>, Option<Seen<'_>>) -> Read<V>,
+}
+
+/// A value as the backend has it.
+pub(super) struct Seen<'a> {
+    pub(super) key: &'a str,
+    pub(super) found: SeenAs<'a>,
+    pub(super) sent: Instant,
+    pub(super) ticket: Option<Ticket>,
+}
+
+pub(super) enum SeenAs<'a> {
+    Plain(&'a [u8], TimeLeft),
+    Framed(&'a Sight),
+}
+
+/// The place of a key of which nothing is known, and what lets its value be kept near.
+type Open<'a, V> = (&'a mut Found<V>, &'a str, Option<Ticket>);
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
+    /// One look at the backend for all of which nothing is known; counts what it finds. False if it took longer than is allowed.
+    pub(super) async fn look_for_rest<V>(
+        &self,
+        keys: &[String],
+        found: &mut [Found<V>],
+        asked: Asked,
+        shape: &Shape<T, V>,
+    ) -> bool {
+        let open: Vec<bool> = found.iter().map(Found::is_nothing).collect();
+        let looked = within(asked.until, pin!(self.look_uncounted(keys, found, asked, shape))).await;
+        for ((found, key), _) in found.iter().zip(keys).zip(open).filter(|(_, open)| *open) {
+            match found {
+                Found::Value(read, _) => self.count_hit(key, read, asked.started),
+                Found::Absence => {
+                    let (source, staleness, age) = (Source::Backend, Staleness::Fresh, Age::Unknown);
+                    self.count_hit(key, &Read { value: (), source, staleness, age }, asked.started);
+                }
+                _ => {}
+            }
+        }
+        looked.is_some()
+    }
+
+    pub(super) async fn look_uncounted<V>(
+        &self,
+        keys: &[String],
+        found: &mut [Found<V>],
+        asked: Asked,
+        shape: &Shape<T, V>,
+    ) {
+        let rest = found.iter_mut().zip(keys).filter(|(found, _)| found.is_nothing());
+        let keeps = shape.near || self.state.remembers();
+        let ticket = |key| if keeps { self.cache.near().begin(key) } else { None };
+        let mut rest: Vec<_> = rest.map(|(place, key)| (place, key.as_str(), ticket(key))).collect();
+        if rest.is_empty() {
+            return;
+        }
+        let looked = if self.framing().is_some() {
+            self.look_at_frames(&mut rest, asked, shape).await
+        } else {
+            self.look_at_values(&mut rest, asked, shape).await
+        };
+        if let Err(error) = looked {
+            stats::count(&self.state.counters.backend_errors);
+            tracing::debug!(region = self.name(), %error, "backend read failed, loading");
+        }
+    }
+
+    async fn look_at_values<V>(
+        &self,
+        rest: &mut [Open<'_, V>],
+        asked: Asked,
+        shape: &Shape<T, V>,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let backend = asked.options.in_time(pin!(self.cache.backend())).await?;
+        // By the servers that have them: one that is silent keeps nobody from what the others have answered.
+        let mut by_server: HashMap<u64, Vec<_>> = HashMap::new();
+        for open in rest {
+            by_server.entry(backend.run_of(open.1.as_bytes())).or_default().push(open);
+        }
+        let groups =
+            by_server.into_values().map(|group| self.look_at_group(backend, group, asked, shape, began));
+        join_all(groups).await.into_iter().collect()
+    }
+
+    async fn look_at_group<V>(
+        &self,
+        backend: &Backend,
+        mut group: Vec<&mut Open<'_, V>>,
+        asked: Asked,
+        shape: &Shape<T, V>,
+        began: Instant,
+    ) -> Result<()> {
+        let bytes: Vec<Bytes> = group.iter().map(|(_, key, _)| key.as_bytes().to_vec()).collect();
+        let wants_left = asked.options.wants_age()
+            || Rules::of(&self.state.policy).is_some()
+            || group.iter().any(|(_, _, ticket)| ticket.is_some());
+        let with_left = if wants_left { WithLeft::Yes } else { WithLeft::No };
+        let sent = Instant::now();
+        let looks = asked.options.in_time_since(began, pin!(backend.look_many(&bytes, with_left))).await?;
+        for ((place, key, ticket), look) in group.iter_mut().zip(looks) {
+            **place = match look {
+                Ok((None, _)) => {
+                    self.found_nothing(*ticket, key);
+                    Found::Nothing
+                }
+                Ok((Some(bytes), left)) => {
+                    let age = if wants_left { self.state.age(&bytes, left) } else { Age::Unknown };
+                    if !shape.near {
+                        self.remember(ticket.take(), key, &bytes, left, sent);
+                    }
+                    if !asked.options.accepts(age) {
+                        Found::Nothing
+                    } else if is_absence::<T>(&bytes) {
+                        self.absence()
+                    } else {
+                        let fresh_for = if wants_left { ahead(&bytes, left) } else { None };
+                        let seen = Seen { key, found: SeenAs::Plain(&bytes, left), sent, ticket: *ticket };
+                        self.looked_at(self.decoded(&bytes, age), fresh_for, Some(seen), shape)
+                    }
+                }
+                Err(error) => {
+                    stats::count(&self.state.counters.backend_errors);
+                    self.looked_at(Err(error), None, None, shape)
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Of a framed region: each key in a step of its own, many at once.
+    async fn look_at_frames<V>(
+        &self,
+        rest: &mut [Open<'_, V>],
+        asked: Asked,
+        shape: &Shape<T, V>,
+    ) -> Result<()> {
+        let until = asked.options.backend_timeout.map(|limit| Instant::now() + limit);
+        for step in rest.chunks_mut(FRAME_STEP) {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
+            let sent = Instant::now();
+            let looks = step.iter_mut().map(async |(place, key, ticket)| {
+                let mut down = None;
+                // At once, as with values: should the caller's time end, what has been answered by then is found.
+                **place = match self.look_at_frame(key, asked.options).await {
+                    Ok((Looked::Nothing, Some(sight))) if is_absence::<T>(&sight.bytes) => self.absence(),
+                    Ok((looked, sight)) => {
+                        let is_to_be_shared = shape.near && matches!(looked, Looked::Value(_));
+                        match &sight {
+                            Some(_) if is_to_be_shared => {}
+                            Some(sight) => self.remember_frame(ticket.take(), key, sight, sent),
+                            None if ticket.is_none() => self.found_nothing(None, key),
+                            None => {}
+                        }
+                        let fresh_for = sight.as_ref().and_then(Sight::ahead);
+                        let seen = |sight| Seen { key, found: SeenAs::Framed(sight), sent, ticket: *ticket };
+                        self.looked_at(Ok(looked), fresh_for, sight.as_ref().map(seen), shape)
+                    }
+                    Err(error) => {
+                        down = error.is_backend_down().then(|| error.clone());
+                        self.looked_at(Err(error), None, None, shape)
+                    }
+                };
+                down
+            });
+            let down = join_all(looks).await.into_iter().flatten().next();
+            if let Some(error) = down {
+                // The rest would only wait for the same.
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The source has none, as the cache has it.
+    fn absence<V>(&self) -> Found<V> {
+        stats::count(&self.state.counters.none_hits);
+        Found::Absence
+    }
+
+    /// What a look is to this read.
+    fn looked_at<V>(
+        &self,
+        looked: Result<Looked<T>>,
+        fresh_for: FreshFor,
+        seen: Option<Seen<'_>>,
+        shape: &Shape<T, V>,
+    ) -> Found<V> {
+        match looked {
+            Ok(Looked::Value(read)) => Found::Value((shape.of)(self, read, seen), fresh_for),
+            Ok(Looked::Stale(read)) => Found::Stale((shape.of)(self, read, None)),
+            // As in `read_through.rs`: loading would neither replace what is there nor say so.
+            Err(error) if matches!(error.kind(), ErrorKind::Undecodable | ErrorKind::WrongType) => {
+                Found::Failed(error)
+            }
+            Ok(Looked::Nothing) | Err(_) => Found::Nothing,
+        }
+    }
+}
+
+/// Whether stored bytes say that the source has none, to a reader whose type has no place for that.
+pub(super) fn is_absence<T: DeserializeOwned>(bytes: &[u8]) -> bool {
+    codec::is_null(bytes) && !codec::has_none::<T>()
+}
