@@ -450,7 +450,8 @@ impl Cache {
         self.near().size()
     }
 
-    /// How many keys, and how many whole regions, wait to be invalidated in the backend.
+    /// How many keys, and how many prefixes of keys (of whole regions or parts of them, or of everything), wait to be invalidated in the
+    /// backend. What a prefix that waits has within it is not counted again.
     pub fn pending_invalidations(&self) -> (usize, usize) {
         self.0.ledger.pending.len()
     }
@@ -733,7 +734,7 @@ struct Flushing<'a> {
 impl Drop for Flushing<'_> {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.ledger.pending.push_region("");
+            self.ledger.pending.push_prefix("", None);
         }
         self.ledger.near.drop_all();
         self.ledger.detach_prefix("");

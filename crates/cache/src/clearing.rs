@@ -85,7 +85,7 @@ impl Cache {
         let mut clearing = Clearing::new(self.ledger(), region, prefix);
         let result = match self.backend().await {
             Err(error) => Err(error),
-            Ok(backend) => invalidate_prefix(backend, prefix, &mut progress).await,
+            Ok(backend) => invalidate_prefix(backend, prefix.as_bytes(), &mut progress).await,
         };
         match &result {
             Ok(n) => {
@@ -103,10 +103,9 @@ impl Cache {
 /// Invalidates every key with this prefix, and every load of one that is under way.
 pub(crate) async fn invalidate_prefix(
     backend: &Backend,
-    prefix: &str,
+    prefix: &[u8],
     progress: &mut impl FnMut(Progress),
 ) -> Result<u64> {
-    let prefix = prefix.as_bytes();
     // The tokens first: a load that stores while the keys are walked over stores behind the walk.
     let mut loads = Progress::default();
     walk(

@@ -274,7 +274,9 @@ fn queue(passed: &mut BTreeMap<String, Passed>, pending: &Pending) {
             Passed::Keys(keys) => {
                 pending.push(&keys, Some(&prefix));
             }
-            Passed::Any => pending.push_region(&prefix),
+            Passed::Any => {
+                pending.push_prefix(&prefix, Some(&prefix));
+            }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Invalidations that could not reach the backend, kept until they can.
 //!
 //! Invariant: after a set or an invalidation failed, nothing is read from the backend before its key has been invalidated there; so
-//! no read after a reconnect sees what the failed write was to replace. On a cluster that is so of each key, and other keys are read. The queue is bounded; what does not fit is
+//! no read after a reconnect sees what the failed write was to replace. On a cluster that is so of each key, and other keys are read. No key or
+//! prefix waits that a prefix which waits has within it. The queue is bounded; what does not fit is
 //! kept as whole regions (or everything), which are then invalidated by walking their keys. Deliberately absent: the writes
 //! themselves: they failed, and their callers know.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,8 @@ use crate::error::Result;
 
 /// How many keys can be waiting one by one.
 pub(crate) const MAX_KEYS: usize = 10_000;
+/// How many prefixes can be waiting; beyond, whole regions stand in for parts of them.
+pub(crate) const MAX_PREFIXES: usize = 1000;
 /// How many keys one step of the replay invalidates.
 const BATCH: usize = 500;
 /// Pause between two attempts to invalidate in a cluster of which a part is away; meanwhile the rest is read.
@@ -36,14 +40,37 @@ pub(crate) struct Pending {
 #[derive(Default)]
 struct Queue {
     keys: HashMap<CachedKey, u64>,
-    /// Key prefixes of whole regions.
-    regions: BTreeMap<String, u64>,
+    /// Of whole regions, parts of them, or everything; none begins with another.
+    prefixes: BTreeMap<Vec<u8>, u64>,
     failures: u64,
     /// The failures and the keys that the cluster's bar is of.
     barred: (u64, usize),
 }
 
 impl Queue {
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.prefixes.is_empty()
+    }
+
+    /// The failure of the prefix that waits and that this begins with. None begins with another: it is the last that is not behind this.
+    fn covering(&mut self, name: &[u8]) -> Option<&mut u64> {
+        let (prefix, failure) =
+            self.prefixes.range_mut::<[u8], _>((Bound::Unbounded, Bound::Included(name))).next_back()?;
+        name.starts_with(prefix).then_some(failure)
+    }
+
+    /// Has a prefix wait, in place of all that begins with it; or the one that it begins with, once more.
+    fn await_prefix(&mut self, prefix: &str, failure: u64) {
+        let prefix = prefix.as_bytes();
+        if let Some(waiting) = self.covering(prefix) {
+            *waiting = failure;
+            return;
+        }
+        self.keys.retain(|key, _| !key.key.starts_with(prefix));
+        self.prefixes.retain(|waiting, _| !waiting.starts_with(prefix));
+        self.prefixes.insert(prefix.to_vec(), failure);
+    }
+
     /// Has the cluster refuse to read what waits. Called with the queue locked, so that the bar is never of another time.
     fn bar(&mut self, cluster: &ClusterBackend) {
         let now = (self.failures, self.keys.len());
@@ -69,9 +96,9 @@ impl Pending {
         queue.failures += 1;
         let failure = queue.failures;
         for key in keys {
-            if let Some(waiting) = region.and_then(|prefix| queue.regions.get_mut(prefix)) {
+            if let Some(waiting) = queue.covering(&key.key) {
                 *waiting = failure;
-                break;
+                continue;
             }
             if queue.keys.len() < MAX_KEYS || queue.keys.contains_key(key) {
                 queue.keys.insert(key.clone(), failure);
@@ -85,9 +112,7 @@ impl Pending {
                 region = prefix,
                 "too many invalidations wait; the whole region will be invalidated"
             );
-            queue.keys.retain(|k, _| !k.key.starts_with(prefix.as_bytes()));
-            queue.regions.insert(prefix.to_owned(), failure);
-            break;
+            queue.await_prefix(prefix, failure);
         }
         self.waiting.store(true, Ordering::Release);
         if lost > 0 {
@@ -99,20 +124,36 @@ impl Pending {
         lost
     }
 
-    /// Queues the invalidation of everything with this prefix.
-    pub(crate) fn push_region(&self, prefix: &str) {
+    /// Queues the invalidation of everything with this prefix, which begins with the one of its region if it has one.
+    ///
+    /// When too many wait the whole region stands in, as with keys; false if there is none that could, and it is given up.
+    pub(crate) fn push_prefix(&self, prefix: &str, region: Option<&str>) -> bool {
         let mut queue = self.queue.lock();
         queue.failures += 1;
         let failure = queue.failures;
-        queue.keys.retain(|key, _| !key.key.starts_with(prefix.as_bytes()));
-        queue.regions.insert(prefix.to_owned(), failure);
+        let is_full = queue.prefixes.len() >= MAX_PREFIXES && queue.covering(prefix.as_bytes()).is_none();
+        match region {
+            _ if !is_full || prefix.is_empty() => queue.await_prefix(prefix, failure),
+            Some(region) => {
+                tracing::warn!(region, "too many clearings wait; the whole region will be invalidated");
+                queue.await_prefix(region, failure);
+            }
+            None => {
+                tracing::error!(
+                    prefix,
+                    "too many clearings wait; what this one meant keeps its old values until their TTL"
+                );
+                return false;
+            }
+        }
         self.waiting.store(true, Ordering::Release);
+        true
     }
 
-    /// How many keys and whole regions wait.
+    /// How many keys and prefixes wait.
     pub(crate) fn len(&self) -> (usize, usize) {
         let queue = self.queue.lock();
-        (queue.keys.len(), queue.regions.len())
+        (queue.keys.len(), queue.prefixes.len())
     }
 
     /// Brings what waits to the backend. An error means that it still waits, and that the backend must not be read.
@@ -133,9 +174,9 @@ impl Pending {
         // One at a time; the others wait, since none may read before it is done.
         let _turn = self.replaying.lock().await;
         loop {
-            let (batch, region) = {
+            let (batch, prefix) = {
                 let mut queue = self.queue.lock();
-                if queue.keys.is_empty() && queue.regions.is_empty() {
+                if queue.is_empty() {
                     if let Backend::Cluster(cluster) = backend {
                         queue.bar(cluster);
                     }
@@ -143,14 +184,14 @@ impl Pending {
                     return Ok(());
                 }
                 let batch: Vec<_> = queue.keys.iter().take(BATCH).map(|(key, n)| (key.clone(), *n)).collect();
-                (batch, queue.regions.first_key_value().map(|(prefix, n)| (prefix.clone(), *n)))
+                (batch, queue.prefixes.first_key_value().map(|(prefix, n)| (prefix.clone(), *n)))
             };
             if batch.is_empty() {
-                let Some((prefix, failure)) = region else { continue };
+                let Some((prefix, failure)) = prefix else { continue };
                 invalidate_prefix(backend, &prefix, &mut |_| {}).await?;
                 let mut queue = self.queue.lock();
-                if queue.regions.get(&prefix) == Some(&failure) {
-                    queue.regions.remove(&prefix);
+                if queue.prefixes.get(&prefix) == Some(&failure) {
+                    queue.prefixes.remove(&prefix);
                 }
                 continue;
             }
@@ -170,12 +211,12 @@ impl Pending {
     }
 
     /// What waits for one primary of a cluster does not keep reads from the others: its keys are barred instead, and it is tried now and
-    /// then. False if whole regions wait, whose keys are everywhere.
+    /// then. False if prefixes wait, whose keys are everywhere.
     async fn replay_in_part(&self, backend: &Backend, cluster: &ClusterBackend) -> bool {
         {
             let mut queue = self.queue.lock();
             queue.bar(cluster);
-            if !queue.regions.is_empty() {
+            if !queue.prefixes.is_empty() {
                 return false;
             }
         }
@@ -205,7 +246,7 @@ impl Pending {
             }
         }
         queue.bar(cluster);
-        if queue.keys.is_empty() && queue.regions.is_empty() {
+        if queue.is_empty() {
             self.waiting.store(false, Ordering::Release);
         }
         true
@@ -224,4 +265,72 @@ async fn delete_what_may_be(backend: &Backend, keys: &[CachedKey]) -> Result<()>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name() -> impl Strategy<Value = String> {
+        "[ab:]{0,5}"
+    }
+
+    proptest! {
+        /// Whatever was queued is covered by what waits, and by one entry alone.
+        #[test]
+        fn what_waits_covers_what_was_queued_and_nothing_twice(
+            pushed in prop::collection::vec((any::<bool>(), name()), 0..30)
+        ) {
+            let pending = Pending::default();
+            for (is_prefix, name) in &pushed {
+                if *is_prefix {
+                    assert!(pending.push_prefix(name, None));
+                } else {
+                    assert_eq!(pending.push([&CachedKey::new(name)], None), 0);
+                }
+            }
+            let mut queue = pending.queue.lock();
+            for (is_prefix, name) in &pushed {
+                let is_covered = queue.covering(name.as_bytes()).is_some();
+                let waits = !is_prefix && queue.keys.contains_key(&CachedKey::new(name));
+                prop_assert!(is_covered != waits, "{name:?} of {pushed:?}");
+            }
+            let prefixes: Vec<_> = queue.prefixes.keys().cloned().collect();
+            for (place, prefix) in prefixes.iter().enumerate() {
+                let mut others = prefixes.iter().enumerate().filter(|(other, _)| *other != place);
+                prop_assert!(!others.any(|(_, other)| prefix.starts_with(other)), "{prefixes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_clearing_that_fails_while_the_one_around_it_is_replayed_is_made_once_more() {
+        let pending = Pending::default();
+        assert!(pending.push_prefix("r:", Some("r:")));
+        let replayed = pending.queue.lock().prefixes.clone();
+        assert!(pending.push_prefix("r:BTC:", Some("r:")));
+        pending.push([&CachedKey::new("r:1")], Some("r:"));
+        assert_eq!(pending.len(), (0, 1));
+        assert_ne!(pending.queue.lock().prefixes, replayed, "the walk that is under way is not enough");
+    }
+
+    #[test]
+    fn beyond_the_bound_a_whole_region_stands_in_for_its_parts() {
+        let pending = Pending::default();
+        for n in 0..MAX_PREFIXES {
+            assert!(pending.push_prefix(&format!("r:{n}:"), Some("r:")));
+        }
+        assert_eq!(pending.len(), (0, MAX_PREFIXES));
+        assert!(!pending.push_prefix("of no region:", None), "nothing could stand in");
+        assert!(pending.push_prefix("r:7:1h:", Some("r:")), "that waits already");
+        assert_eq!(pending.len(), (0, MAX_PREFIXES));
+        assert!(pending.push_prefix("other:1:", Some("other:")));
+        assert_eq!(pending.len(), (0, MAX_PREFIXES + 1), "as many more as there are regions");
+        assert!(pending.push_prefix("r:more:", Some("r:")));
+        assert_eq!(pending.len(), (0, 2));
+        assert!(pending.push_prefix("", None), "a flush");
+        assert_eq!(pending.len(), (0, 1));
+    }
 }

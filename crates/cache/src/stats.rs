@@ -133,7 +133,7 @@ counters! {
     expired_in_window,
     /// Invalidations that wait for the backend, counted as they are queued.
     invalidations_queued,
-    /// Invalidations of keys of no region that found the queue full; their old values live until their TTL.
+    /// Invalidations of what is of no region that found the queue full; the old values live until their TTL.
     invalidations_lost,
 }
 

@@ -163,7 +163,9 @@ impl Drop for Clearing<'_> {
     fn drop(&mut self) {
         if !self.done {
             stats::count(&self.region.counters.invalidations_queued);
-            self.ledger.pending.push_region(self.prefix);
+            if !self.ledger.pending.push_prefix(self.prefix, self.region.key_prefix().as_deref()) {
+                stats::count(&self.region.counters.invalidations_lost);
+            }
         }
         self.ledger.near.drop_prefix(self.prefix);
         self.ledger.detach_prefix(self.prefix);

@@ -114,6 +114,53 @@ async fn a_walk_begins_again_when_the_server_was_started_anew() {
     }
 }
 
+/// Clearings that failed wait as one where one has the other within it, and all of what they meant is gone before the first read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clearings_that_wait_are_joined() {
+    for program in Program::ALL {
+        let mut server =
+            TestServer::start(program, ServerOptions::new().args(["--appendonly", "yes"])).unwrap();
+        let cache = Cache::builder(server.url())
+            .backoff(Duration::from_millis(20), Duration::from_millis(100))
+            .open()
+            .await
+            .unwrap();
+        let region: Region<u32> = cache.region(RegionPolicy::new("r", TTL)).unwrap();
+        let other: Region<u32> = cache.region(RegionPolicy::new("rest", TTL)).unwrap();
+        let ids = [&["a"][..], &["a", "1"], &["a", "1", "x"], &["a", "2"], &["ab"], &["b", "1"]];
+        for id in ids {
+            region.set(id, &1).await.unwrap();
+        }
+        other.set("a", &1).await.unwrap();
+        server.stop().unwrap();
+        let waits = async |id: &[&str]| {
+            region.invalidate_under(id).await.unwrap_err();
+            cache.pending_invalidations()
+        };
+        assert_eq!(waits(&["a", "1"]).await, (1, 1));
+        assert_eq!(waits(&["a", "1"]).await, (1, 1), "the same once more");
+        assert_eq!(waits(&["a", "1", "x"]).await, (1, 1), "within it");
+        assert_eq!(waits(&["a", "2"]).await, (2, 2));
+        assert_eq!(waits(&["a"]).await, (1, 1), "around them");
+        server.start_again().unwrap();
+        eventually("it is read again", async || region.get(&["ab"]).await.is_ok()).await;
+        for (id, is_left) in ids.into_iter().zip([false, false, false, false, true, true]) {
+            assert_eq!(region.get(id).await.unwrap().is_some(), is_left, "{program:?}: {id:?}");
+        }
+        server.stop().unwrap();
+        assert_eq!(waits(&["b"]).await, (1, 1));
+        region.invalidate_all().await.unwrap_err();
+        assert_eq!(cache.pending_invalidations(), (0, 1), "the whole region");
+        region.set("c", &1).await.unwrap_err();
+        assert_eq!(cache.pending_invalidations(), (0, 1));
+        server.start_again().unwrap();
+        eventually("it is read again", async || region.get(&["ab"]).await.is_ok_and(|read| read.is_none()))
+            .await;
+        assert_eq!(other.get("a").await.unwrap().map(|read| read.value), Some(1), "{program:?}");
+        assert_eq!(cache.pending_invalidations(), (0, 0));
+    }
+}
+
 /// A flush whose outcome is unknown is made good before the first read, near and far.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_flush_that_failed_nothing_of_before_is_read() {
