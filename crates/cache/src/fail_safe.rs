@@ -118,7 +118,7 @@ impl<T: DeserializeOwned> Region<T> {
             return None;
         }
         let value = self.decode(stored).ok()?;
-        Some(Read { value, source, staleness: Staleness::Stale, age })
+        Some(Read { staleness: Staleness::Stale, ..Read::fresh(value, source, age) })
     }
 
     /// To be called for every stale value that is given to a caller.

@@ -73,7 +73,7 @@ pub use crate::loader::{Loaded, Previous};
 pub use crate::metrics::{Metric, MetricKind, all_metrics};
 pub use crate::options::{Condition, DEFAULT_TTL, SetOptions};
 pub use crate::published::{ProcessStats, PublishedStats};
-pub use crate::read::{Age, Read, ReadOptions, Source, Staleness};
+pub use crate::read::{Age, Counted, Read, ReadOptions, Source, Staleness};
 pub use crate::read_probe::StaleReads;
 pub use crate::region::{NONE_TTL, Region, RegionPolicy, Undecodable};
 pub use crate::settings::{RegionChange, Reloaded, SETTINGS, Setting, SettingChange};

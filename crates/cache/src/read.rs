@@ -19,9 +19,20 @@ pub struct Read<T> {
     pub staleness: Staleness,
     /// How old it is.
     pub age: Age,
+    pub(crate) counted: Counted,
 }
 
 impl<T> Read<T> {
+    /// A value that is within its TTL, and has been counted as a miss.
+    pub(crate) fn fresh(value: T, source: Source, age: Age) -> Self {
+        Self { value, source, staleness: Staleness::Fresh, age, counted: Counted::NoHit }
+    }
+
+    /// As what hit it is counted, for [`Region::count_undecodable`](crate::Region::count_undecodable).
+    pub fn counted(&self) -> Counted {
+        self.counted
+    }
+
     /// The value alone.
     pub fn into_value(self) -> T {
         self.value
@@ -29,7 +40,8 @@ impl<T> Read<T> {
 
     /// The same read of what `f` makes of the value.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Read<U> {
-        Read { value: f(self.value), source: self.source, staleness: self.staleness, age: self.age }
+        let Self { value, source, staleness, age, counted } = self;
+        Read { value: f(value), source, staleness, age, counted }
     }
 
     pub(crate) fn shared(self) -> Read<Arc<T>> {
@@ -62,6 +74,17 @@ impl Source {
             Self::Loader => "loader",
         }
     }
+}
+
+/// As what a read is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// A hit of this process's memory.
+    NearHit,
+    /// A hit of the backend.
+    Hit,
+    /// None: it was a miss, or served stale, whatever its source.
+    NoHit,
 }
 
 /// Whether a value is past its TTL.

@@ -24,7 +24,7 @@ use crate::events::Event;
 use crate::framed::Unusable;
 use crate::load::{Errand, Load, Storing};
 use crate::loader::Loader;
-use crate::read::{Age, Read, ReadOptions, Source, Staleness};
+use crate::read::{Age, Counted, Read, ReadOptions, Source};
 use crate::refresh::Rules;
 use crate::region::{Region, Undecodable};
 use crate::single_flight::{Demand, LoadFuture, NoneIs, Part};
@@ -180,7 +180,8 @@ impl<T: DeserializeOwned> Region<T> {
                 if codec::is_null(bytes) {
                     stats::count(&self.state.counters.none_hits);
                 }
-                Ok(Looked::Value(Read { value, source: Source::Backend, staleness: Staleness::Fresh, age }))
+                // Whoever hands it out counts it.
+                Ok(Looked::Value(Read { counted: Counted::Hit, ..Read::fresh(value, Source::Backend, age) }))
             }
             Err(Unusable { error, counts_as, is_newer }) => {
                 let counters = &self.state.counters;
@@ -414,8 +415,7 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
         let read = match landed.unwrap_or_else(|| Err(Error::loader_panicked(self.name()))) {
             Ok(landed) => {
                 let value = self.decode(landed.bytes()).map_err(|unusable| unusable.error)?;
-                let (source, age) = (landed.source(), landed.age());
-                Read { value, source, staleness: Staleness::Fresh, age }
+                Read::fresh(value, landed.source(), landed.age())
             }
             Err(error) => Box::pin(self.or_stale(error, key, options)).await?,
         };

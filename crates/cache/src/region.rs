@@ -32,7 +32,7 @@ use crate::loader::{Knowing, Life, Loaded, Loader, Plainly, Previous};
 use crate::near::NearRegion;
 use crate::newer;
 use crate::options::{Condition, SetOptions};
-use crate::read::{Age, Read, ReadOptions, Source};
+use crate::read::{Age, Counted, Read, ReadOptions};
 use crate::refresh::Refreshes;
 use crate::settings::{self, Reloaded};
 use crate::stats::{self, Counters, RegionStats};
@@ -522,20 +522,15 @@ impl<T> Region<T> {
     }
 
     /// Counts a hit as a miss, and as undecodable: for readers with a form of their own on top of the stored one, to whom what was
-    /// read from there is no value. Where no hit is counted, as the read was a miss until its load found what another had stored, it stays
-    /// the miss that it is.
-    pub fn count_undecodable(&self, source: Source) {
+    /// read is no value. Once for each read, which knows as what it was counted; one that was no hit stays what it is.
+    pub fn count_undecodable(&self, read: Counted) {
         let counters = &self.state.counters;
-        // What was loaded was a miss already.
-        if source == Source::Loader {
-            return;
-        }
-        // Who reads a batch may not know where each value came from, and names the backend.
-        let (first, then) = match source {
-            Source::Near => (&counters.near_hits, &counters.hits),
-            _ => (&counters.hits, &counters.near_hits),
+        let hits = match read {
+            Counted::NearHit => Some(&counters.near_hits),
+            Counted::Hit => Some(&counters.hits),
+            Counted::NoHit => None,
         };
-        if stats::take_back(first) || stats::take_back(then) {
+        if hits.is_some_and(stats::take_back) {
             stats::count(&counters.misses);
         }
         stats::count(&counters.undecodable);

@@ -19,7 +19,7 @@ use crate::framed::Sight;
 use crate::keys::KeyParts;
 use crate::loader::{Knowing, Loaded, Loader, Plainly, Previous};
 use crate::near::{self, Kept, Life, Ticket};
-use crate::read::{Age, Read, ReadOptions, Source, Staleness};
+use crate::read::{Age, Counted, Read, ReadOptions, Source};
 use crate::read_through::{FreshFor, Looked, ahead};
 use crate::refresh::Rules;
 use crate::region::Region;
@@ -106,13 +106,13 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         let started = self.cache.observed_from();
         let (value, age, _) = self.near_value(id, options)?;
         self.count_near_hit(id, started);
-        Some(Read { value, source: Source::Near, staleness: Staleness::Fresh, age })
+        Some(Read { counted: Counted::NearHit, ..Read::fresh(value, Source::Near, age) })
     }
 
     /// One look at this process's memory.
     pub(crate) fn near_look(&self, id: &impl KeyParts, options: ReadOptions) -> Option<(Read<Arc<T>>, Life)> {
         let (value, age, life) = self.near_value(id, options)?;
-        Some((Read { value, source: Source::Near, staleness: Staleness::Fresh, age }, life))
+        Some((Read { counted: Counted::NearHit, ..Read::fresh(value, Source::Near, age) }, life))
     }
 
     #[allow(
@@ -162,9 +162,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     #[cold]
     fn tell_near_hit(&self, id: &impl KeyParts, started: Option<Instant>) {
         if let Ok(key) = self.key(id) {
-            let read =
-                Read { value: (), source: Source::Near, staleness: Staleness::Fresh, age: Age::Unknown };
-            self.observe_read(&key, &read, started);
+            self.observe_read(&key, &Read::fresh((), Source::Near, Age::Unknown), started);
         }
     }
 

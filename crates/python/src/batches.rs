@@ -17,7 +17,7 @@ use crate::errors;
 use crate::hub::{Delivery, Hub};
 use crate::loading::{Id, Loader};
 use crate::operation::Operation;
-use crate::region::{RegionCore, loader_of};
+use crate::region::{RegionCore, loader_of, name_of};
 
 impl RegionCore {
     fn load_many(
@@ -59,7 +59,7 @@ fn counted(report: WarmUpReport) -> [u64; 5] {
 
 #[pymethods]
 impl RegionCore {
-    /// Those that are there: a tuple of one, or of none.
+    /// Those that are there: a tuple of the value and as what hit it is counted, or an empty one.
     fn _get_many(&self, py: Python<'_>, ids: Vec<Bound<'_, PyAny>>) -> PyResult<Operation> {
         let (region, objects) = (self.region(py)?, self.objects());
         let ids = ids.iter().map(parts).collect::<PyResult<Vec<_>>>()?;
@@ -68,7 +68,7 @@ impl RegionCore {
             let mut reads = Vec::with_capacity(ids.len());
             let mut elsewhere = Vec::new();
             for (place, id) in ids.into_iter().enumerate() {
-                reads.push(region.get_near(&id, ReadOptions::new())?.map(|read| read.value));
+                reads.push(region.get_near(&id, ReadOptions::new())?);
                 if reads.last().is_some_and(Option::is_none) {
                     elsewhere.push((place, id));
                 }
@@ -76,7 +76,7 @@ impl RegionCore {
             let (places, ids): (Vec<_>, Vec<_>) = elsewhere.into_iter().unzip();
             for (place, read) in places.into_iter().zip(region.get_many(&ids).await?) {
                 if let Some(place) = reads.get_mut(place) {
-                    *place = read.map(|read| Arc::new(read.value));
+                    *place = read.map(|read| read.map(Arc::new));
                 }
             }
             Ok::<_, mtcache::Error>(reads)
@@ -85,7 +85,7 @@ impl RegionCore {
             let list = PyList::empty(py);
             for read in reads {
                 match read {
-                    Some(value) => list.append(PyTuple::new(py, [objects.of(py, &value)?])?)?,
+                    Some(read) => list.append((objects.of(py, &read.value)?, name_of(read.counted())))?,
                     None => list.append(PyTuple::empty(py))?,
                 }
             }

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mtcache::cache::{Codec, RegionMode};
-use mtcache::{Age, Read, ReadOptions, Region, RegionPolicy, Source};
+use mtcache::cache::{Codec, Counted, RegionMode};
+use mtcache::{Age, Read, ReadOptions, Region, RegionPolicy};
 use parking_lot::Mutex;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
@@ -60,7 +60,17 @@ impl Objects {
             Age::AtMost(age) => ("at_most", Some(age.as_secs_f64())),
             Age::Unknown => ("unknown", None),
         };
-        (self.of(py, &read.value)?, read.source.name(), read.is_stale(), bound, age).into_py_any(py)
+        let counted = name_of(read.counted());
+        (self.of(py, &read.value)?, read.source.name(), read.is_stale(), bound, age, counted).into_py_any(py)
+    }
+}
+
+/// As what hit a read is counted, as Python hands it back; none if as none.
+pub(crate) fn name_of(counted: Counted) -> Option<&'static str> {
+    match counted {
+        Counted::NearHit => Some("near"),
+        Counted::Hit => Some("backend"),
+        Counted::NoHit => None,
     }
 }
 
@@ -289,11 +299,13 @@ impl RegionCore {
         Ok(self.seen(region, objects))
     }
 
-    /// What was read from there as a hit is no value to its reader.
-    fn _count_undecodable(&self, py: Python<'_>, source: &str) -> PyResult<()> {
-        let source = if source == Source::Near.name() { Source::Near } else { Source::Backend };
+    /// What was read, and counted so, is no value to its reader.
+    #[pyo3(signature = (counted))]
+    fn _count_undecodable(&self, py: Python<'_>, counted: Option<&str>) -> PyResult<()> {
+        let is = |hit: &Counted| counted.is_some() && counted == name_of(*hit);
+        let counted = [Counted::NearHit, Counted::Hit].into_iter().find(is).unwrap_or(Counted::NoHit);
         self.region.with(py, |region| {
-            region.count_undecodable(source);
+            region.count_undecodable(counted);
             Ok(())
         })
     }

@@ -16,7 +16,7 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::framed::Sight;
 use crate::near::Ticket;
-use crate::read::{Age, Read, Source, Staleness};
+use crate::read::{Age, Read, Source};
 use crate::read_through::{FreshFor, Looked, ahead};
 use crate::refresh::Rules;
 use crate::region::Region;
@@ -84,8 +84,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             match found {
                 Found::Value(read, _) => self.count_hit(key, read, asked.started),
                 Found::Absence => {
-                    let (source, staleness, age) = (Source::Backend, Staleness::Fresh, Age::Unknown);
-                    self.count_hit(key, &Read { value: (), source, staleness, age }, asked.started);
+                    self.count_hit(key, &Read::fresh((), Source::Backend, Age::Unknown), asked.started);
                 }
                 _ => {}
             }

@@ -22,7 +22,7 @@ use crate::control::RegionMode;
 use crate::error::{Error, Result};
 use crate::keys::KeyParts;
 use crate::load::{Errand, Storing};
-use crate::read::{Read, ReadOptions, Staleness};
+use crate::read::{Read, ReadOptions};
 use crate::region::Region;
 use crate::single_flight::{Demand, Group, Landed, Landing, LoadManyFuture, NoneIs, Part};
 use crate::stats;
@@ -376,8 +376,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             return Ok(None);
         }
         let value = self.decode(landed.bytes()).map_err(|unusable| unusable.error)?;
-        let (source, age) = (landed.source(), landed.age());
-        Ok(Some(Read { value, source, staleness: Staleness::Fresh, age }))
+        Ok(Some(Read::fresh(value, landed.source(), landed.age())))
     }
 
     /// What an id ends with of which nothing is known when the caller's time is over.

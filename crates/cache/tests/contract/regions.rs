@@ -4,11 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use mtcache_cache::{
-    Age, Condition, ErrorKind, ReadOptions, Region, RegionPolicy, Source, Staleness, TimeLeft, Undecodable,
+    Age, Condition, Counted, ErrorKind, ReadOptions, Region, RegionPolicy, Source, Staleness, TimeLeft,
+    Undecodable,
 };
 use serde_json::{Value, json};
 
 use crate::loads::Gate;
+use crate::near::{near_is_on, warm};
 use crate::rig::{Rig, eventually, on_every_backend};
 
 const TTL: Duration = Duration::from_secs(30);
@@ -23,6 +25,7 @@ on_every_backend! {
     what_is_stored_together_expires_apart,
     many_are_read_at_once,
     a_hit_that_was_counted_as_a_miss_is_not_taken_back,
+    each_read_knows_as_what_hit_it_was_counted,
     nothing_outlives_its_region,
     a_bad_policy_is_refused,
 }
@@ -189,14 +192,38 @@ async fn a_hit_that_was_counted_as_a_miss_is_not_taken_back(rig: Rig) {
     first.await.unwrap();
     let found = second.await.unwrap();
     assert_eq!((found.value, found.source), (2, Source::Backend));
-    region.count_undecodable(found.source);
-    let stats = region.stats();
-    assert_eq!((stats.hits, stats.misses, stats.undecodable), (0, 2, 1));
-    // A hit of this reader's becomes a miss.
+    // Nor is the hit of another reader, who was there meanwhile.
     let hit = region.get("k").await.unwrap().unwrap();
-    region.count_undecodable(hit.source);
+    region.count_undecodable(found.counted());
+    let stats = region.stats();
+    assert_eq!((stats.hits, stats.misses, stats.undecodable), (1, 2, 1));
+    // A hit becomes a miss.
+    region.count_undecodable(hit.counted());
     let stats = region.stats();
     assert_eq!((stats.hits, stats.misses, stats.undecodable), (0, 3, 2));
+}
+
+async fn each_read_knows_as_what_hit_it_was_counted(rig: Rig) {
+    let policy = RegionPolicy::new("r", TTL).near(true);
+    let region: Region<u64> = rig.cache().await.region(policy).unwrap();
+    near_is_on(region.cache()).await;
+    region.set("k", &1).await.unwrap();
+    let near = warm(&region, "k").await;
+    let far = region.get_many(&["k"]).await.unwrap().remove(0).unwrap();
+    let loader = |ids: Vec<&'static str>| async move {
+        Ok::<_, io::Error>(ids.into_iter().map(|id| (id, 2)).collect::<Vec<_>>())
+    };
+    let batch = region.get_or_load_many_shared(["k", "new"], loader).await.unwrap();
+    let counted: Vec<_> = batch.into_iter().map(|read| read.unwrap().counted()).collect();
+    assert_eq!((near.counted(), far.counted()), (Counted::NearHit, Counted::Hit));
+    assert_eq!(counted, [Counted::NearHit, Counted::NoHit]);
+    let before = region.stats();
+    for counted in [near.counted(), far.counted(), counted[0], counted[1]] {
+        region.count_undecodable(counted);
+    }
+    let after = region.stats();
+    assert_eq!((before.hits - after.hits, before.near_hits - after.near_hits), (3, 2));
+    assert_eq!((after.misses - before.misses, after.undecodable - before.undecodable), (3, 4));
 }
 
 async fn nothing_outlives_its_region(rig: Rig) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import models
@@ -68,6 +68,8 @@ class Read(Generic[_T]):
     age_bound: str
     #: Its age in seconds, if that is known.
     age: float | None
+    #: As what hit it is counted.
+    _counted: str | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ class _ModelRegion(Region[_T]):
         try:
             return Read(self._form.load(told[0]), *told[1:])
         except UndecodableError:
-            self._count_undecodable(told[1])
+            self._count_undecodable(told[5])
             if self._misfit == "error":
                 raise
             return None
@@ -251,7 +253,7 @@ class _ModelRegion(Region[_T]):
     _read_of = _made
 
     def _remade(self, read):
-        return self._made((read.value, read.source, read.is_stale, read.age_bound, read.age))
+        return self._made((read.value, read.source, read.is_stale, read.age_bound, read.age, read._counted))
 
     async def _removed(self, id):
         """Removes what is no value, once for all in this loop who have come across it."""
@@ -272,7 +274,7 @@ class _ModelRegion(Region[_T]):
 
     def peek(self, id, default=None):
         found = _RegionCore.peek(self, id, _NOTHING)
-        read = None if found is _NOTHING else self._made((found, "near", False, "unknown", None))
+        read = None if found is _NOTHING else self._made((found, "near", False, "unknown", None, "near"))
         return default if read is None else read.value
 
     async def get_or_load(self, id, loader, **demands):
@@ -314,8 +316,9 @@ class _ModelRegion(Region[_T]):
         return True
 
     async def get_many(self, ids):
-        found = await Region.get_many(self, ids)
-        reads = {id: self._made((value, "backend", False, "unknown", None)) for id, value in found.items()}
+        ids = list(ids)
+        found = zip(ids, await self._get_many(ids))
+        reads = {id: self._made((told[0], "backend", False, "unknown", None, told[1])) for id, told in found if told}
         return {id: read.value for id, read in reads.items() if read is not None}
 
     def set(self, id, value, *, ttl=None, nx=False, xx=False, newer_by=None):

@@ -39,6 +39,7 @@ class Read(Generic[_T]):
     is_stale: bool
     age_bound: str
     age: float | None
+    _counted: str | None = ...
 
 @dataclass(frozen=True)
 class Previous(Generic[_T]):
