@@ -47,6 +47,11 @@ struct Tick {
     volume: f64,
 }
 
+/// What the caller of a get does with it, whoever it is.
+fn is_looked_at(tick: &Arc<Tick>) -> bool {
+    black_box(tick).price > 0.0
+}
+
 /// One contestant's rounds.
 #[derive(Default)]
 struct Rounds {
@@ -129,7 +134,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     urls.extend(std::env::args().skip(2));
     let mut ours = Vec::new();
     for url in urls {
-        ours.push((near_region(&url, &ids, &ticks).await?, url, [(); 2].map(|()| Rounds::default())));
+        ours.push((near_region(&url, &ids, &ticks).await?, url, [(); 3].map(|()| Rounds::default())));
     }
 
     let mut random = StdRng::seed_from_u64(1);
@@ -139,30 +144,28 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         of_quick
             .run(async || {
                 for &i in &order {
-                    assert!(black_box(quick.get(keys[i].as_str())).is_some());
+                    assert!(quick.get(keys[i].as_str()).is_some_and(|tick| is_looked_at(&tick)));
                 }
             })
             .await;
         of_moka
             .run(async || {
                 for &i in &order {
-                    assert!(black_box(moka.get(keys[i].as_str())).is_some());
+                    assert!(moka.get(keys[i].as_str()).is_some_and(|tick| is_looked_at(&tick)));
                 }
             })
             .await;
         of_amalgam
             .run(async || {
                 for &i in &order {
-                    assert!(
-                        black_box(amalgam.try_get(keys[i].as_str()).await).is_ok_and(|tick| tick.is_some())
-                    );
+                    let found = amalgam.try_get(keys[i].as_str()).await;
+                    assert!(matches!(found, Ok(Some(tick)) if is_looked_at(&tick)));
                 }
             })
             .await;
-        for (region, _, [awaited, at_once]) in &mut ours {
-            // The caller looks at the value where the read lies, as it would.
+        for (region, _, [awaited, at_once, alone]) in &mut ours {
             let is_near = |read: &Result<Option<Read<Arc<Tick>>>>| match read {
-                Ok(Some(read)) => black_box(&read.value).price > 0.0 && read.source == Source::Near,
+                Ok(Some(read)) => is_looked_at(&read.value) && read.source == Source::Near,
                 _ => false,
             };
             awaited
@@ -179,6 +182,13 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
                     }
                 })
                 .await;
+            alone
+                .run(async || {
+                    for &i in &order {
+                        assert!(region.peek(ids[i].as_str()).is_some_and(|tick| is_looked_at(&tick)));
+                    }
+                })
+                .await;
         }
     }
 
@@ -190,9 +200,10 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     report("quick_cache get", &of_quick);
     report("moka get", &of_moka);
     report("amalgam-cache try_get", &of_amalgam);
-    for (_, url, [awaited, at_once]) in &ours {
+    for (_, url, [awaited, at_once, alone]) in &ours {
         report(&format!("Region::get_shared, {url}"), awaited);
         report(&format!("Region::get_near, {url}"), at_once);
+        report(&format!("Region::peek, {url}"), alone);
     }
     Ok(())
 }

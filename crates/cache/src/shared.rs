@@ -93,6 +93,24 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         }
     }
 
+    /// The value alone of what [`get_near`](Self::get_near) finds, for who asks for nothing else: it is fresh in any case. `None` also for
+    /// what can be no key.
+    pub fn peek(&self, id: impl KeyParts) -> Option<Arc<T>> {
+        if self.is_killed() {
+            return None;
+        }
+        let started = self.cache.observed_from();
+        let near = self.state.near.get()?;
+        let held = near.get(&id, Moment::now())?;
+        let (value, life) = (held.value::<T>()?, held.life());
+        drop(held);
+        if life.is_none {
+            stats::count(&self.state.counters.none_hits);
+        }
+        self.count_near_hit(&id, started);
+        Some(value)
+    }
+
     /// One look at this process's memory, counted if it finds something.
     #[allow(
         clippy::inline_always,

@@ -16,17 +16,32 @@ use crate::read::Age;
 /// The longest key that lies within the entry.
 const SHORT_MAX: usize = 30;
 
-/// The key of an entry, with its hash.
+/// The key of an entry.
 #[derive(Clone)]
-pub(super) struct Name {
-    pub(super) hash: u64,
-    bytes: NameBytes,
-}
-
-#[derive(Clone)]
-enum NameBytes {
+pub(super) enum Name {
     Short(u8, [u8; SHORT_MAX]),
     Long(Box<[u8]>),
+}
+
+/// What an entry counts for, with the highest bit set where it stands for "the source has none".
+#[derive(Clone, Copy)]
+struct Weight(u32);
+
+impl Weight {
+    const IS_NONE: u32 = 1 << 31;
+
+    fn new(weight: u64, is_none: bool) -> Self {
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX).min(Self::IS_NONE - 1);
+        Self(if is_none { weight | Self::IS_NONE } else { weight })
+    }
+
+    fn is_none(self) -> bool {
+        self.0 & Self::IS_NONE != 0
+    }
+
+    fn bytes(self) -> u32 {
+        self.0 & !Self::IS_NONE
+    }
 }
 
 /// What is kept, with what had been heard when its read was sent.
@@ -39,9 +54,7 @@ pub(crate) struct Held {
     /// A slack before its life ends: the clock of hits need not be looked at more closely until then.
     fresh_until: Moment,
     pub(super) epoch: u32,
-    pub(super) weight: u32,
-    /// It stands for "the source has none".
-    is_none: bool,
+    weight: Weight,
 }
 
 /// Until when a value that was found is fresh.
@@ -81,8 +94,8 @@ impl Held {
             Age::Exact(age) | Age::AtMost(age) => moment.back_by(age).back_by(Moment::slack()),
         };
         let fresh_until = moment.deadline(expires.saturating_duration_since(read));
-        let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-        Self { value, rest, made, fresh_until, epoch: ticket.epoch, weight, is_none }
+        let weight = Weight::new(weight, is_none);
+        Self { value, rest, made, fresh_until, epoch: ticket.epoch, weight }
     }
 
     /// Its value; none if it is of another type, as it was kept by somebody who reads the same keys as that.
@@ -100,7 +113,11 @@ impl Held {
     /// When its life ends; never where it stands for "the source has none", whose life nobody prolongs.
     #[inline]
     pub(crate) fn life(&self) -> Life {
-        Life { fresh_until: self.fresh_until, is_none: self.is_none }
+        Life { fresh_until: self.fresh_until, is_none: self.weight.is_none() }
+    }
+
+    pub(super) fn bytes(&self) -> u32 {
+        self.weight.bytes()
     }
 
     #[inline]
@@ -150,16 +167,15 @@ impl Held {
 }
 
 impl Name {
-    pub(super) fn new(hash: u64, key: &[u8]) -> Self {
+    pub(super) fn new(key: &[u8]) -> Self {
         let mut short = [0; SHORT_MAX];
-        let bytes = match short.get_mut(..key.len()) {
+        match short.get_mut(..key.len()) {
             Some(room) => {
                 room.copy_from_slice(key);
-                NameBytes::Short(key.len() as u8, short)
+                Self::Short(key.len() as u8, short)
             }
-            None => NameBytes::Long(key.into()),
-        };
-        Self { hash, bytes }
+            None => Self::Long(key.into()),
+        }
     }
 }
 
@@ -168,23 +184,23 @@ impl Deref for Name {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        match &self.bytes {
-            NameBytes::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or_default(),
-            NameBytes::Long(bytes) => bytes,
+        match self {
+            Self::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
         }
     }
 }
 
+/// As bytes, which `KeyHasher` hashes as they were hashed when they were sought.
 impl Hash for Name {
-    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
+        state.write(self);
     }
 }
 
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && **self == **other
+        **self == **other
     }
 }
 
@@ -199,7 +215,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_name_is_its_bytes(key in proptest::collection::vec(any::<u8>(), 0..80)) {
-            prop_assert_eq!(&*Name::new(1, &key), key.as_slice());
+            prop_assert_eq!(&*Name::new(&key), key.as_slice());
         }
     }
 

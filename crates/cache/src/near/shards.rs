@@ -4,8 +4,6 @@
 //! be half of a hit. Invariants: nothing that has had to go is taken apart under a lock; a key is hashed once. Deliberately absent: what
 //! the entries mean (`store.rs`).
 
-use std::hash::{BuildHasherDefault, Hasher};
-
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use quick_cache::unsync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
@@ -32,7 +30,7 @@ pub(super) struct Shards {
 /// An entry where it lies, under its part's lock for readers: not to be kept for long, and no other to be asked for meanwhile.
 pub(crate) type There<'a> = MappedRwLockReadGuard<'a, Held>;
 
-type Shard = Cache<Name, Held, ByWeight, BuildHasherDefault<HashedAlready>, Gathering>;
+type Shard = Cache<Name, Held, ByWeight, Seeds, Gathering>;
 
 /// What had to go for an insertion. To be dropped once no lock is held.
 #[derive(Default)]
@@ -57,11 +55,9 @@ impl Shards {
             .hot_allocation(HOT_PART)
             .build()
             .unwrap_or_else(|_| unreachable!("all that has to be given is given"));
-        let shard = |_| {
-            let hasher = BuildHasherDefault::default();
-            RwLock::new(Cache::with_options(options.clone(), ByWeight, hasher, Gathering))
-        };
-        Self { shards: (0..count).map(shard).collect(), seeds: Seeds::random() }
+        let seeds = Seeds::random();
+        let shard = |_| RwLock::new(Cache::with_options(options.clone(), ByWeight, seeds, Gathering));
+        Self { shards: (0..count).map(shard).collect(), seeds }
     }
 
     /// The most that one part may hold.
@@ -78,7 +74,7 @@ impl Shards {
     pub(super) fn insert(&self, key: &[u8], held: Held) -> Gone {
         let mut gone = Gone::default();
         let hash = self.sought(key).hash;
-        self.shard(hash).write().insert_with_lifecycle(Name::new(hash, key), held, &mut gone);
+        self.shard(hash).write().insert_with_lifecycle(Name::new(key), held, &mut gone);
         gone
     }
 
@@ -135,35 +131,12 @@ impl Shards {
     }
 }
 
-/// Takes the one number it is given for the hash that it is.
-#[derive(Default)]
-struct HashedAlready(u64);
-
-impl Hasher for HashedAlready {
-    #[inline]
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // Nothing hashes bytes with it; if anything did, it would still be a hash.
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 #[derive(Clone)]
 struct ByWeight;
 
 impl Weighter<Name, Held> for ByWeight {
     fn weight(&self, _: &Name, held: &Held) -> u64 {
-        u64::from(held.weight)
+        u64::from(held.bytes())
     }
 }
 

@@ -37,7 +37,17 @@ async fn regions_whose_names_begin_alike_are_heard_apart(rig: Rig) {
         for region in &regions {
             warm(region, "k").await;
         }
-        let near = |region: &Region<u64>| region.get_near("k", ReadOptions::new()).unwrap();
+        let near = |region: &Region<u64>| {
+            let read = region.get_near("k", ReadOptions::new()).unwrap();
+            // Nothing can fall in between that is not gone for good.
+            if read.is_none() {
+                assert_eq!(region.peek("k"), None);
+            }
+            read
+        };
+        for region in &regions {
+            assert_eq!(region.peek("k").as_deref(), Some(&1));
+        }
         if changed % 2 == 0 {
             other.invalidate_all().await.unwrap();
         } else {
