@@ -215,6 +215,7 @@ impl Dialer {
         let mut config = AsyncConnectionConfig::new()
             .set_response_timeout(Some(self.0.options.response_timeout))
             .set_pipeline_buffer_size(SEND_QUEUE);
+        let hears = pushes.is_some();
         if let Some(pushes) = pushes {
             config = config.set_push_sender(move |push| {
                 pushes(push);
@@ -222,6 +223,10 @@ impl Dialer {
             });
         }
         let (mux, driver) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
+        if hears {
+            // What keys have changed is not to wait for anybody.
+            return Ok((mux, tokio::spawn(driver)));
+        }
         let dialer = self.clone();
         let in_flight = move || dialer.in_flight().load(Ordering::Relaxed);
         Ok((mux, tokio::spawn(AfterOthers::new(driver, in_flight))))
