@@ -180,12 +180,12 @@ async fn walked(
     }
 }
 
-/// Notes which servers answer now; false if one of them is not what it was when it was last noted. A cluster's new servers are its walk's own matter.
+/// Notes which servers answer now; false if one of them is not what it was when it was last noted. One that is not connected says nothing of
+/// what it was. A cluster's new servers are its walk's own matter.
 pub(crate) fn note_epochs(backend: &Backend, epochs: &mut BTreeMap<u16, u64>) -> bool {
-    let mut same = true;
-    for (server, epoch) in backend.cursor_epochs() {
-        let before = epochs.insert(server, epoch).unwrap_or(0);
-        same &= before == 0 || before == epoch;
-    }
-    same
+    let connected = backend.cursor_epochs().into_iter().filter(|(_, epoch)| *epoch != 0);
+    connected.fold(true, |same, (server, epoch)| {
+        let before = epochs.insert(server, epoch);
+        same && before.is_none_or(|before| before == epoch)
+    })
 }

@@ -46,8 +46,9 @@ pub(crate) async fn supervise(
                     node = Some(connection.at().clone());
                 }
                 let trial = breaker.is_open(options).then(|| Trial::new(silent(connection.at(), options)));
-                let number = generation.fetch_add(1, Ordering::AcqRel) + 1;
+                // The run first: between the two, the number would stand for a server whose run is not known.
                 server_run.store(run_of(connection.identity()), Ordering::Release);
+                let number = generation.fetch_add(1, Ordering::AcqRel) + 1;
                 let connection = Arc::new(connection.begin(number, trial));
                 let server = connection.at();
                 let since = Instant::now();
