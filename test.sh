@@ -193,6 +193,7 @@ documentation() {
 }
 
 readme() {
+  cargo build --quiet --locked --package xtask || return
   MTCACHE_BIN="$target/release/mtcache" "$target/debug/xtask" examples README.md
 }
 
