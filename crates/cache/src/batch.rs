@@ -12,6 +12,7 @@ mod steps;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -151,10 +152,11 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
         let asked = Asked::now(options, self.cache.observed_from());
         let batch = Batch::of(self, ids)?;
         let is_on = self.state.mode() == RegionMode::On;
+        let seen = Instant::now();
         let near = |id| {
             let (read, life) = if is_on { self.near_look(id, options)? } else { return None };
             self.count_near_hit(id, asked.started);
-            Some(Found::Value(read, life.left()))
+            Some(Found::Value(read, life.left(), seen))
         };
         let found = batch.ids.iter().map(|id| near(id).unwrap_or_default()).collect();
         let shape: Shape<T, Arc<T>> = Shape {

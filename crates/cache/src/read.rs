@@ -44,6 +44,11 @@ impl<T> Read<T> {
         Read { value: f(value), source, staleness, age, counted }
     }
 
+    /// The same read, seen then and handed out now.
+    pub(crate) fn aged_since(self, seen: Instant) -> Self {
+        Self { age: self.age.grown_by(seen.elapsed()), ..self }
+    }
+
     pub(crate) fn shared(self) -> Read<Arc<T>> {
         self.map(Arc::new)
     }

@@ -31,9 +31,10 @@ pub(super) const FRAME_STEP: usize = 200;
 pub(super) enum Found<V> {
     #[default]
     Nothing,
-    /// It is past its TTL, and this reader takes such.
-    Stale(Read<V>),
-    Value(Read<V>, FreshFor),
+    /// It is past its TTL, and this reader takes such; when it was seen.
+    Stale(Read<V>, Instant),
+    /// When it was seen, too: it grows older while the rest is waited for.
+    Value(Read<V>, FreshFor, Instant),
     /// The source has none.
     Absence,
     /// Loading would not help.
@@ -82,7 +83,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let looked = within(asked.until, pin!(self.look_uncounted(keys, found, asked, shape))).await;
         for ((found, key), _) in found.iter().zip(keys).zip(open).filter(|(_, open)| *open) {
             match found {
-                Found::Value(read, _) => self.count_hit(key, read, asked.started),
+                Found::Value(read, ..) => self.count_hit(key, read, asked.started),
                 Found::Absence => {
                     self.count_hit(key, &Read::fresh((), Source::Backend, Age::Unknown), asked.started);
                 }
@@ -158,7 +159,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                 }
                 Ok((Some(bytes), left)) => {
                     let age = if wants_left { self.state.age(&bytes, left) } else { Age::Unknown };
-                    if !shape.near {
+                    // Without a ticket it is not kept, and what is known may be older.
+                    if !shape.near || ticket.is_none() {
                         self.remember(ticket.take(), key, &bytes, left, sent);
                     }
                     if !asked.options.accepts(age) {
@@ -197,9 +199,15 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                 let mut down = None;
                 // At once, as with values: should the caller's time end, what has been answered by then is found.
                 **place = match self.look_at_frame(key, asked.options).await {
-                    Ok((Looked::Nothing, Some(sight))) if is_absence::<T>(&sight.bytes) => self.absence(),
+                    Ok((Looked::Nothing, Some(sight))) if is_absence::<T>(&sight.bytes) => {
+                        if ticket.is_none() {
+                            self.found_nothing(None, key);
+                        }
+                        self.absence()
+                    }
                     Ok((looked, sight)) => {
-                        let is_to_be_shared = shape.near && matches!(looked, Looked::Value(_));
+                        let may_be_near = shape.near && ticket.is_some();
+                        let is_to_be_shared = may_be_near && matches!(looked, Looked::Value(_));
                         match &sight {
                             Some(_) if is_to_be_shared => {}
                             Some(sight) => self.remember_frame(ticket.take(), key, sight, sent),
@@ -241,8 +249,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         shape: &Shape<T, V>,
     ) -> Found<V> {
         match looked {
-            Ok(Looked::Value(read)) => Found::Value((shape.of)(self, read, seen), fresh_for),
-            Ok(Looked::Stale(read)) => Found::Stale((shape.of)(self, read, None)),
+            Ok(Looked::Value(read)) => Found::Value((shape.of)(self, read, seen), fresh_for, Instant::now()),
+            Ok(Looked::Stale(read)) => Found::Stale((shape.of)(self, read, None), Instant::now()),
             // As in `read_through.rs`: loading would neither replace what is there nor say so.
             Err(error) if matches!(error.kind(), ErrorKind::Undecodable | ErrorKind::WrongType) => {
                 Found::Failed(error)

@@ -61,6 +61,9 @@ impl Asked {
 /// What came of the id at a place.
 type Outcome<T> = (usize, Result<Option<Read<T>>>);
 
+/// What is known of the ids at places, and when that was found out.
+type KnownStale<T> = HashMap<usize, (Read<T>, Instant)>;
+
 /// What is to be loaded, and for whom.
 struct Orders<K> {
     ids: Vec<K>,
@@ -105,10 +108,12 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let in_time = !is_on || self.look_for_rest(&batch.keys, &mut found, asked, &shape).await;
         let own = |read| (shape.of)(self, read, None);
         let (mut outcomes, mut missing, mut due) = (Vec::with_capacity(found.len()), Vec::new(), Vec::new());
+        let mut seen = Vec::with_capacity(found.len());
         for ((place, found), key) in (0..).zip(found).zip(&batch.keys) {
-            let stale = match found {
-                Found::Value(read, left) => {
+            let (stale, since) = match found {
+                Found::Value(read, left, since) => {
                     due.extend(self.due(left, read.age).map(|errand| (place, errand)));
+                    seen.push((place, since));
                     outcomes.push(Some(Ok(Some(read))));
                     continue;
                 }
@@ -120,13 +125,14 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                     outcomes.push(Some(Err(error)));
                     continue;
                 }
-                Found::Stale(read) => Some(read),
-                Found::Nothing => None,
+                Found::Stale(read, since) => (Some(read), since),
+                Found::Nothing => (None, Instant::now()),
             };
             if is_on && in_time {
                 stats::count(&self.state.counters.misses);
                 if let Some(stale) = self.instead_of_loading(key, stale, asked.options, own) {
                     due.push((place, Errand::Revalidate));
+                    seen.push((place, since));
                     self.observe_read(key, &stale, asked.started);
                     outcomes.push(Some(Ok(Some(stale))));
                     continue;
@@ -143,6 +149,11 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         } else {
             self.switched_many(&batch, asked, loader, mode).await
         };
+        for (place, since) in seen {
+            if let Some(Some(Ok(read))) = outcomes.get_mut(place) {
+                *read = read.take().map(|read| read.aged_since(since));
+            }
+        }
         for (place, outcome) in brought {
             if let Some(empty) = outcomes.get_mut(place) {
                 *empty = Some(outcome.map(|read| read.map(own)));
@@ -186,14 +197,14 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                 if outcome.is_ok() {
                     self.served_past(key);
                 }
-            } else if matches!(cached.get(*place), Some(Found::Nothing | Found::Stale(_))) {
+            } else if matches!(cached.get(*place), Some(Found::Nothing | Found::Stale(..))) {
                 stats::count(&counters.shadow_missing);
             }
         }
         for (place, outcome) in &others {
             let (Some(key), Ok(brought)) = (batch.keys.get(*place), outcome) else { continue };
             let cached = match cached.get(*place) {
-                Some(Found::Value(read, _)) => Some(&read.value),
+                Some(Found::Value(read, ..)) => Some(&read.value),
                 _ => None,
             };
             self.compare(key, cached, brought.as_ref().map(|read| &read.value));
@@ -224,8 +235,10 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let flights = self.cache.flights(storing);
         let mut group = flights.group(&orders.keys, demand, self.state.policy.max_batch, load);
         let wanted: Vec<(usize, usize)> = wanted.into_iter().zip(place_of).collect();
-        let flown = self.waited_for(batch, &wanted, &mut group, asked.options);
-        let mut stale = within(asked.until, pin!(flown)).await.unwrap_or_default();
+        // What is known stays so, should the caller's time end before the rest has come.
+        let mut stale = KnownStale::new();
+        let flown = self.waited_for(batch, &wanted, &mut group, asked.options, &mut stale);
+        within(asked.until, pin!(flown)).await;
         group.look_around();
         for place in 0..orders.keys.len() {
             if let Some((Part::Joined, _)) = group.arrived(place) {
@@ -247,7 +260,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                         continue;
                     }
                     None => match stale.remove(&place) {
-                        Some(stale) => Ok(Some(self.served_unwaited(stale))),
+                        Some((stale, since)) => Ok(Some(self.served_unwaited(stale.aged_since(since)))),
                         None => self.too_late(batch, place, asked),
                     },
                 },
@@ -270,42 +283,38 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         outcomes
     }
 
-    /// Waits for all flights, but no longer than the region says for those ids of which something stale is known, which is what this returns.
+    /// Waits for all flights, but no longer than the region says for those ids of which something stale is known.
     async fn waited_for<K, L>(
         &self,
         batch: &Batch<K>,
         wanted: &[(usize, usize)],
         group: &mut Group<'_, L>,
         options: ReadOptions,
-    ) -> HashMap<usize, Read<T>>
-    where
+        known: &mut KnownStale<T>,
+    ) where
         L: Fn(Vec<usize>, Landing) -> LoadManyFuture,
     {
         if timeouts::soft(self.state.policy.soft_timeout, pin!(group.wait_for(|_| true))).await.is_some() {
-            return HashMap::new();
+            return;
         }
         let open = wanted.iter().filter(|(_, flight)| group.arrived(*flight).is_none());
         let open: Vec<_> = open.filter_map(|(place, _)| Some((*place, batch.keys.get(*place)?))).collect();
-        let known =
-            match select(pin!(group.wait_for(|_| true)), pin!(self.known_stale_many(open, options))).await {
-                Either::Left(_) => return HashMap::new(),
-                Either::Right((known, _)) => known,
-            };
+        match select(pin!(group.wait_for(|_| true)), pin!(self.known_stale_many(open, options))).await {
+            Either::Left(_) => return,
+            Either::Right((stale, _)) => *known = stale,
+        }
         let awaited = wanted.iter().filter(|(place, _)| !known.contains_key(place));
         let awaited: HashSet<usize> = awaited.map(|(_, flight)| *flight).collect();
         group.wait_for(|flight| awaited.contains(&flight)).await;
-        known
     }
 
-    async fn known_stale_many(
-        &self,
-        open: Vec<(usize, &String)>,
-        options: ReadOptions,
-    ) -> HashMap<usize, Read<T>> {
+    async fn known_stale_many(&self, open: Vec<(usize, &String)>, options: ReadOptions) -> KnownStale<T> {
         let mut known = HashMap::new();
         for step in open.chunks(FRAME_STEP) {
-            let looks =
-                step.iter().map(async |(place, key)| Some((*place, self.known_stale(key, options).await?)));
+            let looks = step.iter().map(async |(place, key)| {
+                let stale = self.known_stale(key, options).await?;
+                Some((*place, (stale, Instant::now())))
+            });
             known.extend(join_all(looks).await.into_iter().flatten());
         }
         known

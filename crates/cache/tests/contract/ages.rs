@@ -10,6 +10,7 @@ use mtcache_conformance::Program;
 use mtcache_conformance::servers::{ServerOptions, TestServer};
 
 use crate::loads::Gate;
+use crate::near::{near_is_on, warm};
 use crate::proxy::{Mode, Proxy};
 use crate::rig::{Rig, eventually, on_every_backend};
 
@@ -24,6 +25,7 @@ on_every_backend! {
     strict_readers_one_after_another_make_two_loads_at_once_at_the_most,
     a_lax_leaders_find_does_not_serve_a_strict_follower,
     a_frame_that_was_stored_meanwhile_is_judged_by_its_own_time,
+    what_a_batch_has_found_grows_older_while_it_waits_for_the_rest,
 }
 
 fn at_least(age: Age) -> Duration {
@@ -239,4 +241,39 @@ async fn a_frame_that_was_stored_meanwhile_is_judged_by_its_own_time(rig: Rig) {
     let sources =
         batch.await.unwrap().into_iter().map(|read| read.unwrap().unwrap().source).collect::<Vec<_>>();
     assert_eq!(sources, [Source::Backend, Source::Loader]);
+}
+
+/// All of a batch is handed out together: what was found at once is as old then as it is, and not as it was when it was found.
+async fn what_a_batch_has_found_grows_older_while_it_waits_for_the_rest(rig: Rig) {
+    let policy = RegionPolicy::new("r", TTL).near(true);
+    for policy in [policy.clone().key_base("p"), policy.key_base("f").framed(Framing::new())] {
+        let region: Region<u64> = rig.cache().await.region(policy).unwrap();
+        near_is_on(region.cache()).await;
+        let loader = |ids: Vec<&'static str>| async move {
+            let value = slow(2).await?;
+            Ok::<_, io::Error>(ids.into_iter().map(|id| (id, value)).collect::<Vec<_>>())
+        };
+        let before = Instant::now();
+        region.set("1", &1).await.unwrap();
+        let set = Instant::now();
+        let check = |age: Age, asked: Instant| {
+            let age = at_least(age) + Duration::from_millis(2);
+            assert!(age >= asked.duration_since(set) + SLOW, "{age:?}");
+            assert!(
+                age <= before.elapsed() + Duration::from_millis(200),
+                "an upper bound, and no loose one: {age:?}"
+            );
+        };
+        let (options, asked) = (ReadOptions::new().with_age(), Instant::now());
+        let reads = region.get_or_load_each(["1", "2"], options, loader).await.unwrap();
+        let far = reads.into_iter().next().unwrap().unwrap().unwrap();
+        assert_eq!(far.source, Source::Backend);
+        check(far.age, asked);
+        warm(&region, "1").await;
+        let asked = Instant::now();
+        let reads = region.get_or_load_each_shared(["1", "3"], options, loader).await.unwrap();
+        let near = reads.into_iter().next().unwrap().unwrap().unwrap();
+        assert_eq!(near.source, Source::Near);
+        check(near.age, asked);
+    }
 }

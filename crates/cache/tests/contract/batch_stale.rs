@@ -3,7 +3,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use mtcache_cache::{Cache, ErrorKind, Framing, ReadOptions, Region, RegionPolicy, Source, Staleness};
+use mtcache_cache::{
+    Age, Cache, ErrorKind, Framing, ReadOptions, Refusal, Region, RegionPolicy, Source, Staleness,
+    TrackingState,
+};
 use mtcache_conformance::Program;
 use mtcache_conformance::servers::{ServerOptions, TestServer};
 
@@ -11,7 +14,7 @@ use crate::batch_leases::Slow;
 use crate::loads::Gate;
 use crate::near::{near_is_on, warm};
 use crate::rig::{Rig, eventually, on_every_backend};
-use crate::stale::{policy, region_with};
+use crate::stale::{TTL, WINDOW, failing, policy, region_with};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -29,6 +32,7 @@ on_every_backend! {
     xfetch_knows_how_long_batches_take,
     what_a_batch_has_loaded_is_known_without_a_read_after_it,
     a_batch_meets_its_deadline_with_what_is_known,
+    what_the_backend_said_after_the_soft_timeout_is_had_at_the_deadline,
 }
 
 /// What a batch ends with: values, and whether they are stale.
@@ -400,6 +404,26 @@ async fn a_batch_meets_its_deadline_with_what_is_known(rig: Rig) {
     assert_eq!((source.calls().len(), other.calls()), (1, vec![vec!["4".to_owned()]]));
 }
 
+/// To a process that has no room to know anything itself.
+async fn what_the_backend_said_after_the_soft_timeout_is_had_at_the_deadline(rig: Rig) {
+    let deadline = Duration::from_secs(1);
+    let framed = policy().framed(Framing::new()).soft_timeout(Duration::from_millis(50));
+    let writer: Region<u64> = region_with(&rig, framed.clone()).await;
+    let cache = rig.builder().near_max_bytes(1).open().await.unwrap();
+    let reader: Region<u64> = cache.region(framed).unwrap();
+    past_its_ttl(&writer).await;
+    let source = Slow::new(0);
+    let loader = move |ids| source.clone().answer(ids);
+    let options = ReadOptions::new().deadline(deadline);
+    let mut each = reader.get_or_load_each(["1", "3"], options, loader).await.unwrap();
+    assert_eq!(each.pop().unwrap().unwrap_err().kind(), ErrorKind::Deadline);
+    let known = each.pop().unwrap().unwrap().unwrap();
+    assert_eq!((known.value, known.source, known.staleness), (1, Source::Backend, STALE));
+    let (Age::Exact(age) | Age::AtMost(age)) = known.age else { panic!("a frame says its age") };
+    assert!(age >= TTL + deadline, "as old as it is now: {age:?}");
+    assert_eq!((reader.stats().soft_timeouts, cache.near_size().0), (1, 0));
+}
+
 /// What a batch has loaded while the backend is away is what is known from then on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_the_server_down_what_a_batch_has_loaded_is_known() {
@@ -414,5 +438,57 @@ async fn with_the_server_down_what_a_batch_has_loaded_is_known() {
         assert_eq!(loaded, [Ok((10, FRESH)), Ok((20, FRESH))]);
         let failed = batch(&region, &["1", "2", "3"], &broken()).await;
         assert_eq!(failed, [Ok((10, STALE)), Ok((20, STALE)), Err(ErrorKind::Loader)]);
+    }
+}
+
+/// What the backend answers is newer than what is known, and nobody would tell of what comes after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_batch_is_answered_while_nobody_tells_of_changes_ends_what_was_known() {
+    for program in Program::ALL {
+        let long = RegionPolicy::new("r", Duration::from_mins(5)).stale_window(WINDOW).near(true);
+        for (policy, is_shared) in [
+            (long.clone(), true),
+            (long.clone(), false),
+            (long.clone().framed(Framing::new()), true),
+            (long.framed(Framing::new()), false),
+        ] {
+            let mut server = TestServer::start(program, ServerOptions::new()).unwrap();
+            let mut raw = server.client().unwrap();
+            raw.command(&["ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all"]).unwrap();
+            let other: Region<u64> =
+                Cache::connect(&server.url()).await.unwrap().region(policy.clone()).unwrap();
+            let short = Duration::from_secs(2);
+            let cache = Cache::builder(format!("redis://u:p@127.0.0.1:{}", server.port()))
+                .connect_timeout(short)
+                .response_timeout(short)
+                .backoff(Duration::from_millis(20), Duration::from_millis(200));
+            let region: Region<u64> = cache.open().await.unwrap().region(policy).unwrap();
+            near_is_on(region.cache()).await;
+            other.set_many(&[("1", 1), ("2", 1)]).await.unwrap();
+            warm(&region, "1").await;
+            warm(&region, "2").await;
+            raw.command(&["ACL", "SETUSER", "u", "-client|tracking"]).unwrap();
+            raw.command(&["CLIENT", "KILL", "USER", "u"]).unwrap();
+            let refused = TrackingState::Refused(Refusal::NotPermitted);
+            eventually("nobody tells", async || region.cache().near_state() == refused).await;
+            other.set("1", &2).await.unwrap();
+            other.invalidate("2").await.unwrap();
+            let none = |_: Vec<&'static str>| async { Ok::<_, io::Error>(Vec::<(&str, u64)>::new()) };
+            assert!(other.get_or_load_many(["2"], none).await.unwrap()[0].is_none());
+            let ids = ["1", "2"];
+            let values: Vec<Option<u64>> = if is_shared {
+                let reads = region.get_or_load_many_shared(ids, none).await.unwrap();
+                reads.into_iter().map(|read| read.map(|read| *read.value)).collect()
+            } else {
+                let reads = region.get_or_load_many(ids, none).await.unwrap();
+                reads.into_iter().map(|read| read.map(|read| read.value)).collect()
+            };
+            assert_eq!(values, [Some(2), None]);
+            server.kill().unwrap();
+            for id in ids {
+                let failed = region.get_or_load(id, failing).await.map(|read| read.value);
+                assert!(failed.is_err(), "{program:?}, shared: {is_shared}, {id}: {failed:?}");
+            }
+        }
     }
 }
