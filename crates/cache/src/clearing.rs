@@ -6,8 +6,9 @@
 //!
 //! Each clearing is told to every process, its own too, and makes each look at all that it has near, once. Clearings are not joined for
 //! that: two of one region are two moments, and to know that nothing came near between them would cost every value that comes near something.
-//! A flood of them bounds itself, because whoever clears walks over all keys of the server first, in trips of a thousand; a process that does
-//! not keep up with what it hears is late with its heartbeat, and then serves nothing from near. Who clears often has tags for it.
+//! A flood of them bounds itself, because whoever clears walks over all keys of the server first, in trips of a thousand; many that one walk
+//! makes are told as one; a process that does not keep up with what it hears is late with its heartbeat, and then serves nothing from near. Who
+//! clears often has tags for it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ use crate::writing::Clearing;
 const STEP: usize = 1000;
 /// How often a walk is begun whose servers are started anew meanwhile, before it fails and waits to be made later.
 const MAX_WALKS: usize = 10;
+/// Clearings of one walk that are told one by one; more are told as one of all that they have in common.
+const MAX_TOLD: usize = 16;
 
 /// How far a walk has come. Keys are not walked in order, and how many there are is not known before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +88,7 @@ impl Cache {
         let mut clearing = Clearing::new(self.ledger(), region, prefix);
         let result = match self.backend().await {
             Err(error) => Err(error),
-            Ok(backend) => invalidate_prefix(backend, prefix.as_bytes(), &mut progress).await,
+            Ok(backend) => invalidate_prefixes(backend, &[prefix.as_bytes().to_vec()], &mut progress).await,
         };
         match &result {
             Ok(n) => {
@@ -100,12 +103,14 @@ impl Cache {
     }
 }
 
-/// Invalidates every key with this prefix, and every load of one that is under way.
-pub(crate) async fn invalidate_prefix(
+/// Invalidates every key with one of these prefixes, and every load of one that is under way, in one walk. They are in order, and none begins
+/// with another.
+pub(crate) async fn invalidate_prefixes(
     backend: &Backend,
-    prefix: &[u8],
+    prefixes: &[Vec<u8>],
     progress: &mut impl FnMut(Progress),
 ) -> Result<u64> {
+    let all = in_common(prefixes);
     // The tokens first: a load that stores while the keys are walked over stores behind the walk.
     let mut loads = Progress::default();
     walk(
@@ -114,20 +119,37 @@ pub(crate) async fn invalidate_prefix(
         &mut loads,
         &mut |loads: Progress| progress(Progress { invalidated: 0, ..loads }),
         |token| {
-            fill_token::token_is_of_prefix(&token, prefix).then(|| CachedKey {
-                key: token.clone(),
-                token,
-                gone: None,
-            })
+            let is_meant = fill_token::key_of_token(&token).is_some_and(|key| is_among(prefixes, key));
+            is_meant.then(|| CachedKey { key: token.clone(), token, gone: None })
         },
     )
     .await?;
     let mut entries = Progress { steps: loads.steps, invalidated: 0 };
-    walk(backend, prefix, &mut entries, progress, |key| key.starts_with(prefix).then(|| CachedKey::of(key)))
+    walk(backend, all, &mut entries, progress, |key| is_among(prefixes, &key).then(|| CachedKey::of(key)))
         .await?;
     // What is absent may be known elsewhere.
-    backend.tell(&Told::Cleared(prefix).key()).await?;
+    if prefixes.len() > MAX_TOLD {
+        backend.tell(&Told::Cleared(all).key()).await?;
+    } else {
+        for prefix in prefixes {
+            backend.tell(&Told::Cleared(prefix).key()).await?;
+        }
+    }
     Ok(entries.invalidated)
+}
+
+/// Whether a name begins with one of these. None of them begins with another: it is the last that is not behind the name.
+fn is_among(prefixes: &[Vec<u8>], name: &[u8]) -> bool {
+    let behind = prefixes.partition_point(|prefix| prefix.as_slice() <= name);
+    let last = behind.checked_sub(1).and_then(|last| prefixes.get(last));
+    last.is_some_and(|prefix| name.starts_with(prefix))
+}
+
+/// What all of these begin with, which are in order.
+fn in_common(prefixes: &[Vec<u8>]) -> &[u8] {
+    let (Some(first), Some(last)) = (prefixes.first(), prefixes.last()) else { return &[] };
+    let equal = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+    first.get(..equal).unwrap_or_default()
 }
 
 /// Removes the keys with this prefix that `taken` takes.
@@ -188,4 +210,33 @@ pub(crate) fn note_epochs(backend: &Backend, epochs: &mut BTreeMap<u16, u64>) ->
         let before = epochs.insert(server, epoch);
         same && before.is_none_or(|before| before == epoch)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn one_walk_takes_what_many_would(
+            prefixes in prop::collection::btree_set("[ab:]{0,3}", 1..8), name in "[ab:]{0,6}"
+        ) {
+            let begins_with_another = |one: &String| {
+                prefixes.iter().any(|other| other != one && one.starts_with(other.as_str()))
+            };
+            let alone: BTreeSet<&String> = prefixes.iter().filter(|one| !begins_with_another(one)).collect();
+            let in_order: Vec<Vec<u8>> = alone.iter().map(|prefix| prefix.as_bytes().to_vec()).collect();
+            let is_meant = prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
+            prop_assert_eq!(is_among(&in_order, name.as_bytes()), is_meant);
+            let all = in_common(&in_order);
+            prop_assert!(in_order.iter().all(|prefix| prefix.starts_with(all)));
+            let longer = |prefix: &Vec<u8>| prefix.get(all.len()).copied();
+            let next = longer(&in_order[0]);
+            prop_assert!(next.is_none() || in_order.iter().any(|prefix| longer(prefix) != next) || in_order.len() == 1);
+        }
+    }
 }

@@ -151,9 +151,9 @@ pub(crate) fn token_prefix() -> &'static [u8] {
     b"mtcache:fill:{"
 }
 
-/// Whether this token key is of a key with this prefix.
-pub(crate) fn token_is_of_prefix(token: &[u8], prefix: &[u8]) -> bool {
-    key_of("fill", token).is_some_and(|key| key.starts_with(prefix))
+/// The key that this is the token key of, if it is one.
+pub(crate) fn key_of_token(token: &[u8]) -> Option<&[u8]> {
+    key_of("fill", token)
 }
 
 /// A load that may store, if nothing comes in between.

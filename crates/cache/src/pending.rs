@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::backend::{Backend, CachedKey, ClusterBackend};
-use crate::clearing::invalidate_prefix;
+use crate::clearing::invalidate_prefixes;
 use crate::error::Result;
 
 /// How many keys can be waiting one by one.
@@ -174,7 +174,7 @@ impl Pending {
         // One at a time; the others wait, since none may read before it is done.
         let _turn = self.replaying.lock().await;
         loop {
-            let (batch, prefix) = {
+            let (batch, prefixes) = {
                 let mut queue = self.queue.lock();
                 if queue.is_empty() {
                     if let Backend::Cluster(cluster) = backend {
@@ -184,15 +184,19 @@ impl Pending {
                     return Ok(());
                 }
                 let batch: Vec<_> = queue.keys.iter().take(BATCH).map(|(key, n)| (key.clone(), *n)).collect();
-                (batch, queue.prefixes.first_key_value().map(|(prefix, n)| (prefix.clone(), *n)))
+                // What takes a walk comes after the keys, all of it in one walk.
+                let prefixes = if batch.is_empty() { queue.prefixes.clone() } else { BTreeMap::new() };
+                (batch, prefixes)
             };
             if batch.is_empty() {
-                let Some((prefix, failure)) = prefix else { continue };
-                invalidate_prefix(backend, &prefix, &mut |_| {}).await?;
-                let mut queue = self.queue.lock();
-                if queue.prefixes.get(&prefix) == Some(&failure) {
-                    queue.prefixes.remove(&prefix);
+                let names: Vec<Vec<u8>> = prefixes.keys().cloned().collect();
+                match invalidate_prefixes(backend, &names, &mut |_| {}).await {
+                    Err(error) if error.is_forbidden() => clear_what_may_be(backend, names).await?,
+                    cleared => drop(cleared?),
                 }
+                let mut queue = self.queue.lock();
+                queue.prefixes.retain(|prefix, failure| prefixes.get(prefix) != Some(failure));
+                tracing::info!(prefixes = prefixes.len(), "clearings that had waited were replayed");
                 continue;
             }
             let keys: Vec<CachedKey> = batch.iter().map(|(key, _)| key.clone()).collect();
@@ -262,6 +266,20 @@ async fn delete_what_may_be(backend: &Backend, keys: &[CachedKey]) -> Result<()>
                 tracing::error!(%key, %error, "an invalidation is given up; the key keeps its old value until its TTL");
             }
             deleted => drop(deleted?),
+        }
+    }
+    Ok(())
+}
+
+/// The same of what begins with these.
+async fn clear_what_may_be(backend: &Backend, prefixes: Vec<Vec<u8>>) -> Result<()> {
+    for prefix in prefixes {
+        match invalidate_prefixes(backend, std::slice::from_ref(&prefix), &mut |_| {}).await {
+            Err(error) if error.is_forbidden() => {
+                let prefix = String::from_utf8_lossy(&prefix);
+                tracing::error!(%prefix, %error, "a clearing is given up; what it meant keeps its old values until their TTL");
+            }
+            cleared => drop(cleared?),
         }
     }
     Ok(())

@@ -238,3 +238,73 @@ async fn what_may_not_be_invalidated_keeps_no_other_key_from_being_read() {
         assert_eq!(cache.pending_invalidations(), (0, 0));
     }
 }
+
+/// To walk over the keys is a right of its own: who has it not is told so, and reads on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clearing_that_is_forbidden_keeps_nothing_from_being_read() {
+    for program in Program::ALL {
+        let server = TestServer::start(program, ServerOptions::new()).unwrap();
+        let cache = Cache::connect(&server.url()).await.unwrap();
+        let region: Region<u32> = cache.region(RegionPolicy::new("r", TTL)).unwrap();
+        region.set(&["a", "b"], &1).await.unwrap();
+        let mut raw = server.client().unwrap();
+        raw.command(&["ACL", "SETUSER", "default", "-scan"]).unwrap();
+        assert_eq!(region.invalidate_all().await.unwrap_err().kind(), ErrorKind::Denied, "{program:?}");
+        assert_eq!(
+            region.invalidate_under(&["a"]).await.unwrap_err().kind(),
+            ErrorKind::Denied,
+            "{program:?}"
+        );
+        let read = region.get(&["a", "b"]).await.unwrap();
+        assert_eq!(read.map(|read| read.value), Some(1), "{program:?}");
+        assert_eq!(cache.pending_invalidations(), (0, 0));
+        raw.command(&["ACL", "SETUSER", "default", "+scan"]).unwrap();
+        assert_eq!(region.invalidate_all().await.unwrap(), 1, "{program:?}: nothing else was forbidden");
+    }
+}
+
+/// However many wait, the first read waits for no more than the keys are walked over once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_clearings_that_wait_are_one_walk() {
+    for program in Program::ALL {
+        let mut server =
+            TestServer::start(program, ServerOptions::new().args(["--appendonly", "yes"])).unwrap();
+        let cache = Cache::builder(server.url())
+            .backoff(Duration::from_millis(20), Duration::from_millis(100))
+            .open()
+            .await
+            .unwrap();
+        let region: Region<u32> = cache.region(RegionPolicy::new("r", TTL)).unwrap();
+        let other: Region<u32> = cache.region(RegionPolicy::new("other", TTL)).unwrap();
+        let ids: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+        for id in &ids {
+            region.set(&[id.as_str(), "x"], &1).await.unwrap();
+            other.set(&[id.as_str(), "x"], &1).await.unwrap();
+        }
+        server.stop().unwrap();
+        let (cleared, left) = ids.split_at(40);
+        for id in cleared {
+            region.invalidate_under(&[id.as_str()]).await.unwrap_err();
+            other.invalidate_under(&[id.as_str()]).await.unwrap_err();
+        }
+        assert_eq!(cache.pending_invalidations(), (80, 80));
+        server.start_again().unwrap();
+        eventually("it is read again", async || region.get("0").await.is_ok()).await;
+        assert_eq!(cache.pending_invalidations(), (0, 0));
+        let Value::Bulk(stats) = server.client().unwrap().command(&["INFO", "commandstats"]).unwrap() else {
+            panic!("no statistics")
+        };
+        let stats = String::from_utf8(stats).unwrap();
+        let scans = stats.split("cmdstat_scan:calls=").nth(1).and_then(|rest| rest.split(',').next());
+        let scans: u32 = scans.unwrap().parse().unwrap();
+        assert!(scans <= 6, "{program:?}: {scans} scans");
+        for (ids, is_left) in [(cleared, false), (left, true)] {
+            for id in ids {
+                for region in [&region, &other] {
+                    let read = region.get(&[id.as_str(), "x"]).await.unwrap();
+                    assert_eq!(read.is_some(), is_left, "{program:?}: {id}");
+                }
+            }
+        }
+    }
+}
