@@ -477,8 +477,22 @@ impl Cache {
 impl Cache {
     /// The backend, once nothing waits to be invalidated in it.
     pub(crate) async fn backend(&self) -> Result<&Backend> {
-        self.0.ledger.pending.replay(&self.0.backend).await?;
+        if self.0.ledger.pending.is_waiting() {
+            Box::pin(self.replayed()).await?;
+        }
         Ok(&self.0.backend)
+    }
+
+    /// Has what waits brought to the backend. By a task of its own: it may take longer than any reader has time, and would begin anew for each.
+    #[cold]
+    async fn replayed(&self) -> Result<()> {
+        let Some(turn) = self.0.ledger.pending.turn(&self.0.backend).await else { return Ok(()) };
+        let cache = self.clone();
+        let replay = tokio::spawn(async move { cache.pending().replay(&cache.0.backend, turn).await });
+        let ended = |_| {
+            Error::new(ErrorKind::Unavailable, "what waits to be invalidated waits on: its runtime has ended")
+        };
+        replay.await.unwrap_or_else(|error| Err(ended(error)))
     }
 
     pub(crate) fn flights(&self, storing: Storing) -> &Flights {

@@ -2,16 +2,18 @@
 //!
 //! Invariant: after a set or an invalidation failed, nothing is read from the backend before its key has been invalidated there; so
 //! no read after a reconnect sees what the failed write was to replace. On a cluster that is so of each key, and other keys are read. No key or
-//! prefix waits that a prefix which waits has within it. The queue is bounded; what does not fit is
+//! prefix waits that a prefix which waits has within it. What is being brought there is so to the end, though the reader that began it leave. The queue is bounded; what does not fit is
 //! kept as whole regions (or everything), which are then invalidated by walking their keys. Deliberately absent: the writes
 //! themselves: they failed, and their callers know.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::backend::{Backend, CachedKey, ClusterBackend};
 use crate::clearing::invalidate_prefixes;
@@ -31,9 +33,19 @@ pub(crate) struct Pending {
     /// Looked at before every read; everything else only when it is set.
     waiting: AtomicBool,
     queue: Mutex<Queue>,
-    replaying: tokio::sync::Mutex<()>,
+    replaying: Arc<tokio::sync::Mutex<()>>,
     /// When it was last tried on a cluster.
-    tried: tokio::sync::Mutex<Option<Instant>>,
+    tried: Arc<tokio::sync::Mutex<Option<Instant>>>,
+}
+
+type Tried = OwnedMutexGuard<Option<Instant>>;
+
+/// The right of one at a time to bring what waits to the backend.
+pub(crate) enum Turn {
+    /// All of it.
+    Whole(#[allow(dead_code, reason = "held, not looked at")] OwnedMutexGuard<()>),
+    /// What can be brought to the primaries that answer.
+    InPart(Tried),
 }
 
 /// Each entry with the number of the failure that put it here last: one that failed again while it was being replayed stays.
@@ -156,23 +168,47 @@ impl Pending {
         (queue.keys.len(), queue.prefixes.len())
     }
 
-    /// Brings what waits to the backend. An error means that it still waits, and that the backend must not be read.
-    pub(crate) async fn replay(&self, backend: &Backend) -> Result<()> {
-        if !self.waiting.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        self.replay_all(backend).await
+    /// Looked at before every read.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Acquire)
     }
 
-    #[cold]
-    async fn replay_all(&self, backend: &Backend) -> Result<()> {
+    /// The turn to bring what waits to the backend; none if a reader need not wait for that.
+    pub(crate) async fn turn(&self, backend: &Backend) -> Option<Turn> {
         if let Backend::Cluster(cluster) = backend
-            && self.replay_in_part(backend, cluster).await
+            && self.is_in_part(cluster)
         {
-            return Ok(());
+            // Somebody else is at it, or was just now.
+            let tried = Arc::clone(&self.tried).try_lock_owned().ok()?;
+            let is_due = tried.is_none_or(|tried| tried.elapsed() >= PART_PAUSE);
+            return is_due.then_some(Turn::InPart(tried));
         }
         // One at a time; the others wait, since none may read before it is done.
-        let _turn = self.replaying.lock().await;
+        let turn = Arc::clone(&self.replaying).lock_owned().await;
+        self.is_waiting().then_some(Turn::Whole(turn))
+    }
+
+    /// What waits for one primary of a cluster does not keep reads from the others: its keys are barred instead, and it is tried now and
+    /// then. False if prefixes wait, whose keys are everywhere.
+    fn is_in_part(&self, cluster: &ClusterBackend) -> bool {
+        let mut queue = self.queue.lock();
+        queue.bar(cluster);
+        queue.prefixes.is_empty()
+    }
+
+    /// Brings what waits to the backend. An error means that it still waits, and that the backend must not be read.
+    pub(crate) async fn replay(&self, backend: &Backend, turn: Turn) -> Result<()> {
+        match (turn, backend) {
+            (Turn::InPart(tried), Backend::Cluster(cluster)) => {
+                self.replay_in_part(backend, cluster, tried).await;
+                Ok(())
+            }
+            (_turn, _) => self.replay_all(backend).await,
+        }
+    }
+
+    async fn replay_all(&self, backend: &Backend) -> Result<()> {
         loop {
             let (batch, prefixes) = {
                 let mut queue = self.queue.lock();
@@ -214,21 +250,7 @@ impl Pending {
         }
     }
 
-    /// What waits for one primary of a cluster does not keep reads from the others: its keys are barred instead, and it is tried now and
-    /// then. False if prefixes wait, whose keys are everywhere.
-    async fn replay_in_part(&self, backend: &Backend, cluster: &ClusterBackend) -> bool {
-        {
-            let mut queue = self.queue.lock();
-            queue.bar(cluster);
-            if !queue.prefixes.is_empty() {
-                return false;
-            }
-        }
-        // Somebody else is at it, or was just now.
-        let Ok(mut tried) = self.tried.try_lock() else { return true };
-        if tried.is_some_and(|tried| tried.elapsed() < PART_PAUSE) {
-            return true;
-        }
+    async fn replay_in_part(&self, backend: &Backend, cluster: &ClusterBackend, mut tried: Tried) {
         let waiting: Vec<(CachedKey, u64)> =
             self.queue.lock().keys.iter().map(|(key, failure)| (key.clone(), *failure)).collect();
         let keys: Vec<CachedKey> = waiting.iter().map(|(key, _)| key.clone()).collect();
@@ -253,7 +275,6 @@ impl Pending {
         if queue.is_empty() {
             self.waiting.store(false, Ordering::Release);
         }
-        true
     }
 }
 

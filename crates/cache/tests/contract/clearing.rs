@@ -1,9 +1,9 @@
 //! Invalidation by what names begin with, and of whole regions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use mtcache_cache::{Cache, ErrorKind, Framing, Region, RegionPolicy};
+use mtcache_cache::{Cache, ErrorKind, Framing, ReadOptions, Region, RegionPolicy};
 use mtcache_conformance::{Program, ServerOptions, TestServer, Value};
 
 use crate::proxy::{Mode, Proxy};
@@ -15,6 +15,7 @@ on_every_backend! {
     an_entry_and_what_is_below_it_go_and_nothing_that_looks_alike,
     a_long_walk_tells_how_far_it_has_come,
     a_walk_that_is_dropped_is_made_good_before_the_next_read,
+    readers_with_little_time_bring_a_walk_to_its_end,
 }
 
 async fn an_entry_and_what_is_below_it_go_and_nothing_that_looks_alike(rig: Rig) {
@@ -39,6 +40,27 @@ async fn an_entry_and_what_is_below_it_go_and_nothing_that_looks_alike(rig: Rig)
         assert_eq!(users.invalidate_under("*").await.unwrap(), 1);
         assert_eq!(users.invalidate_all().await.unwrap(), 4);
         assert_eq!(rig.raw_keys().await, ["usersAbc:BTC"]);
+    }
+}
+
+/// None of them waits for as long as it takes.
+async fn readers_with_little_time_bring_a_walk_to_its_end(rig: Rig) {
+    let cache = rig.cache().await;
+    let region: Region<u32> = cache.region(RegionPolicy::new("r", TTL)).unwrap();
+    let other: Region<u32> = cache.region(RegionPolicy::new("other", TTL)).unwrap();
+    let entries: Vec<_> = (0..30_000_u32).map(|n| (n.to_string(), n)).collect();
+    other.set_many(&entries).await.unwrap();
+    region.set("k", &1).await.unwrap();
+    if region.invalidate_all().now_or_never().is_some() {
+        assert_eq!(region.get("k").await.unwrap(), None, "in process a walk waits for nothing");
+        return;
+    }
+    assert_eq!(cache.pending_invalidations(), (0, 1));
+    let hurried = ReadOptions::new().backend_timeout(Duration::from_millis(2));
+    let (mut tries, began) = (0, Instant::now());
+    while region.get_with("k", hurried).await.map_err(|error| error.kind()) != Ok(None) {
+        tries += 1;
+        assert!(began.elapsed() < Duration::from_secs(30), "after {tries} tries");
     }
 }
 
