@@ -82,11 +82,11 @@ impl<T: DeserializeOwned> Load<T> {
         let lease = terms.hold(*errand, permit.iter().map(|permit| (key, permit)));
         let taken = if permit.is_some() { terms.take_tags().await } else { Ok(Vec::new()) };
         let previous = if L::ASKS { self.previous(permit.as_ref()).await } else { None };
-        let began = Instant::now();
+        let call = terms.calling([key]);
+        let began = call.began;
         let brought = terms.in_time(loader.bring(region.clone(), previous)).await.flatten();
         drop(place);
-        let took = began.elapsed();
-        terms.count_load([key], took, brought.is_ok());
+        let took = call.ended(brought.is_ok());
         let Brought { bytes, life } = brought?;
         let arrival = Arrival { key, bytes: &bytes, ttl: terms.state.ttl_of(&bytes, life), ticket, permit };
         let currencies = terms.store(vec![arrival], Ended { began, took, taken, lease }).await;

@@ -217,13 +217,13 @@ impl Terms {
         }
     }
 
+    /// A loader call for these keys that begins now.
+    pub(crate) fn calling<'a>(&'a self, keys: impl IntoIterator<Item = &'a CachedKey>) -> Calling<'a> {
+        Calling { terms: self, keys: keys.into_iter().collect(), began: Instant::now(), is_counted: false }
+    }
+
     /// One load to those who count; an event for each of its keys to those who listen.
-    pub(crate) fn count_load<'k>(
-        &self,
-        keys: impl IntoIterator<Item = &'k CachedKey>,
-        elapsed: Duration,
-        succeeded: bool,
-    ) {
+    fn count_load(&self, keys: &[&CachedKey], elapsed: Duration, succeeded: bool) {
         if self.cache.reports_metrics() {
             metrics::load_took(&self.state.policy.name, elapsed.as_secs_f64());
         }
@@ -447,6 +447,32 @@ impl Terms {
         };
         self.cache.near().replace(ticket, &arrival.key.key, kept);
         true
+    }
+}
+
+/// A loader call under way. One that does not come to its end has panicked, which is a failure like others.
+pub(crate) struct Calling<'a> {
+    terms: &'a Terms,
+    keys: Vec<&'a CachedKey>,
+    pub(crate) began: Instant,
+    is_counted: bool,
+}
+
+impl Calling<'_> {
+    /// It has ended; says how long it took.
+    pub(crate) fn ended(mut self, succeeded: bool) -> Duration {
+        let took = self.began.elapsed();
+        self.is_counted = true;
+        self.terms.count_load(&self.keys, took, succeeded);
+        took
+    }
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        if !self.is_counted {
+            self.terms.count_load(&self.keys, self.began.elapsed(), false);
+        }
     }
 }
 

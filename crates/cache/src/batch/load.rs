@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
@@ -271,11 +271,11 @@ impl BatchLoad {
         let lease = terms.hold(self.errand(), permits);
         let taken = if may_store { terms.take_tags().await } else { Ok(Vec::new()) };
         let places: Vec<usize> = wanted.iter().map(|wanted| wanted.place).collect();
-        let began = Instant::now();
+        let call = terms.calling(self.keys_at(&places));
+        let began = call.began;
         let outcome = terms.in_time(loader(places.clone())).await;
         drop(place);
-        let took = began.elapsed();
-        terms.count_load(self.keys_at(&places), took, outcome.is_ok());
+        let took = call.ended(outcome.is_ok());
         let answers = match outcome {
             Ok(answers) => answers,
             Err(error) => {

@@ -329,6 +329,7 @@ async fn a_panicking_batch_is_taken_over_by_those_who_joined_it(rig: Rig) {
     assert_eq!(panicking.await.unwrap(), ErrorKind::LoaderPanicked);
     assert_eq!(joined.await.unwrap(), [Some(20), Some(10), Some(30)]);
     assert_eq!(source.calls(), [vec!["3"], vec!["2", "1"]], "one more call for both");
+    assert_eq!((region.stats().loads, region.stats().load_failures), (3, 1));
 }
 
 async fn an_invalidation_during_a_batch_refuses_its_own_key_alone(rig: Rig) {

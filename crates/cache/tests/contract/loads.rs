@@ -186,6 +186,7 @@ async fn a_panicking_leader_is_replaced_once(rig: Rig) {
         assert_eq!(follower.await.unwrap(), 5);
     }
     assert_eq!(calls.load(Ordering::SeqCst), 2);
+    assert_eq!((region.stats().loads, region.stats().load_failures), (2, 1));
 }
 
 async fn a_loader_that_always_panics_fails_everyone(rig: Rig) {
