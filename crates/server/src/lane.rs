@@ -1,7 +1,7 @@
 //! The connections of a worker that do nothing but ask and be answered, served without a task for each.
 //!
 //! One task waits for all of them. In a round it reads from each socket that has something, runs what has come, and then answers all: a
-//! client that serves many connections in one thread is woken once for many replies. What needs more than that (a command that
+//! client that serves many connections in one thread is woken once for many replies (see also `gathering.rs`). What needs more than that (a command that
 //! waits, a script, a reply that has to wait for the disk or does not fit into the socket, a message that comes unasked) takes the
 //! connection out, and it goes on as a task (`connection.rs`) until it has been calm for a while. Invariants: a connection is in the
 //! lane or a task, never both; one whose command panics ends alone. Deliberately absent: TLS.
@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 
 use crate::connection::Begin;
 use crate::conversation::{Conversation, Pause};
+use crate::gathering::{GATHER_PAUSE, Gathering};
 use crate::roster::Present;
 use crate::worker::{Place, Socket};
 
@@ -119,6 +120,7 @@ struct State {
     /// Connections of which more may be read without the system saying so.
     again: Vec<usize>,
     exits: Vec<Exit>,
+    gathering: Gathering,
 }
 
 impl Lane {
@@ -133,6 +135,7 @@ impl Lane {
             to_answer: Vec::new(),
             again: Vec::new(),
             exits: Vec::new(),
+            gathering: Gathering::new(Instant::now()),
         };
         Self(Rc::new(Inner { state: RefCell::new(state), bell: Arc::default() }))
     }
@@ -210,7 +213,10 @@ impl Lane {
                     leave(exit);
                 }
                 if !has_worked {
-                    break;
+                    if !self.0.state.borrow_mut().gathering.should_pause(Instant::now()) {
+                        break;
+                    }
+                    std::thread::sleep(GATHER_PAUSE);
                 }
                 rounds += 1;
                 if rounds % ROUNDS == 0 {
@@ -268,6 +274,7 @@ impl State {
     }
 
     fn serve(&mut self, slot: usize, is_closed: bool) {
+        self.gathering.note(slot);
         let mut turn = self.take_turn(slot, Member::ask);
         if turn == Turn::Stay && is_closed {
             // The end has been announced once and will not be again.

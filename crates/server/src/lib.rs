@@ -14,6 +14,7 @@ mod conversation;
 mod descriptors;
 mod error;
 mod fiber;
+mod gathering;
 mod host;
 mod idle_cores;
 mod lane;
