@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::certificates::Authority;
-use crate::patience::wait_until;
+use crate::patience::{PATIENCE, wait_until};
 use crate::programs::Program;
 use crate::resp::Value;
 use crate::servers::{ServerError, ServerOptions, TestServer, free_port};
@@ -18,6 +18,8 @@ use crate::servers::{ServerError, ServerOptions, TestServer, free_port};
 pub const SERVICE: &str = "svc";
 /// How long a server is silent before a sentinel thinks it is down.
 const DOWN_AFTER_MS: u32 = 500;
+/// Time between two looks at who is the primary.
+const LOOK_PERIOD: Duration = Duration::from_millis(10);
 /// Time between two orders to fail over, while nothing has come of the first.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -177,10 +179,15 @@ impl Watched {
     /// # Panics
     /// When there is none within [`crate::PATIENCE`].
     pub fn wait_for_other_than(&self, before: Option<usize>) {
-        wait_until("another server is the primary", || {
+        let is_there = || {
             self.primary()
                 .is_some_and(|now| Some(now) != before && role(&self.servers[now]).starts_with("master"))
-        });
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while !is_there() {
+            assert!(Instant::now() < deadline, "another server is not the primary: {}", self.account());
+            std::thread::sleep(LOOK_PERIOD);
+        }
     }
 
     /// Waits until every running server but the primary follows it, and every running sentinel has seen so: one that has not finds no
@@ -200,6 +207,17 @@ impl Watched {
                         && running.all(|sentinel| is_good_replica(sentinel, self.ports[at]))
                 })
         });
+    }
+
+    /// What each server says it is, whom each sentinel names, and what the sentinels have seen.
+    fn account(&self) -> String {
+        let servers = self.servers.iter().zip(&self.ports);
+        let servers = servers.map(|(server, port)| format!("{port}: {}", role(server)));
+        let sentinels = self.sentinels.iter().map(|sentinel| {
+            let (named, log) = (named_by(sentinel), sentinel.log());
+            format!("sentinel {} names {named:?}; its log:\n{log}", sentinel.port())
+        });
+        servers.chain(sentinels).collect::<Vec<_>>().join("\n")
     }
 
     /// Options for either kind, and the port of TLS if there is one.
@@ -262,8 +280,19 @@ impl Watched {
 
     /// Makes the sentinels quick, and waits until each knows all others and the replicas.
     fn introduce(&self) {
-        let periods =
-            ["INFO-PERIOD", "100", "PING-PERIOD", "100", "ASK-PERIOD", "100", "PUBLISH-PERIOD", "1000"];
+        // A sentinel that thinks its clock has jumped, because a busy machine has let it wait for two seconds, would do nothing for 30.
+        let periods = [
+            ["INFO-PERIOD", "100"],
+            // A replica is good for five of these after it has last spoken of itself, which it is asked to do once a second (whatever the
+            // period above) when its primary is down: with much less, most attempts find none, and the next one is ten seconds off.
+            ["PING-PERIOD", "400"],
+            ["ASK-PERIOD", "100"],
+            ["PUBLISH-PERIOD", "1000"],
+            ["TILT-TRIGGER", "60000"],
+            ["MIN-LINK-RECONNECT-PERIOD", "1000"],
+            ["ELECTION-TIMEOUT", "2000"],
+        ]
+        .concat();
         for sentinel in &self.sentinels {
             let mut client = sentinel.client().unwrap();
             let reply = client.command(&[&["SENTINEL", "DEBUG"][..], &periods[..]].concat()).unwrap();
