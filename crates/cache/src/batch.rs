@@ -23,6 +23,7 @@ use self::steps::{Asked, Batch};
 use crate::control::RegionMode;
 use crate::error::Result;
 use crate::keys::KeyParts;
+use crate::loader::{Loaded, Previous};
 use crate::read::{Read, ReadOptions};
 use crate::region::Region;
 
@@ -106,12 +107,63 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         A: KeyParts,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.each(ids, options, &Loader::plain(loader, &self.state.base)).await
+    }
+
+    /// As [`get_or_load_each`](Self::get_or_load_each), with a loader that is told what was known of each id before, and says how long what it
+    /// brings lives, as [`get_or_reload`](Self::get_or_reload) has it. An id that it leaves out is one that the source does not have;
+    /// "not modified" of one of which nothing was known is that id's error.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use mtcache_cache::{Cache, Loaded, Previous, ReadOptions, Region, RegionPolicy};
+    ///
+    /// let cache = Cache::connect("embedded://").await?;
+    /// let prices: Region<f64> = cache.region(RegionPolicy::new("price", Duration::from_secs(30)))?;
+    /// let reads = prices
+    ///     .get_or_reload_each(["BTC", "ETH"], ReadOptions::new(), |asked: Vec<(&str, Option<Previous<f64>>)>| async move {
+    ///         let loaded = asked.into_iter().map(|(id, previous)| match previous {
+    ///             Some(_) => (id, Loaded::not_modified()),
+    ///             None => (id, Loaded::new(67_000.5).ttl(Duration::from_secs(7))),
+    ///         });
+    ///         Ok::<_, std::io::Error>(loaded.collect::<Vec<_>>())
+    ///     })
+    ///     .await?;
+    /// assert!(reads.into_iter().all(|read| read.is_ok_and(|read| read.is_some())));
+    /// # Ok::<_, mtcache_cache::Error>(()) }).unwrap();
+    /// ```
+    pub async fn get_or_reload_each<K, F, Fut, L, A, E>(
+        &self,
+        ids: impl IntoIterator<Item = K>,
+        options: ReadOptions,
+        loader: F,
+    ) -> Result<Outcomes<T>>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+        F: Fn(Vec<(K, Option<Previous<T>>)>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
+        L: IntoIterator<Item = (A, Loaded<T>)>,
+        A: KeyParts,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.each(ids, options, &Loader::knowing(loader, &self.state.base)).await
+    }
+
+    async fn each<K>(
+        &self,
+        ids: impl IntoIterator<Item = K>,
+        options: ReadOptions,
+        loader: &Loader<K, T>,
+    ) -> Result<Outcomes<T>>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+    {
         let asked = Asked::now(options, self.cache.observed_from());
         let batch = Batch::of(self, ids)?;
         let found = batch.keys.iter().map(|_| Found::Nothing).collect();
         let shape = Shape { near: false, of: |_, read, _| read };
-        let loader = Loader::new(loader, &self.state.base);
-        Ok(self.finished(batch, found, asked, &loader, shape).await)
+        Ok(self.finished(batch, found, asked, loader, shape).await)
     }
 }
 
@@ -149,6 +201,36 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
         A: KeyParts,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        self.each_shared(ids, options, &Loader::plain(loader, &self.state.base)).await
+    }
+
+    /// As [`get_or_reload_each`](Self::get_or_reload_each), with values that are shared.
+    pub async fn get_or_reload_each_shared<K, F, Fut, L, A, E>(
+        &self,
+        ids: impl IntoIterator<Item = K>,
+        options: ReadOptions,
+        loader: F,
+    ) -> Result<Outcomes<Arc<T>>>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+        F: Fn(Vec<(K, Option<Previous<T>>)>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = std::result::Result<L, E>> + Send + 'static,
+        L: IntoIterator<Item = (A, Loaded<T>)>,
+        A: KeyParts,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.each_shared(ids, options, &Loader::knowing(loader, &self.state.base)).await
+    }
+
+    async fn each_shared<K>(
+        &self,
+        ids: impl IntoIterator<Item = K>,
+        options: ReadOptions,
+        loader: &Loader<K, T>,
+    ) -> Result<Outcomes<Arc<T>>>
+    where
+        K: KeyParts + Clone + Send + Sync + 'static,
+    {
         let asked = Asked::now(options, self.cache.observed_from());
         let batch = Batch::of(self, ids)?;
         let is_on = self.state.mode() == RegionMode::On;
@@ -171,7 +253,6 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
                 _ => read.shared(),
             },
         };
-        let loader = Loader::new(loader, &self.state.base);
-        Ok(self.finished(batch, found, asked, &loader, shape).await)
+        Ok(self.finished(batch, found, asked, loader, shape).await)
     }
 }

@@ -4,15 +4,14 @@
 //! not spent waiting for a place, and a place is not held while another process loads; whatever becomes of the fill, the value is for
 //! those who asked. Deliberately absent: who waits for it (`single_flight.rs`).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::sync::SemaphorePermit;
 
-use crate::backend::{Bytes, CachedKey};
-use crate::control::RegionMode;
+use crate::backend::CachedKey;
 use crate::error::Result;
-use crate::fill_token::{self, Begun, Permit, Suffices};
+use crate::fill_token::{self, Begun, Suffices};
 use crate::framed::Standing;
 use crate::lease::Patience;
 use crate::loader::{Brought, Loader};
@@ -81,7 +80,8 @@ impl<T: DeserializeOwned> Load<T> {
         };
         let lease = terms.hold(*errand, permit.iter().map(|permit| (key, permit)));
         let taken = if permit.is_some() { terms.take_tags().await } else { Ok(Vec::new()) };
-        let previous = if L::ASKS { self.previous(permit.as_ref()).await } else { None };
+        let is_value = |bytes: &[u8]| region.is_value(bytes);
+        let previous = if L::ASKS { terms.previous(key, permit.as_ref(), is_value).await } else { None };
         let call = terms.calling([key]);
         let began = call.began;
         let brought = terms.in_time(loader.bring(region.clone(), previous)).await.flatten();
@@ -137,29 +137,5 @@ impl<T: DeserializeOwned> Load<T> {
             }
             begun => Ok(begun),
         }
-    }
-
-    /// What is known of the entry and may be told to its loader, as it is stored.
-    async fn previous(&self, permit: Option<&Permit>) -> Option<Bytes> {
-        let cache = &self.terms.cache;
-        if self.terms.state.mode() != RegionMode::On {
-            return None;
-        }
-        let bytes = match permit.map(Permit::found) {
-            Some(Some((found, left))) => {
-                let standing = cache.stands(found, left).await.ok()?;
-                (standing != Standing::Fallen).then(|| found.to_vec())?
-            }
-            // A frame that is known would be there.
-            Some(None) if self.region.framing().is_some() => return None,
-            found => {
-                let (key, now) = (String::from_utf8_lossy(&self.key.key), Instant::now());
-                if found.is_some() {
-                    cache.near().is_missing(&key, now);
-                }
-                cache.near().last_known(&key, now)?.known()?.stored.to_vec()
-            }
-        };
-        self.region.is_value(&bytes).then_some(bytes)
     }
 }

@@ -1,6 +1,6 @@
 //! What a load runs: a function that brings a value, or one that says more of it and is told what was known before.
 //!
-//! Invariant: what a loader says can make a value live shorter than its region's, never longer; "not modified" is taken only of what was
+//! Those of batches have the second half of it (`batch/loader.rs`). Invariant: what a loader says can make a value live shorter than its region's, never longer; "not modified" is taken only of what was
 //! given to the loader. Deliberately absent: timeouts and storing (`load.rs`).
 
 use std::future::Future;
@@ -78,6 +78,25 @@ impl<T> Loaded<T> {
     }
 }
 
+impl<T: Serialize + DeserializeOwned> Loaded<T> {
+    /// As it is to be stored; `previous` is what the loader was told of, in its stored form. The outer error is the source's.
+    pub(crate) fn brought(
+        self,
+        region: &Region<T>,
+        previous: Option<&[u8]>,
+    ) -> Result<crate::Result<Brought>, Source> {
+        let (value, validator) = match self.value {
+            Some(value) => (value, self.validator),
+            None => match previous.and_then(|bytes| Previous::known(region, bytes)) {
+                Some(previous) => (previous.value, self.validator.or(previous.validator)),
+                None => return Err("the loader said \"not modified\", and nothing was known before".into()),
+            },
+        };
+        let bytes = region.encode_with(&value, validator);
+        Ok(bytes.map(|bytes| Brought { bytes, life: self.life }))
+    }
+}
+
 /// What is known of an entry that is to be loaded: within its TTL, if it is loaded ahead of time, or its stale window. Never what was invalidated.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -88,7 +107,17 @@ pub struct Previous<T> {
     pub validator: Option<Vec<u8>>,
 }
 
+impl<T: DeserializeOwned> Previous<T> {
+    /// What these bytes tell of an entry.
+    pub(crate) fn known(region: &Region<T>, bytes: &[u8]) -> Option<Self> {
+        let value = region.decode(bytes).ok()?;
+        let validator = Frame::read(bytes).ok().and_then(|frame| frame.header.validator);
+        Some(Self { value, validator })
+    }
+}
+
 /// What a loader has brought, as it is to be stored.
+#[derive(Clone)]
 pub(crate) struct Brought {
     pub(crate) bytes: Bytes,
     pub(crate) life: Life,
@@ -143,21 +172,8 @@ where
         region: Region<T>,
         previous: Option<Bytes>,
     ) -> Result<crate::Result<Brought>, Source> {
-        let known = |bytes: &[u8]| {
-            let value = region.decode(bytes).ok()?;
-            let validator = Frame::read(bytes).ok().and_then(|frame| frame.header.validator);
-            Some(Previous { value, validator })
-        };
-        let loading = (self.0)(previous.as_deref().and_then(known));
-        let loaded = loading.await.map_err(Into::into)?;
-        let (value, validator) = match loaded.value {
-            Some(value) => (value, loaded.validator),
-            None => match previous.as_deref().and_then(known) {
-                Some(previous) => (previous.value, loaded.validator.or(previous.validator)),
-                None => return Err("the loader said \"not modified\", and nothing was known before".into()),
-            },
-        };
-        let bytes = region.encode_with(&value, validator);
-        Ok(bytes.map(|bytes| Brought { bytes, life: loaded.life }))
+        let known = previous.as_deref();
+        let loading = (self.0)(known.and_then(|bytes| Previous::known(&region, bytes)));
+        loading.await.map_err(Into::into)?.brought(&region, known)
     }
 }

@@ -14,11 +14,12 @@ use tokio::sync::SemaphorePermit;
 use crate::backend::{Bytes, CachedKey};
 use crate::cache::Cache;
 use crate::codec;
+use crate::control::RegionMode;
 use crate::error::{Error, Result};
 use crate::events::{Event, RemovalCause};
 use crate::fail_safe;
 use crate::fill_token::{self, Fill, Filling, Permit, Sharing, Suffices, TOKEN_MARGIN, Token};
-use crate::framed::Final;
+use crate::framed::{Final, Standing};
 use crate::lease::{LEASE_TTL, Lease, Patience};
 use crate::load::{Errand, Storing};
 use crate::metrics;
@@ -202,6 +203,34 @@ impl Terms {
         }
         let life = self.state.longest_life() + self.state.policy.load_timeout + TOKEN_MARGIN;
         self.tags.take(self.cache.backend().await?, life).await
+    }
+
+    /// What is known of an entry and may be told to its loader, as it is stored.
+    pub(crate) async fn previous(
+        &self,
+        key: &CachedKey,
+        permit: Option<&Permit>,
+        is_value: impl Fn(&[u8]) -> bool,
+    ) -> Option<Bytes> {
+        if self.state.mode() != RegionMode::On {
+            return None;
+        }
+        let bytes = match permit.map(Permit::found) {
+            Some(Some((found, left))) => {
+                let standing = self.cache.stands(found, left).await.ok()?;
+                (standing != Standing::Fallen).then(|| found.to_vec())?
+            }
+            // A frame that is known would be there.
+            Some(None) if self.state.policy.framing.is_some() => return None,
+            found => {
+                let (key, now) = (text(key), Instant::now());
+                if found.is_some() {
+                    self.cache.near().is_missing(&key, now);
+                }
+                self.cache.near().last_known(&key, now)?.known()?.stored.to_vec()
+            }
+        };
+        is_value(&bytes).then_some(bytes)
     }
 
     /// What a loader brings in its time.

@@ -22,6 +22,7 @@ use crate::fill_token::{self, Begun, Permit, Sharing, Suffices};
 use crate::framed::Standing;
 use crate::lease::Patience;
 use crate::load::{Errand, Storing};
+use crate::loader::{Brought, Life};
 use crate::near::Ticket;
 use crate::read::{Age, Source};
 use crate::single_flight::{Landed, Landing};
@@ -29,21 +30,25 @@ use crate::terms::{Arrival, Ended, Terms};
 use crate::ttl::TimeLeft;
 
 /// The stored form of what a loader has for each id that it was asked for.
-pub(super) type Answers = Vec<Result<Bytes>>;
+pub(super) type Answers = Vec<Result<Brought>>;
+/// Places of keys among a load's, each with what was known of it before, as it is stored.
+pub(super) type Wishes = Vec<(usize, Option<Bytes>)>;
 
-/// The answers for these keys among a loader's pairs of key and value; `none` for those that it left out.
-pub(super) fn answers_of<'a, T>(
-    pairs: Vec<(String, T)>,
-    keys: impl Iterator<Item = &'a String>,
+/// The answers for these keys, each with what was known of it, among what a loader has brought; `none` for those that it left out.
+pub(super) fn answers_of<'a, V>(
+    brought: Vec<(String, V)>,
+    keys: impl Iterator<Item = (&'a String, Option<&'a [u8]>)>,
     none: &Result<Bytes>,
-    encode: impl Fn(&T) -> Result<Bytes>,
+    stored: impl Fn(V, Option<&[u8]>) -> Result<Brought>,
 ) -> Answers {
-    let places: HashMap<&str, usize> = keys.map(String::as_str).zip(0..).collect();
+    let places: HashMap<&str, (usize, Option<&[u8]>)> =
+        keys.enumerate().map(|(place, (key, previous))| (key.as_str(), (place, previous))).collect();
+    let none = none.clone().map(|bytes| Brought { bytes, life: Life::OfRegion });
     let mut answers: Answers = places.iter().map(|_| none.clone()).collect();
-    for (key, value) in pairs {
-        let place = places.get(key.as_str());
-        if let Some(answer) = place.and_then(|place| answers.get_mut(*place)) {
-            *answer = encode(&value);
+    for (key, value) in brought {
+        let Some((place, previous)) = places.get(key.as_str()) else { continue };
+        if let Some(answer) = answers.get_mut(*place) {
+            *answer = stored(value, *previous);
         }
     }
     answers
@@ -53,7 +58,10 @@ pub(super) struct BatchLoad {
     pub(super) terms: Terms,
     /// Each key, and for whom it is loaded: all in the background, or none.
     pub(super) keys: Vec<(CachedKey, Errand)>,
+    /// Whether bytes are an answer to these readers, be it that the source has none.
     pub(super) decodes: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
+    /// Whether they are a value of which the loader is to be told; none if it does not ask.
+    pub(super) is_told: Option<Box<dyn Fn(&[u8]) -> bool + Send + Sync>>,
 }
 
 /// A key that is to be loaded: its place among the load's keys, and the right to store it, if that was to be had.
@@ -85,7 +93,7 @@ impl BatchLoad {
     /// and again of those that another process was to load and did not.
     pub(super) async fn run<F, Fut>(self, loader: F, landing: Landing)
     where
-        F: Fn(Vec<usize>) -> Fut + Send + Sync,
+        F: Fn(Wishes) -> Fut + Send + Sync,
         Fut: Future<Output = std::result::Result<Answers, Failure>> + Send,
     {
         let terms = &self.terms;
@@ -229,6 +237,18 @@ impl BatchLoad {
         found
     }
 
+    /// What the loader is asked for.
+    async fn wishes(&self, wanted: &[Wanted]) -> Wishes {
+        let Some(is_told) = &self.is_told else {
+            return wanted.iter().map(|wanted| (wanted.place, None)).collect();
+        };
+        let wishes = wanted.iter().map(async |Wanted { place, permit }| {
+            let Some((key, _)) = self.keys.get(*place) else { return (*place, None) };
+            (*place, self.terms.previous(key, permit.as_ref(), is_told).await)
+        });
+        join_all(wishes).await
+    }
+
     /// One call of the loader, and what becomes of it. If it panics, that is a matter of its own keys.
     async fn load_apart<F, Fut>(
         &self,
@@ -238,7 +258,7 @@ impl BatchLoad {
         loader: &F,
         landing: &Landing,
     ) where
-        F: Fn(Vec<usize>) -> Fut + Send + Sync,
+        F: Fn(Wishes) -> Fut + Send + Sync,
         Fut: Future<Output = std::result::Result<Answers, Failure>> + Send,
     {
         let places: Vec<usize> = wanted.iter().map(|wanted| wanted.place).collect();
@@ -260,7 +280,7 @@ impl BatchLoad {
         loader: &F,
         landing: &Landing,
     ) where
-        F: Fn(Vec<usize>) -> Fut + Send + Sync,
+        F: Fn(Wishes) -> Fut + Send + Sync,
         Fut: Future<Output = std::result::Result<Answers, Failure>> + Send,
     {
         let terms = &self.terms;
@@ -271,9 +291,10 @@ impl BatchLoad {
         let lease = terms.hold(self.errand(), permits);
         let taken = if may_store { terms.take_tags().await } else { Ok(Vec::new()) };
         let places: Vec<usize> = wanted.iter().map(|wanted| wanted.place).collect();
+        let wishes = self.wishes(&wanted).await;
         let call = terms.calling(self.keys_at(&places));
         let began = call.began;
-        let outcome = terms.in_time(loader(places.clone())).await;
+        let outcome = terms.in_time(loader(wishes)).await;
         drop(place);
         let took = call.ended(outcome.is_ok());
         let answers = match outcome {
@@ -289,21 +310,21 @@ impl BatchLoad {
         let mut permits = Vec::with_capacity(wanted.len());
         for (Wanted { place, permit }, answer) in wanted.into_iter().zip(answers) {
             match answer {
-                Ok(bytes) => {
-                    brought.push((place, bytes));
+                Ok(answer) => {
+                    brought.push((place, answer));
                     permits.push(permit);
                 }
                 Err(error) => self.land(landing, place, Err(error)),
             }
         }
         let mut arrivals = Vec::with_capacity(brought.len());
-        for ((place, bytes), permit) in brought.iter().zip(permits) {
+        for ((place, Brought { bytes, life }), permit) in brought.iter().zip(permits) {
             let Some((key, _)) = self.keys.get(*place) else { continue };
-            let (ttl, ticket) = (terms.state.ttl_for(bytes), tickets.get(*place).copied().flatten());
+            let (ttl, ticket) = (terms.state.ttl_of(bytes, *life), tickets.get(*place).copied().flatten());
             arrivals.push(Arrival { key, bytes, ttl, ticket, permit });
         }
         let currencies = terms.store(arrivals, Ended { began, took, taken, lease }).await;
-        for ((place, bytes), currency) in brought.into_iter().zip(currencies) {
+        for ((place, Brought { bytes, .. }), currency) in brought.into_iter().zip(currencies) {
             let age = Age::AtMost(began.elapsed());
             self.land(landing, place, Ok(Landed::now(bytes, Source::Loader, age, currency)));
         }

@@ -13,15 +13,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Outcomes;
-use super::load::{BatchLoad, answers_of};
+use super::load::{BatchLoad, Wishes, answers_of};
 use super::loader::Loader;
 use super::look::{FRAME_STEP, Found, Shape, is_absence};
-use crate::backend::CachedKey;
+use crate::backend::{Bytes, CachedKey};
 use crate::codec;
 use crate::control::RegionMode;
 use crate::error::{Error, Result};
 use crate::keys::KeyParts;
 use crate::load::{Errand, Storing};
+use crate::loader::{Loaded, Previous};
 use crate::read::{Read, ReadOptions};
 use crate::region::Region;
 use crate::single_flight::{Demand, Group, Landed, Landing, LoadManyFuture, NoneIs, Part};
@@ -363,17 +364,31 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                     let region = self.clone();
                     move |bytes| codec::is_null(bytes) || region.decode(bytes).is_ok()
                 }),
+                is_told: loader.asks.then(|| -> Box<dyn Fn(&[u8]) -> bool + Send + Sync> {
+                    let region = self.clone();
+                    Box::new(move |bytes| region.is_value(bytes))
+                }),
             };
             let (region, loader, orders) = (self.clone(), loader.clone(), Arc::clone(orders));
-            let call = move |wanted: Vec<usize>| {
+            let call = move |wishes: Wishes| {
                 let (region, orders) = (region.clone(), Arc::clone(&orders));
-                let wanted: Vec<usize> = wanted.iter().filter_map(|n| places.get(*n)).copied().collect();
-                let ids = wanted.iter().filter_map(|place| orders.ids.get(*place)).cloned();
-                let loading = loader.load(ids.collect());
+                let placed = |(n, previous)| Some((*places.get(n)?, previous));
+                let wanted: Wishes = wishes.into_iter().filter_map(placed).collect();
+                let wish = |(place, previous): &(usize, Option<Bytes>)| {
+                    let known = previous.as_deref().and_then(|bytes| Previous::known(&region, bytes));
+                    Some((orders.ids.get(*place)?.clone(), known))
+                };
+                let loading = loader.load(wanted.iter().filter_map(wish).collect());
                 async move {
-                    let pairs = loading.await?;
-                    let keys = wanted.iter().filter_map(|place| orders.keys.get(*place));
-                    Ok(answers_of(pairs, keys, &region.encode_none(), |value| region.encode(value)))
+                    let brought = loading.await?;
+                    let keys = wanted.iter().filter_map(|(place, previous)| {
+                        Some((orders.keys.get(*place)?, previous.as_deref()))
+                    });
+                    let stored = |loaded: Loaded<T>, previous: Option<&[u8]>| {
+                        let failed = |source| Error::loader(region.name(), source);
+                        loaded.brought(&region, previous).map_err(failed).flatten()
+                    };
+                    Ok(answers_of(brought, keys, &region.encode_none(), stored))
                 }
             };
             Box::pin(load.run(call, landing))

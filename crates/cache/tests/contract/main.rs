@@ -9,6 +9,7 @@
 mod ages;
 mod batch_history;
 mod batch_leases;
+mod batch_reload;
 mod batch_stale;
 mod batches;
 mod cancelled;
