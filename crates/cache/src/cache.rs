@@ -13,6 +13,7 @@ use mtcache_link::{BreakerState, Command, Reply, Script, TrackingState};
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
 
 use crate::backend::{Backend, Bytes, CachedKey, Entry, When};
 use crate::builder::CacheBuilder;
@@ -488,7 +489,9 @@ impl Cache {
     async fn replayed(&self) -> Result<()> {
         let Some(turn) = self.0.ledger.pending.turn(&self.0.backend).await else { return Ok(()) };
         let cache = self.clone();
-        let replay = tokio::spawn(async move { cache.pending().replay(&cache.0.backend, turn).await });
+        // Whoever reads an engine in this process may do so outside of any runtime.
+        let runtime = Handle::try_current().unwrap_or_else(|_| self.near().runtime().clone());
+        let replay = runtime.spawn(async move { cache.pending().replay(&cache.0.backend, turn).await });
         let ended = |_| {
             Error::new(ErrorKind::Unavailable, "what waits to be invalidated waits on: its runtime has ended")
         };

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mtcache_cache::{Cache, ErrorKind, Outcome, RegionPolicy, SetOptions};
+use futures_util::FutureExt;
+use mtcache_cache::{Cache, ErrorKind, Outcome, RegionMode, RegionPolicy, SetOptions};
 use mtcache_node::{AppendOnly, Node, NodeOptions};
 use mtcache_persistence::AppendFsync;
 use mtcache_persistence::disk::{Fault, SimDisk};
@@ -42,4 +43,26 @@ async fn a_write_that_ran_and_could_not_be_kept_has_an_unknown_outcome() {
     // Who had taken it for not applied would have counted twice.
     assert_eq!(cache.get::<i64>("n").await.unwrap(), Some(2));
     assert_eq!(region.get("k").await.unwrap().map(|read| read.value), None);
+}
+
+/// A read of an engine in this process needs no runtime, and has none from a thread of its caller's own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_is_made_good_for_a_reader_outside_of_any_runtime() {
+    let region =
+        Cache::connect("embedded://").await.unwrap().region::<u64>(RegionPolicy::new("r", TTL)).unwrap();
+    region.set("k", &1).await.unwrap();
+    region.control().set_mode(RegionMode::Killed);
+    region.get_or_load("k", || async { Ok::<_, std::io::Error>(2) }).await.unwrap();
+    region.control().set_mode(RegionMode::On);
+    assert_eq!(region.cache().pending_invalidations(), (1, 0));
+    let reader = std::thread::spawn(move || {
+        let mut read = Box::pin(region.get("k"));
+        loop {
+            if let Some(read) = (&mut read).now_or_never() {
+                return read.unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    assert_eq!(tokio::task::spawn_blocking(|| reader.join().unwrap()).await.unwrap(), None);
 }
