@@ -45,6 +45,7 @@ pub mod slot;
 mod stats;
 mod switched;
 mod tags;
+mod tally;
 mod terms;
 mod timeouts;
 mod timestamp;

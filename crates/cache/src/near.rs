@@ -11,6 +11,7 @@ mod held;
 mod shards;
 mod sought;
 mod store;
+mod typed;
 mod wakes;
 
 use std::any::Any;
@@ -278,8 +279,14 @@ impl NearRegion {
         debug_assert!(is_the_only_part(id), "`only_part` is not what `each_part` hands over");
         match id.only_part().and_then(|part| self.begun.then(part)) {
             Some(key) => self.on.get(&key, now),
-            None => keys::with_joined(&self.base, id, |key| self.on.get(&self.on.store.sought(key), now)),
+            None => self.get_joined(id, now),
         }
+    }
+
+    /// The same for keys of several parts, and for parts that have to be escaped.
+    #[inline(never)]
+    fn get_joined(&self, id: &(impl KeyParts + ?Sized), now: Moment) -> Option<There<'_>> {
+        keys::with_joined(&self.base, id, |key| self.on.get(&self.on.store.sought(key), now))
     }
 }
 

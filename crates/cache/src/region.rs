@@ -525,12 +525,15 @@ impl<T> Region<T> {
     /// read is no value. Once for each read, which knows as what it was counted; one that was no hit stays what it is.
     pub fn count_undecodable(&self, read: Counted) {
         let counters = &self.state.counters;
-        let hits = match read {
-            Counted::NearHit => Some(&counters.near_hits),
-            Counted::Hit => Some(&counters.hits),
-            Counted::NoHit => None,
+        let was_a_hit = match read {
+            Counted::NearHit => {
+                stats::count(&counters.not_near);
+                true
+            }
+            Counted::Hit => stats::take_back(&counters.hits),
+            Counted::NoHit => false,
         };
-        if hits.is_some_and(stats::take_back) {
+        if was_a_hit {
             stats::count(&counters.misses);
         }
         stats::count(&counters.undecodable);

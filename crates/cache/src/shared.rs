@@ -6,7 +6,6 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -161,7 +160,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     #[inline(always)]
     pub(crate) fn count_near_hit(&self, id: &impl KeyParts, started: Option<Instant>) {
         let counters = &self.state.counters;
-        let number = counters.near_hits.fetch_add(1, Ordering::Relaxed);
+        let number = counters.near.count();
         if counters.control.is_checked(number) {
             self.check_near_hit(id);
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
+use crate::tally::Tally;
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
@@ -17,6 +18,10 @@ macro_rules! counters {
         pub(crate) struct Counters {
             /// In the same block of memory, because both are at hand in every read.
             pub(crate) control: Control,
+            /// Near hits.
+            pub(crate) near: Tally,
+            /// Of these, those that turned out to be none.
+            pub(crate) not_near: AtomicU64,
             $(pub(crate) $name: AtomicU64,)*
         }
 
@@ -32,6 +37,7 @@ macro_rules! counters {
             pub(crate) fn snapshot(&self) -> RegionStats {
                 let mut stats = RegionStats { $($name: self.$name.load(Ordering::Relaxed),)* };
                 // A near hit is counted once, for counting twice would be a twentieth of it.
+                stats.near_hits = self.near.sum().saturating_sub(self.not_near.load(Ordering::Relaxed));
                 stats.hits += stats.near_hits;
                 stats
             }

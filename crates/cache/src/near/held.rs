@@ -2,7 +2,6 @@
 //!
 //! Invariant: what is held is never fresh for longer, nor younger, than what was to be kept ([`Moment`] errs on that side). Deliberately absent: whether it may be served (`store.rs`).
 
-use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use mtcache_link::Moment;
 
 use super::store::{Kept, Known, Ticket};
+use super::typed::{Typed, shared_as};
 use crate::read::Age;
 
 /// The longest key that lies within the entry.
@@ -47,7 +47,7 @@ impl Weight {
 /// What is kept, with what had been heard when its read was sent.
 #[derive(Clone)]
 pub(crate) struct Held {
-    value: Arc<dyn Any + Send + Sync>,
+    value: Arc<dyn Typed>,
     rest: Option<Arc<Rest>>,
     /// It was made a slack after then, or later; [`Moment::NEVER`] where that is not known.
     made: Moment,
@@ -84,6 +84,9 @@ pub(super) struct Rest {
 }
 
 impl Held {
+    /// The most that an entry can count for.
+    pub(super) const MAX_BYTES: u64 = (Weight::IS_NONE - 1) as u64;
+
     pub(super) fn new(ticket: Ticket, kept: Kept) -> Self {
         let Kept { value, age, read, expires, weight, is_none, tags, digest, known } = kept;
         let has_rest = tags.is_some() || digest != 0 || known.is_some();
@@ -101,7 +104,13 @@ impl Held {
     /// Its value; none if it is of another type, as it was kept by somebody who reads the same keys as that.
     #[inline]
     pub(crate) fn value<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        Arc::clone(&self.value).downcast().ok()
+        shared_as(&self.value)
+    }
+
+    /// Has its value's line of memory on its way while the entry is looked at: sharing it changes a count there, for which the processor waits.
+    #[inline]
+    pub(super) fn approach(&self) {
+        std::hint::black_box(Arc::strong_count(&self.value));
     }
 
     /// How old it is now.

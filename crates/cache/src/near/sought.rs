@@ -185,8 +185,8 @@ impl State {
 
     #[inline]
     fn finish(mut self) -> u64 {
-        self.fold(self.carry);
-        self.fold(self.len);
+        // What is carried is seven bytes at the most, so that the length has room above them.
+        self.fold(self.carry | (self.len << 56));
         self.folded
     }
 }

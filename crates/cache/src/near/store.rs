@@ -6,7 +6,6 @@
 //! thread, one run), both admit by recent use against a scan; what moka has beyond it, expiry by entry and listeners, is
 //! simpler here, where an entry has to be looked at for its epoch in any case.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -23,6 +22,7 @@ use super::Keeping;
 use super::held::{Held, Rest};
 use super::shards::{Gone, Shards, There};
 use super::sought::{Base, Sought};
+use super::typed::Typed;
 use super::wakes::{Wake, Wakes};
 use crate::events::{Event, RemovalCause, Teller};
 use crate::read::Age;
@@ -37,7 +37,7 @@ const ENTRY_SHARE: u64 = 4;
 
 /// A value that is to be kept.
 pub(crate) struct Kept {
-    pub(crate) value: Arc<dyn Any + Send + Sync>,
+    pub(crate) value: Arc<dyn Typed>,
     /// Its age at `read`, which is before its read was sent.
     pub(crate) age: Age,
     pub(crate) read: Instant,
@@ -113,7 +113,7 @@ impl Store {
             tags_heard: AtomicU64::new(0),
             tags: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
-            max_entry: (entries.shard_bytes() / ENTRY_SHARE).min(u64::from(u32::MAX)),
+            max_entry: (entries.shard_bytes() / ENTRY_SHARE).min(Held::MAX_BYTES),
             entries,
             teller,
             wakes: Arc::default(),
@@ -134,6 +134,7 @@ impl Store {
     #[inline]
     pub(crate) fn get(&self, key: &Sought<'_>, now: Moment) -> Option<There<'_>> {
         let held = self.entries.get(key)?;
+        held.approach();
         if self.stands(&held) && held.is_fresh(now) {
             return Some(held);
         }
