@@ -12,8 +12,6 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mtcache_link::Moment;
-
 use crate::cache::Cache;
 use crate::events::{Event, RemovalCause};
 use crate::metrics;
@@ -40,8 +38,7 @@ impl Cache {
     /// Compares what is near of a key with the backend, beside its callers.
     #[cold]
     pub(crate) fn check_near(&self, state: &Arc<RegionState>, key: String) {
-        let Some(seen) = self.near().get(key.as_bytes(), Moment::now()).filter(|held| held.digest() != 0)
-        else {
+        let Some(seen) = self.near().get(key.as_bytes()).filter(|held| held.digest() != 0) else {
             return;
         };
         if self.checks().0.fetch_add(1, Ordering::Relaxed) >= MAX_CHECKS {
@@ -67,7 +64,7 @@ impl Cache {
         }
         stats::count(&counters.near_behind);
         tokio::time::sleep(self.near().heartbeat() + SLACK).await;
-        let still = self.near().get(key.as_bytes(), Moment::now()).is_some_and(|held| held.is_same_as(seen));
+        let still = self.near().get(key.as_bytes()).is_some_and(|held| held.is_same_as(seen));
         if !still {
             return;
         }

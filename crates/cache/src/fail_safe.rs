@@ -236,7 +236,7 @@ impl<T: DeserializeOwned> Region<T> {
 
     /// A decoded value that is near already is as good, and shared reads want it.
     fn is_to_be_kept(&self, key: &str) -> bool {
-        self.cache.near().get(key.as_bytes(), Moment::now()).is_none_or(|held| held.known().is_none())
+        self.cache.near().get(key.as_bytes()).is_none_or(|held| held.known().is_none())
     }
 }
 

@@ -119,9 +119,9 @@ impl Near {
     }
 
     /// What is kept of a key, if it can be relied on now.
-    pub(crate) fn get(&self, key: &[u8], now: Moment) -> Option<Held> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Held> {
         let on = self.on.get()?;
-        on.get(&on.store.sought(key), now).map(|held| held.clone())
+        on.get(&on.store.sought(key)).map(|(held, _)| held.clone())
     }
 
     /// To be called before a read is sent whose value is to be kept; none if values cannot be kept now.
@@ -229,16 +229,20 @@ impl Near {
 
 impl On {
     /// What is kept of a key, if it can be relied on now.
-    #[inline]
-    fn get(&self, key: &Sought<'_>, now: Moment) -> Option<There<'_>> {
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
+    fn get(&self, key: &Sought<'_>) -> Option<(There<'_>, Moment)> {
+        let (held, now) = self.store.get(key)?;
         let can_be_relied_on = match &self.told_by {
             ToldBy::Server(tracker) => tracker.is_coherent(now),
             ToldBy::Cluster(tracker) => key.with_joined(|key| tracker.is_coherent(key, now)),
             ToldBy::Engine(_) => true,
         };
         // A tag's token is another primary's, maybe.
-        let held = can_be_relied_on.then(|| self.store.get(key, now))??;
-        (!held.has_tags() || self.all_can_be_relied_on(now)).then_some(held)
+        (can_be_relied_on && (!held.has_tags() || self.all_can_be_relied_on(now))).then_some((held, now))
     }
 
     fn all_can_be_relied_on(&self, now: Moment) -> bool {
@@ -274,19 +278,23 @@ impl NearRegion {
     }
 
     /// What is kept under a key with these parts, if it can be relied on now.
-    #[inline]
-    pub(crate) fn get(&self, id: &(impl KeyParts + ?Sized), now: Moment) -> Option<There<'_>> {
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
+    pub(crate) fn get(&self, id: &(impl KeyParts + ?Sized)) -> Option<(There<'_>, Moment)> {
         debug_assert!(is_the_only_part(id), "`only_part` is not what `each_part` hands over");
         match id.only_part().and_then(|part| self.begun.then(part)) {
-            Some(key) => self.on.get(&key, now),
-            None => self.get_joined(id, now),
+            Some(key) => self.on.get(&key),
+            None => self.get_joined(id),
         }
     }
 
     /// The same for keys of several parts, and for parts that have to be escaped.
     #[inline(never)]
-    fn get_joined(&self, id: &(impl KeyParts + ?Sized), now: Moment) -> Option<There<'_>> {
-        keys::with_joined(&self.base, id, |key| self.on.get(&self.on.store.sought(key), now))
+    fn get_joined(&self, id: &(impl KeyParts + ?Sized)) -> Option<(There<'_>, Moment)> {
+        keys::with_joined(&self.base, id, |key| self.on.get(&self.on.store.sought(key)))
     }
 }
 

@@ -24,7 +24,6 @@ use crate::refresh::Rules;
 use crate::region::Region;
 use crate::stats;
 use crate::ttl::TimeLeft;
-use mtcache_link::Moment;
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     /// Reads an entry whose value is shared with other readers. Where the policy has `near` on, a value that was read before is answered
@@ -100,7 +99,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         }
         let started = self.cache.observed_from();
         let near = self.state.near.get()?;
-        let held = near.get(&id, Moment::now())?;
+        let (held, _) = near.get(&id)?;
         let (value, life) = (held.value::<T>()?, held.life());
         drop(held);
         if life.is_none {
@@ -139,8 +138,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     #[inline(always)]
     fn near_value(&self, id: &impl KeyParts, options: ReadOptions) -> Option<(Arc<T>, Age, Life)> {
         let near = self.state.near.get()?;
-        let now = Moment::now();
-        let held = near.get(id, now)?;
+        let (held, now) = near.get(id)?;
         let age = held.age(now);
         if !options.accepts(age) {
             return None;

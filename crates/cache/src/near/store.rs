@@ -130,13 +130,14 @@ impl Store {
         self.entries.sought(key)
     }
 
-    /// What is kept of a key, if it is fresh.
+    /// What is kept of a key, if it is fresh, and the moment by which it is: taken while the entry's memory is on its way.
     #[inline]
-    pub(crate) fn get(&self, key: &Sought<'_>, now: Moment) -> Option<There<'_>> {
+    pub(crate) fn get(&self, key: &Sought<'_>) -> Option<(There<'_>, Moment)> {
         let held = self.entries.get(key)?;
         held.approach();
+        let now = Moment::now();
         if self.stands(&held) && held.is_fresh(now) {
-            return Some(held);
+            return Some((held, now));
         }
         drop(held);
         key.with_joined(|key| self.drop_over(key, now));
@@ -419,7 +420,7 @@ mod tests {
     }
 
     fn get(store: &Store, key: &str) -> Option<u64> {
-        store.get(&store.sought(key.as_bytes()), Moment::now())?.value::<u64>().map(|value| *value)
+        store.get(&store.sought(key.as_bytes()))?.0.value::<u64>().map(|value| *value)
     }
 
     #[test]
