@@ -57,7 +57,7 @@ logs="$target/test-logs"
 export CARGO_TERM_COLOR=never
 # A run from a clean checkout never comes back to what incremental compilation leaves behind, and nothing is measured with its release build:
 # optimising across crates, which changes no behaviour, is a third of the time that takes.
-if [ "${CI:-}" = true ]; then
+if [ "${MTCACHE_CI:-}" = true ]; then
   export CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 fi
 

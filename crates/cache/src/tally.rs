@@ -5,9 +5,7 @@
 //! count never goes backwards. Deliberately absent: parts for any number of threads; those beyond the first share one and add atomically.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Threads that have a part of their own, at one time. Default: 32.
 const TALLY_THREADS: u32 = 32;
@@ -16,8 +14,8 @@ const UNKNOWN: u32 = u32::MAX;
 /// The part of the threads that have none of their own.
 const SHARED: u32 = TALLY_THREADS;
 
-/// Parts that no thread has, a bit for each.
-static FREE: Mutex<u32> = Mutex::new(u32::MAX);
+/// Parts that no thread has, a bit for each. Not behind a lock, which a fork could copy as it is held.
+static FREE: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// Gives a thread's part back when it ends.
 struct Owned(u32);
@@ -31,7 +29,8 @@ impl Drop for Owned {
     fn drop(&mut self) {
         // What else ends with this thread may still count.
         PART.set(SHARED);
-        *FREE.lock() |= 1 << self.0;
+        // What this thread has counted is there for the next that has the part.
+        FREE.fetch_or(1 << self.0, Ordering::Release);
     }
 }
 
@@ -44,13 +43,12 @@ fn part() -> u32 {
 
 #[cold]
 fn take_part() -> u32 {
-    let taken = {
-        let mut free = FREE.lock();
-        let part = free.trailing_zeros();
-        *free &= !1_u32.checked_shl(part).unwrap_or_default();
-        (part < TALLY_THREADS).then_some(part)
-    };
-    let part = taken.filter(|part| OWNED.try_with(|owned| owned.set(Some(Owned(*part)))).is_ok());
+    let without_lowest = |free: u32| (free != 0).then(|| free & (free - 1));
+    let taken = FREE.fetch_update(Ordering::Acquire, Ordering::Relaxed, without_lowest);
+    let part = taken
+        .ok()
+        .map(u32::trailing_zeros)
+        .filter(|part| OWNED.try_with(|owned| owned.set(Some(Owned(*part)))).is_ok());
     let part = part.unwrap_or(SHARED);
     PART.set(part);
     part
@@ -94,12 +92,18 @@ impl Tally {
 mod tests {
     use std::sync::Barrier;
 
+    use parking_lot::Mutex;
+
     use super::*;
+
+    /// Both tests want parts of this process.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     /// More threads than there are parts, all at once and then all again: nothing is lost, whoever has which part.
     #[test]
     fn nothing_is_lost_with_more_threads_than_parts() {
         const THREADS: u64 = TALLY_THREADS as u64 * 2;
+        let _alone = ALONE.lock();
         let tally = Tally::default();
         for round in 1..=3 {
             let all_there = Barrier::new(THREADS as usize);
@@ -118,6 +122,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_ends_leaves_its_part_to_another() {
+        let _alone = ALONE.lock();
         let own = |tally: &Tally| {
             tally.count();
             PART.get()

@@ -4,17 +4,20 @@
 //! a wake-up, and two questions to the system, per request; those of a short pause are read in one round and answered together, as a
 //! network card gathers packets before it interrupts. It costs latency, so the pause is as short as the clock of the system
 //! allows, is taken only when several requests are expected in it, and only while those who wait for it are few among those who ask: a
-//! client that sends its next request when it has the answer is never what the pause waits for. Invariant: one pause, then a wait.
-//! Deliberately absent: pauses for connections that are tasks (`connection.rs`). Measured in `docs/benchmarks.md`.
+//! client that sends its next request when it has the answer is never what the pause waits for. Invariants: one pause, then a wait; before
+//! a pause the worker's tasks have their turn, so that a connection that is one of them (`connection.rs`) waits for one pause at the most.
+//! Measured in `docs/benchmarks.md`.
 
 use std::time::{Duration, Instant};
 
 /// How long a busy worker pauses to gather requests. The system's timers add up to 50 µs of their own. Default: 50 µs.
-pub(crate) const GATHER_PAUSE: Duration = Duration::from_micros(50);
+const GATHER_PAUSE: Duration = Duration::from_micros(50);
 /// Fewer requests than this, expected in a pause, are not worth one. Default: 2.
 const GATHER_MIN_EXPECTED: u64 = 2;
 /// A pause may hold up one in so many of the connections that are asking. Default: 4.
 const GATHER_ONE_IN: u64 = 4;
+/// By how much of its excess over [`GATHER_PAUSE`] the time that a pause is thought to take falls in a window. Default: a 64th.
+const EXCESS_FALLS: u32 = 64;
 /// How long is counted before the next decision, at least. Default: 500 µs.
 const WINDOW: Duration = Duration::from_micros(500);
 
@@ -29,6 +32,8 @@ pub(crate) struct Gathering {
     /// The window in which each slot of the lane was last served.
     last: Vec<u32>,
     is_worth_it: bool,
+    /// How long a pause takes: as the last one has, or less where it was long ago.
+    takes: Duration,
     /// Nothing has come since the last pause.
     has_paused: bool,
 }
@@ -42,6 +47,7 @@ impl Gathering {
             asking: 0,
             last: Vec::new(),
             is_worth_it: false,
+            takes: GATHER_PAUSE,
             has_paused: false,
         }
     }
@@ -66,10 +72,11 @@ impl Gathering {
         let elapsed = now.saturating_duration_since(self.began);
         if elapsed >= WINDOW {
             let expected =
-                GATHER_PAUSE.as_nanos().saturating_mul(self.batches.into()) / elapsed.as_nanos().max(1);
+                self.takes.as_nanos().saturating_mul(self.batches.into()) / elapsed.as_nanos().max(1);
             let expected = u64::try_from(expected).unwrap_or(u64::MAX);
             self.is_worth_it = expected >= GATHER_MIN_EXPECTED
                 && expected.saturating_mul(GATHER_ONE_IN) <= self.asking.into();
+            self.takes -= self.takes.saturating_sub(GATHER_PAUSE) / EXCESS_FALLS;
             self.began = now;
             self.batches = 0;
             self.asking = 0;
@@ -79,6 +86,17 @@ impl Gathering {
         let pauses = self.is_worth_it && !self.has_paused;
         self.has_paused = pauses;
         pauses
+    }
+
+    /// Pauses. Where the system's timers are coarse, or the worker had to wait for a processor, the next one has to be worth what this one took.
+    pub(crate) fn pause(&mut self) {
+        let began = Instant::now();
+        std::thread::sleep(GATHER_PAUSE);
+        self.has_taken(began.elapsed());
+    }
+
+    fn has_taken(&mut self, time: Duration) {
+        self.takes = time.max(GATHER_PAUSE);
     }
 }
 
@@ -111,6 +129,22 @@ mod tests {
         // Many, of which few ask; and many that come so fast that the pause would hold up most of them.
         assert!(!decided(19, 1, 3));
         assert!(!decided(40, 10, 3));
+    }
+
+    #[test]
+    fn pauses_that_take_long_are_not_taken_for_a_while() {
+        let begin = Instant::now();
+        let mut gathering = Gathering::new(begin);
+        let decide = |window: u32, gathering: &mut Gathering| {
+            (0..50).for_each(|slot| gathering.note(slot));
+            gathering.should_pause(begin + WINDOW * window)
+        };
+        assert!(decide(1, &mut gathering));
+        gathering.has_taken(Duration::from_micros(110));
+        assert!(decide(2, &mut gathering));
+        gathering.has_taken(Duration::from_millis(4));
+        assert!((3..100).all(|window| !decide(window, &mut gathering)));
+        assert!((100..1_000).any(|window| decide(window, &mut gathering)));
     }
 
     #[test]

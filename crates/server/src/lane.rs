@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 
 use crate::connection::Begin;
 use crate::conversation::{Conversation, Pause};
-use crate::gathering::{GATHER_PAUSE, Gathering};
+use crate::gathering::Gathering;
 use crate::roster::Present;
 use crate::worker::{Place, Socket};
 
@@ -201,6 +201,7 @@ impl Lane {
                 () = self.0.bell.notify.notified() => None,
             };
             let mut rounds = 0;
+            let mut will_pause = false;
             loop {
                 let called = self.0.bell.take();
                 let (has_worked, exits) = {
@@ -212,11 +213,17 @@ impl Lane {
                 for exit in exits {
                     leave(exit);
                 }
-                if !has_worked {
-                    if !self.0.state.borrow_mut().gathering.should_pause(Instant::now()) {
-                        break;
-                    }
-                    std::thread::sleep(GATHER_PAUSE);
+                if has_worked {
+                    will_pause = false;
+                } else if will_pause {
+                    self.0.state.borrow_mut().gathering.pause();
+                    will_pause = false;
+                } else if self.0.state.borrow_mut().gathering.should_pause(Instant::now()) {
+                    // What is a task has its turn first, and the sockets are looked at once more.
+                    will_pause = true;
+                    tokio::task::yield_now().await;
+                } else {
+                    break;
                 }
                 rounds += 1;
                 if rounds % ROUNDS == 0 {
