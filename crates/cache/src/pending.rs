@@ -17,7 +17,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::backend::{Backend, CachedKey, ClusterBackend};
 use crate::clearing::invalidate_prefixes;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// How many keys can be waiting one by one.
 pub(crate) const MAX_KEYS: usize = 10_000;
@@ -41,7 +41,7 @@ pub(crate) struct Pending {
 type Tried = OwnedMutexGuard<Option<Instant>>;
 
 /// The right of one at a time to bring what waits to the backend.
-pub(crate) enum Turn {
+enum Turn {
     /// All of it.
     Whole(#[allow(dead_code, reason = "held, not looked at")] OwnedMutexGuard<()>),
     /// What can be brought to the primaries that answer.
@@ -175,7 +175,7 @@ impl Pending {
     }
 
     /// The turn to bring what waits to the backend; none if a reader need not wait for that.
-    pub(crate) async fn turn(&self, backend: &Backend) -> Option<Turn> {
+    async fn turn(&self, backend: &Backend) -> Option<Turn> {
         if let Backend::Cluster(cluster) = backend
             && self.is_in_part(cluster)
         {
@@ -198,13 +198,14 @@ impl Pending {
     }
 
     /// Brings what waits to the backend. An error means that it still waits, and that the backend must not be read.
-    pub(crate) async fn replay(&self, backend: &Backend, turn: Turn) -> Result<()> {
-        match (turn, backend) {
-            (Turn::InPart(tried), Backend::Cluster(cluster)) => {
+    pub(crate) async fn bring(&self, backend: &Backend) -> Result<()> {
+        match (self.turn(backend).await, backend) {
+            (None, _) => Ok(()),
+            (Some(Turn::InPart(tried)), Backend::Cluster(cluster)) => {
                 self.replay_in_part(backend, cluster, tried).await;
                 Ok(())
             }
-            (_turn, _) => self.replay_all(backend).await,
+            (Some(_turn), _) => self.replay_all(backend).await,
         }
     }
 
@@ -276,6 +277,11 @@ impl Pending {
             self.waiting.store(false, Ordering::Release);
         }
     }
+}
+
+/// The attempt to bring what waits to the backend came to no end of its own.
+pub(crate) fn panicked() -> Error {
+    Error::new(ErrorKind::Unavailable, "what waits to be invalidated waits on: the attempt to do so panicked")
 }
 
 /// Deletes keys one by one, and gives up those that our user may not delete: they would keep all others from being read for ever.
