@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 const GATHER_PAUSE: Duration = Duration::from_micros(50);
 /// Fewer requests than this, expected in a pause, are not worth one. Default: 2.
 const GATHER_MIN_EXPECTED: u64 = 2;
-/// A pause may hold up one in so many of the connections that are asking. Default: 4.
-const GATHER_ONE_IN: u64 = 4;
+/// A pause may hold up one in so many of the connections that are asking. Default: 3.
+const GATHER_ONE_IN: u64 = 3;
 /// By how much of its excess over [`GATHER_PAUSE`] the time that a pause is thought to take falls in a window. Default: a 64th.
 const EXCESS_FALLS: u32 = 64;
 /// How long is counted before the next decision, at least. Default: 500 µs.
