@@ -133,7 +133,7 @@ impl<T: DeserializeOwned> Region<T> {
         let covered = is_covered(&error) && self.state.serves_stale(options);
         if covered && self.framing().is_some() && !error.is_backend_down() {
             match self.stale_frame(key, options).await {
-                Ok(Some(read)) => return Ok(self.served_stale(read, &error.to_string())),
+                Ok(Some((read, _))) => return Ok(self.served_stale(read, &error.to_string())),
                 Err(unread) if unread.is_backend_down() => {}
                 _ => return Err(error),
             }
@@ -163,14 +163,23 @@ impl<T: DeserializeOwned> Region<T> {
 
     /// What a read may be given that has waited for its loader as long as the region says; none if it is to wait on.
     pub(crate) async fn known_stale(&self, key: &str, options: ReadOptions) -> Option<Read<T>> {
+        self.known_stale_until(key, options).await.map(|(read, _)| read)
+    }
+
+    /// The same, and when the backend's window ends, if the backend was asked and has told.
+    pub(crate) async fn known_stale_until(
+        &self,
+        key: &str,
+        options: ReadOptions,
+    ) -> Option<(Read<T>, Option<Instant>)> {
+        let here = || self.last_known(key, options).map(|read| (read, None));
         if !self.state.serves_stale(options) {
             return None;
         }
-        if self.framing().is_some() {
-            self.stale_frame(key, options).await.unwrap_or_else(|_| self.last_known(key, options))
-        } else {
-            self.last_known(key, options)
+        if self.framing().is_none() {
+            return here();
         }
+        self.stale_frame(key, options).await.unwrap_or_else(|_| here())
     }
 
     /// To be called if it is given that.
@@ -187,11 +196,22 @@ impl<T: DeserializeOwned> Region<T> {
         }
     }
 
-    /// Asked anew, for it may have been invalidated since it was seen.
-    async fn stale_frame(&self, key: &str, options: ReadOptions) -> Result<Option<Read<T>>> {
+    /// Asked anew, for it may have been invalidated since it was seen; and when its window ends, where that is known.
+    async fn stale_frame(
+        &self,
+        key: &str,
+        options: ReadOptions,
+    ) -> Result<Option<(Read<T>, Option<Instant>)>> {
+        let sent = Instant::now();
         let sight = self.cache.see(key, &self.state).await?;
         let seen = sight.filter(|sight| sight.standing != Standing::Fallen);
-        Ok(seen.and_then(|sight| self.stale(&sight.bytes, Source::Backend, sight.age, options)))
+        Ok(seen.and_then(|sight| {
+            let until = match sight.left {
+                TimeLeft::For(left) => sent.checked_add(left),
+                _ => None,
+            };
+            Some((self.stale(&sight.bytes, Source::Backend, sight.age, options)?, until))
+        }))
     }
 
     /// Keeps what a read of the backend found as the last known value.

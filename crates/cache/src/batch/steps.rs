@@ -62,8 +62,15 @@ impl Asked {
 /// What came of the id at a place.
 type Outcome<T> = (usize, Result<Option<Read<T>>>);
 
-/// What is known of the ids at places, and when that was found out.
-type KnownStale<T> = HashMap<usize, (Read<T>, Instant)>;
+/// What is known of an id, when that was found out, and until when it is, if the backend has told.
+struct Known<T> {
+    read: Read<T>,
+    since: Instant,
+    until: Option<Instant>,
+}
+
+/// What is known of the ids at places.
+type KnownStale<T> = HashMap<usize, Known<T>>;
 
 /// What is to be loaded, and for whom.
 struct Orders<K> {
@@ -260,10 +267,16 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                         failed.push((place, Error::loader_panicked(self.name())));
                         continue;
                     }
-                    None => match stale.remove(&place) {
-                        Some((stale, since)) => Ok(Some(self.served_unwaited(stale.aged_since(since)))),
-                        None => self.too_late(batch, place, asked),
-                    },
+                    None => {
+                        let known = stale.remove(&place).zip(batch.keys.get(place));
+                        let still = known.and_then(|(known, key)| {
+                            self.still_known(key, known, group.is_joinable(flight), asked.options)
+                        });
+                        match still {
+                            Some(stale) => Ok(Some(self.served_unwaited(stale))),
+                            None => self.too_late(batch, place, asked),
+                        }
+                    }
                 },
             ));
         }
@@ -309,12 +322,29 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         group.wait_for(|flight| awaited.contains(&flight)).await;
     }
 
+    /// What was known at the soft timeout, if it is so now: without asking the backend, for which no time may be left. A load that none can
+    /// join any more is one whose key was set or invalidated here.
+    fn still_known(
+        &self,
+        key: &str,
+        known: Known<T>,
+        is_joinable: bool,
+        options: ReadOptions,
+    ) -> Option<Read<T>> {
+        if self.framing().is_none() {
+            return self.last_known(key, options);
+        }
+        let is_over = known.until.is_some_and(|until| Instant::now() >= until);
+        let read = known.read.aged_since(known.since);
+        (is_joinable && !is_over && options.accepts(read.age)).then_some(read)
+    }
+
     async fn known_stale_many(&self, open: Vec<(usize, &String)>, options: ReadOptions) -> KnownStale<T> {
         let mut known = HashMap::new();
         for step in open.chunks(FRAME_STEP) {
             let looks = step.iter().map(async |(place, key)| {
-                let stale = self.known_stale(key, options).await?;
-                Some((*place, (stale, Instant::now())))
+                let (read, until) = self.known_stale_until(key, options).await?;
+                Some((*place, Known { read, since: Instant::now(), until }))
             });
             known.extend(join_all(looks).await.into_iter().flatten());
         }

@@ -147,6 +147,16 @@ impl<L: Fn(Vec<usize>, Landing) -> LoadManyFuture> Group<'_, L> {
         self.arrived.get(place)?.as_ref()
     }
 
+    /// Whether the flight of the key at this place is one that others would join: not once its key was set or invalidated here.
+    pub(crate) fn is_joinable(&self, place: usize) -> bool {
+        let (Some(key), Some((_, _, flight))) =
+            (self.keys.get(place), self.aboard.iter().find(|(wants, ..)| wants.key == place))
+        else {
+            return false;
+        };
+        self.flights.by_key.lock().get(key).is_some_and(|present| Arc::ptr_eq(present, flight))
+    }
+
     /// A flight for each key that has none, under way when this returns.
     fn board(&mut self) {
         let mut open = std::mem::take(&mut self.open);

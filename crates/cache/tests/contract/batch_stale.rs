@@ -33,6 +33,7 @@ on_every_backend! {
     what_a_batch_has_loaded_is_known_without_a_read_after_it,
     a_batch_meets_its_deadline_with_what_is_known,
     what_the_backend_said_after_the_soft_timeout_is_had_at_the_deadline,
+    what_was_invalidated_after_the_soft_timeout_is_not_had_at_the_deadline,
 }
 
 /// What a batch ends with: values, and whether they are stale.
@@ -422,6 +423,37 @@ async fn what_the_backend_said_after_the_soft_timeout_is_had_at_the_deadline(rig
     let (Age::Exact(age) | Age::AtMost(age)) = known.age else { panic!("a frame says its age") };
     assert!(age >= TTL + deadline, "as old as it is now: {age:?}");
     assert_eq!((reader.stats().soft_timeouts, cache.near_size().0), (1, 0));
+}
+
+/// The third id is known to nobody, so that the batch waits on. What was known of the others at the soft timeout is not kept from what came
+/// after.
+async fn what_was_invalidated_after_the_soft_timeout_is_not_had_at_the_deadline(rig: Rig) {
+    let soft = policy().soft_timeout(Duration::from_millis(50));
+    for policy in [soft.clone(), soft.framed(Framing::new())] {
+        let is_framed = policy.framing.is_some();
+        let region: Region<u64> = region_with(&rig, policy).await;
+        if is_framed {
+            past_its_ttl(&region).await;
+        } else {
+            known_and_expired(&rig, &region).await;
+        }
+        let source = Slow::new(0);
+        let options = ReadOptions::new().deadline(Duration::from_millis(1500));
+        let late = tokio::spawn({
+            let (region, source) = (region.clone(), source.clone());
+            async move { batch_with(&region, &["1", "2", "3"], options, &source).await }
+        });
+        source.is_asked(1).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        region.invalidate("1").await.unwrap();
+        assert_eq!(
+            late.await.unwrap(),
+            [Err(ErrorKind::Deadline), Ok((2, STALE)), Err(ErrorKind::Deadline)],
+            "framed: {is_framed}"
+        );
+        source.open.add_permits(10);
+        region.invalidate_all().await.unwrap();
+    }
 }
 
 /// What a batch has loaded while the backend is away is what is known from then on.
