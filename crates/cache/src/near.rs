@@ -235,14 +235,19 @@ impl On {
     )]
     #[inline(always)]
     fn get(&self, key: &Sought<'_>) -> Option<(There<'_>, Moment)> {
-        let (held, now) = self.store.get(key)?;
+        let held = self.store.find(key)?;
+        // While its memory is on its way.
+        let now = Moment::now();
         let can_be_relied_on = match &self.told_by {
             ToldBy::Server(tracker) => tracker.is_coherent(now),
             ToldBy::Cluster(tracker) => key.with_joined(|key| tracker.is_coherent(key, now)),
             ToldBy::Engine(_) => true,
         };
         // A tag's token is another primary's, maybe.
-        (can_be_relied_on && (!held.has_tags() || self.all_can_be_relied_on(now))).then_some((held, now))
+        if !can_be_relied_on || held.has_tags() && !self.all_can_be_relied_on(now) {
+            return None;
+        }
+        Some((self.store.fresh(key, held, now)?, now))
     }
 
     fn all_can_be_relied_on(&self, now: Moment) -> bool {

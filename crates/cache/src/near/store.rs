@@ -130,14 +130,19 @@ impl Store {
         self.entries.sought(key)
     }
 
-    /// What is kept of a key, if it is fresh, and the moment by which it is: taken while the entry's memory is on its way.
+    /// What is kept of a key, whether or not it may be served.
     #[inline]
-    pub(crate) fn get(&self, key: &Sought<'_>) -> Option<(There<'_>, Moment)> {
+    pub(crate) fn find(&self, key: &Sought<'_>) -> Option<There<'_>> {
         let held = self.entries.get(key)?;
         held.approach();
-        let now = Moment::now();
+        Some(held)
+    }
+
+    /// What was found, if it is fresh. To be asked last: what was heard before the tracker became coherent is known here by then.
+    #[inline]
+    pub(crate) fn fresh<'a>(&self, key: &Sought<'_>, held: There<'a>, now: Moment) -> Option<There<'a>> {
         if self.stands(&held) && held.is_fresh(now) {
-            return Some((held, now));
+            return Some(held);
         }
         drop(held);
         key.with_joined(|key| self.drop_over(key, now));
@@ -420,7 +425,8 @@ mod tests {
     }
 
     fn get(store: &Store, key: &str) -> Option<u64> {
-        store.get(&store.sought(key.as_bytes()))?.0.value::<u64>().map(|value| *value)
+        let sought = store.sought(key.as_bytes());
+        store.fresh(&sought, store.find(&sought)?, Moment::now())?.value::<u64>().map(|value| *value)
     }
 
     #[test]
