@@ -3,8 +3,10 @@
 //! The steps are those of `read_through.rs`, each taken for all keys together: one round trip for the reads, one for the tokens, one
 //! loader call, one round trip for the fills. Invariants: every key has its own flight, token and outcome, so that a set, an invalidation or
 //! a failure of one touches no other; a batch takes one of the region's places for loads, however many keys it has. Deliberately
-//! absent: the steps (`batch/steps.rs`, `batch/look.rs`), what the one load does (`batch/load.rs`), and who joins whom (`single_flight/many.rs`).
+//! absent: the steps (`batch/steps.rs`, `batch/look.rs`), what lapses meanwhile (`batch/lapse.rs`), what the one load does (`batch/load.rs`), and who
+//! joins whom (`single_flight/many.rs`).
 
+mod lapse;
 mod load;
 mod loader;
 mod look;
@@ -17,6 +19,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::lapse::Dated;
 use self::loader::Loader;
 use self::look::{Found, Seen, SeenAs, Shape};
 use self::steps::{Asked, Batch};
@@ -44,8 +47,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     ///
     /// More than [`max_batch`](crate::RegionPolicy::max_batch) ids are loaded by several calls. A batch counts as one load towards
     /// [`max_loads`](crate::RegionPolicy::max_loads), and has [`load_timeout`](crate::RegionPolicy::load_timeout) for all of its ids. It is
-    /// called again only for what was set or invalidated while others loaded it, if their loader panicked, or, where the region leases, for
-    /// what another process was to load and did not.
+    /// called again only for what was set or invalidated while others loaded it, if their loader panicked, where the region leases for
+    /// what another process was to load and did not, and for what was there and is past its life by the time that all are handed out.
     ///
     /// What the policy has served stale, or loaded ahead of time, of reads of one entry it has of batches too: by one call more of `loader`, in
     /// the background, for all of a batch that is to be loaded so.
@@ -90,9 +93,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         self.get_or_load_each(ids, ReadOptions::new(), loader).await?.into_iter().collect()
     }
 
-    /// As [`get_or_load_many`](Self::get_or_load_many), with demands and an outcome for each entry. What was in the cache, or has been loaded by
-    /// then, keeps its outcome when the load of the rest takes longer than the [`deadline`](ReadOptions::deadline). The call as a whole fails only for an id
-    /// that can be no key.
+    /// As [`get_or_load_many`](Self::get_or_load_many), with demands and an outcome for each entry. They are held against an entry when all are
+    /// handed out. What was in the cache and is fresh still, or has been loaded by then, keeps its outcome when the load of the rest takes longer than
+    /// the [`deadline`](ReadOptions::deadline). The call as a whole fails only for an id that can be no key.
     pub async fn get_or_load_each<K, F, Fut, L, A, E>(
         &self,
         ids: impl IntoIterator<Item = K>,
@@ -234,11 +237,11 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
         let asked = Asked::now(options, self.cache.observed_from());
         let batch = Batch::of(self, ids)?;
         let is_on = self.state.mode() == RegionMode::On;
-        let seen = Instant::now();
         let near = |id| {
             let (read, life) = if is_on { self.near_look(id, options)? } else { return None };
             self.count_near_hit(id, asked.started);
-            Some(Found::Value(read, life.left(), seen))
+            let dated = Dated::now(read.age, Instant::now().checked_add(life.rest()));
+            Some(Found::Value(read, life.left(), dated))
         };
         let found = batch.ids.iter().map(|id| near(id).unwrap_or_default()).collect();
         let shape: Shape<T, Arc<T>> = Shape {

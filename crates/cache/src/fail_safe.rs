@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use mtcache_link::Moment;
 use serde::de::DeserializeOwned;
 
-use crate::backend::{Bytes, WithLeft};
+use crate::backend::Bytes;
 use crate::cache::Cache;
 use crate::codec;
 use crate::control::RegionMode;
@@ -95,15 +95,24 @@ fn known(stored: &[u8], until: Instant, lives_until: Instant, expiry_is_told: bo
     Arc::new(Known { until, lives_until, stored: stored.into(), expiry_is_told })
 }
 
+/// A value that is stale, and when its window ends, where that is known.
+pub(crate) type Stale<T> = (Read<T>, Option<Instant>);
+
 impl<T: DeserializeOwned> Region<T> {
     /// What this process knows, if this reader takes a stale value.
     pub(crate) fn last_known(&self, key: &str, options: ReadOptions) -> Option<Read<T>> {
+        self.last_known_until(key, options).map(|(read, _)| read)
+    }
+
+    /// The same, and when its window ends.
+    pub(crate) fn last_known_until(&self, key: &str, options: ReadOptions) -> Option<Stale<T>> {
         if !self.state.serves_stale(options) || !self.state.remembers() {
             return None;
         }
         let held = self.cache.near().last_known(key, Instant::now())?;
         let age = held.age(Moment::now());
-        self.stale(&held.known()?.stored, Source::Near, age, options)
+        let known = held.known()?;
+        Some((self.stale(&known.stored, Source::Near, age, options)?, Some(known.until)))
     }
 
     /// A value past its TTL, or one of which nobody knows whether it has changed, to this reader.
@@ -130,21 +139,29 @@ impl<T: DeserializeOwned> Region<T> {
 
     /// What a read ends with that has failed: the last known value, where that is what the stale window is for.
     pub(crate) async fn or_stale(&self, error: Error, key: &str, options: ReadOptions) -> Result<Read<T>> {
-        let covered = is_covered(&error) && self.state.serves_stale(options);
-        if covered && self.framing().is_some() && !error.is_backend_down() {
+        self.or_stale_until(error, key, options).await.map(|(read, _)| read)
+    }
+
+    /// The same, and when the window of that ends.
+    pub(crate) async fn or_stale_until(
+        &self,
+        error: Error,
+        key: &str,
+        options: ReadOptions,
+    ) -> Result<Stale<T>> {
+        if !is_covered(&error) || !self.state.serves_stale(options) {
+            return Err(error);
+        }
+        let mut stale = None;
+        if self.framing().is_some() && !error.is_backend_down() {
             match self.stale_frame(key, options).await {
-                Ok(Some((read, _))) => return Ok(self.served_stale(read, &error.to_string())),
+                Ok(Some(there)) => stale = Some(there),
                 Err(unread) if unread.is_backend_down() => {}
                 _ => return Err(error),
             }
         }
-        self.or_last_known(error, key, options)
-    }
-
-    /// The same where the backend need not, or cannot, be asked.
-    pub(crate) fn or_last_known(&self, error: Error, key: &str, options: ReadOptions) -> Result<Read<T>> {
-        match self.last_known(key, options).filter(|_| is_covered(&error)) {
-            Some(read) => Ok(self.served_stale(read, &error.to_string())),
+        match stale.or_else(|| self.last_known_until(key, options)) {
+            Some((read, until)) => Ok((self.served_stale(read, &error.to_string()), until)),
             None => Err(error),
         }
     }
@@ -166,13 +183,9 @@ impl<T: DeserializeOwned> Region<T> {
         self.known_stale_until(key, options).await.map(|(read, _)| read)
     }
 
-    /// The same, and when the backend's window ends, if the backend was asked and has told.
-    pub(crate) async fn known_stale_until(
-        &self,
-        key: &str,
-        options: ReadOptions,
-    ) -> Option<(Read<T>, Option<Instant>)> {
-        let here = || self.last_known(key, options).map(|read| (read, None));
+    /// The same, and when its window ends.
+    pub(crate) async fn known_stale_until(&self, key: &str, options: ReadOptions) -> Option<Stale<T>> {
+        let here = || self.last_known_until(key, options);
         if !self.state.serves_stale(options) {
             return None;
         }
@@ -197,11 +210,7 @@ impl<T: DeserializeOwned> Region<T> {
     }
 
     /// Asked anew, for it may have been invalidated since it was seen; and when its window ends, where that is known.
-    async fn stale_frame(
-        &self,
-        key: &str,
-        options: ReadOptions,
-    ) -> Result<Option<(Read<T>, Option<Instant>)>> {
+    async fn stale_frame(&self, key: &str, options: ReadOptions) -> Result<Option<Stale<T>>> {
         let sent = Instant::now();
         let sight = self.cache.see(key, &self.state).await?;
         let seen = sight.filter(|sight| sight.standing != Standing::Fallen);
@@ -359,7 +368,7 @@ async fn read_to_keep(cache: &Cache, state: &RegionState, keys: Vec<String>) -> 
         } else {
             let Ok(backend) = cache.backend().await else { return Vec::new() };
             let bytes: Vec<Bytes> = step.iter().map(|key| key.as_bytes().to_vec()).collect();
-            let Ok(looks) = backend.look_many(&bytes, WithLeft::Yes).await else { return Vec::new() };
+            let Ok(looks) = backend.look_many(&bytes).await else { return Vec::new() };
             let kept = |(key, look): (&String, Result<(Option<Bytes>, TimeLeft)>)| {
                 let (bytes, left) = look.ok()?;
                 state.kept(key, &bytes?, left, sent)

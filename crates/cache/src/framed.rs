@@ -96,6 +96,19 @@ impl Sight {
     }
 }
 
+impl Sight {
+    /// When it ceases to be what a read that was sent then has seen, fresh or stale, if it does.
+    pub(crate) fn ends(&self, sent: Instant) -> Option<Instant> {
+        let for_so_long = match (self.standing, self.left) {
+            (Standing::Fresh, _) => self.fresh_for.unwrap_or_default(),
+            (_, TimeLeft::For(left)) => left,
+            (_, TimeLeft::Forever) => return None,
+            (_, TimeLeft::Absent) => Duration::ZERO,
+        };
+        sent.checked_add(for_so_long)
+    }
+}
+
 /// Whether a value that is there may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -406,6 +419,17 @@ pub(crate) fn aged_by_ttl(header: &Header, left: TimeLeft) -> Option<Duration> {
 /// The age of a frame by what is gone of its key's TTL alone: what decides whether it is fresh where its time is by another clock.
 fn bound_by_ttl(header: &Header, left: TimeLeft) -> Age {
     aged_by_ttl(header, left).map_or(Age::Unknown, Age::AtMost)
+}
+
+/// How much longer what a load found in its second look is fresh; none where that does not end.
+pub(crate) fn fresh_for(bytes: &[u8], left: TimeLeft) -> Option<Duration> {
+    match Frame::read(bytes) {
+        Ok(frame) => standing(&frame.header, bound_by_ttl(&frame.header, left), left).1,
+        Err(_) => match left {
+            TimeLeft::For(left) => Some(left),
+            TimeLeft::Forever | TimeLeft::Absent => None,
+        },
+    }
 }
 
 /// The age of a frame. There are two accounts of it, both by the backend: its clock, and what is gone of the key's TTL. They agree unless

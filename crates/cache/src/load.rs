@@ -88,10 +88,12 @@ impl<T: DeserializeOwned> Load<T> {
         drop(place);
         let took = call.ended(brought.is_ok());
         let Brought { bytes, life } = brought?;
-        let arrival = Arrival { key, bytes: &bytes, ttl: terms.state.ttl_of(&bytes, life), ticket, permit };
+        let ttl = terms.state.ttl_of(&bytes, life);
+        let arrival = Arrival { key, bytes: &bytes, ttl, ticket, permit };
         let currencies = terms.store(vec![arrival], Ended { began, took, taken, lease }).await;
         let currency = currencies.first().copied().unwrap_or(Currency::MayBeOvertaken);
-        Ok(Landed::now(bytes, Source::Loader, Age::AtMost(began.elapsed()), currency))
+        let until = ttl.and_then(|ttl| began.checked_add(ttl.as_duration()));
+        Ok(Landed::now(bytes, Source::Loader, Age::AtMost(began.elapsed()), currency).until(until))
     }
 
     /// A place among the region's loads, and then what the backend says, if it is asked and says something; waits while another process holds the

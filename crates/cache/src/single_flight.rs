@@ -39,6 +39,8 @@ pub(crate) struct Landed {
     /// The age when it landed.
     age: Age,
     at: Instant,
+    /// When its life ends, if it does.
+    until: Option<Instant>,
     currency: Currency,
 }
 
@@ -65,7 +67,22 @@ impl Currency {
 
 impl Landed {
     pub(crate) fn now(bytes: impl Into<Arc<[u8]>>, source: Source, age: Age, currency: Currency) -> Self {
-        Self { bytes: bytes.into(), source, age, at: Instant::now(), currency }
+        Self { bytes: bytes.into(), source, age, at: Instant::now(), until: None, currency }
+    }
+
+    /// The same, of a value whose life ends then.
+    pub(crate) fn until(self, until: Option<Instant>) -> Self {
+        Self { until, ..self }
+    }
+
+    /// When its life ends, if it does and had not when it landed: then its load took longer than that, which no other would mend.
+    pub(crate) fn ends(&self) -> Option<Instant> {
+        self.until.filter(|until| *until > self.at)
+    }
+
+    /// The age when it landed.
+    pub(crate) fn age_landed(&self) -> Age {
+        self.age
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::events::{Event, RemovalCause};
 use crate::fail_safe;
 use crate::fill_token::{self, Fill, Filling, Permit, Sharing, Suffices, TOKEN_MARGIN, Token};
-use crate::framed::{Final, Standing};
+use crate::framed::{self, Final, Standing};
 use crate::lease::{LEASE_TTL, Lease, Patience};
 use crate::load::{Errand, Storing};
 use crate::metrics;
@@ -171,7 +171,8 @@ impl Terms {
     /// What is there already lands.
     pub(crate) fn found(&self, key: &CachedKey, bytes: Bytes, left: TimeLeft) -> Landed {
         let age = self.state.age_on(&bytes, left, self.cache.run_of(&key.key));
-        Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken)
+        let until = framed::fresh_for(&bytes, left).and_then(|left| Instant::now().checked_add(left));
+        Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken).until(until)
     }
 
     /// A load goes on without a token.

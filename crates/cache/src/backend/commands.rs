@@ -5,7 +5,7 @@
 
 use mtcache_link::{Command, ErrorKind, Reply, Script};
 
-use super::{Bytes, CachedKey, Entry, Order, ScriptCall, When, WithLeft};
+use super::{Bytes, CachedKey, Entry, Order, ScriptCall, When};
 use crate::collections::{ScoreRange, ZaddOptions};
 use crate::error::{Error, Result};
 use crate::told::telling;
@@ -66,24 +66,18 @@ pub(super) trait Speaks {
         Ok(values)
     }
 
-    async fn look_many(
-        &self,
-        keys: &[Bytes],
-        with_left: WithLeft,
-    ) -> Result<Vec<Result<(Option<Bytes>, TimeLeft)>>> {
+    async fn look_many(&self, keys: &[Bytes]) -> Result<Vec<Result<(Option<Bytes>, TimeLeft)>>> {
         let mut looks = Vec::with_capacity(keys.len());
         for step in keys.chunks(READ_STEP) {
             let mut commands = Vec::with_capacity(2 * step.len());
             for key in step {
-                if with_left == WithLeft::Yes {
-                    commands.push(Command::new("PTTL").arg(key));
-                }
+                commands.push(Command::new("PTTL").arg(key));
                 commands.push(Command::new("GET").arg(key));
             }
             let mut replies = self.several(commands).await?.into_iter();
             for _ in step {
                 let mut next = || replies.next().unwrap_or(Reply::Nil);
-                let left = if with_left == WithLeft::Yes { next() } else { Reply::Int(-2) };
+                let left = next();
                 looks.push(look(left, next()));
             }
         }

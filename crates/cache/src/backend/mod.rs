@@ -74,13 +74,6 @@ pub(crate) enum When {
     Present,
 }
 
-/// Whether a read asks what is left of a key's life too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WithLeft {
-    Yes,
-    No,
-}
-
 /// Which end of a sorted set comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -119,8 +112,8 @@ operations! {
     /// A key's value, what is left of its life, and the time in microseconds by the clock of the node that has the key, of one moment.
     fn get_with_clock(&self, key: &[u8]) -> (Option<Bytes>, TimeLeft, u64);
     fn get_many(&self, keys: &[Bytes]) -> Vec<Option<Bytes>>;
-    /// As `get_many`, each with its own error; with `with_left` as `get_with_time_left`.
-    fn look_many(&self, keys: &[Bytes], with_left: WithLeft) -> Vec<Result<(Option<Bytes>, TimeLeft)>>;
+    /// As `get_with_time_left`, each with its own error.
+    fn look_many(&self, keys: &[Bytes]) -> Vec<Result<(Option<Bytes>, TimeLeft)>>;
     /// Stores and deletes the token; says whether it stored. Without a TTL the key does not expire.
     fn set(&self, key: &CachedKey, value: &[u8], ttl: Option<Ttl>, when: When) -> bool;
     /// Stores all and deletes their tokens in one atomic step; on a cluster in one for each slot.

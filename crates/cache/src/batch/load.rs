@@ -317,16 +317,19 @@ impl BatchLoad {
                 Err(error) => self.land(landing, place, Err(error)),
             }
         }
-        let mut arrivals = Vec::with_capacity(brought.len());
+        let (mut arrivals, mut ends) = (Vec::with_capacity(brought.len()), Vec::with_capacity(brought.len()));
         for ((place, Brought { bytes, life }), permit) in brought.iter().zip(permits) {
             let Some((key, _)) = self.keys.get(*place) else { continue };
             let (ttl, ticket) = (terms.state.ttl_of(bytes, *life), tickets.get(*place).copied().flatten());
+            ends.push(ttl.and_then(|ttl| began.checked_add(ttl.as_duration())));
             arrivals.push(Arrival { key, bytes, ttl, ticket, permit });
         }
         let currencies = terms.store(arrivals, Ended { began, took, taken, lease }).await;
-        for ((place, Brought { bytes, .. }), currency) in brought.into_iter().zip(currencies) {
+        for (((place, Brought { bytes, .. }), currency), until) in
+            brought.into_iter().zip(currencies).zip(ends)
+        {
             let age = Age::AtMost(began.elapsed());
-            self.land(landing, place, Ok(Landed::now(bytes, Source::Loader, age, currency)));
+            self.land(landing, place, Ok(Landed::now(bytes, Source::Loader, age, currency).until(until)));
         }
     }
 }

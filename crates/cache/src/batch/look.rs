@@ -10,15 +10,15 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::lapse::Dated;
 use super::steps::{Asked, within};
-use crate::backend::{Backend, Bytes, WithLeft};
+use crate::backend::{Backend, Bytes};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::framed::Sight;
 use crate::near::Ticket;
 use crate::read::{Age, Read, Source};
 use crate::read_through::{FreshFor, Looked, ahead};
-use crate::refresh::Rules;
 use crate::region::Region;
 use crate::stats;
 use crate::ttl::TimeLeft;
@@ -31,12 +31,11 @@ pub(super) const FRAME_STEP: usize = 200;
 pub(super) enum Found<V> {
     #[default]
     Nothing,
-    /// It is past its TTL, and this reader takes such; when it was seen.
-    Stale(Read<V>, Instant),
-    /// When it was seen, too: it grows older while the rest is waited for.
-    Value(Read<V>, FreshFor, Instant),
+    /// It is past its TTL, and this reader takes such.
+    Stale(Read<V>, Dated),
+    Value(Read<V>, FreshFor, Dated),
     /// The source has none.
-    Absence,
+    Absence(Dated),
     /// Loading would not help.
     Failed(Error),
 }
@@ -84,7 +83,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         for ((found, key), _) in found.iter().zip(keys).zip(open).filter(|(_, open)| *open) {
             match found {
                 Found::Value(read, ..) => self.count_hit(key, read, asked.started),
-                Found::Absence => {
+                Found::Absence(_) => {
                     self.count_hit(key, &Read::fresh((), Source::Backend, Age::Unknown), asked.started);
                 }
                 _ => {}
@@ -145,12 +144,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         began: Instant,
     ) -> Result<()> {
         let bytes: Vec<Bytes> = group.iter().map(|(_, key, _)| key.as_bytes().to_vec()).collect();
-        let wants_left = asked.options.wants_age()
-            || Rules::of(&self.state.policy).is_some()
-            || group.iter().any(|(_, _, ticket)| ticket.is_some());
-        let with_left = if wants_left { WithLeft::Yes } else { WithLeft::No };
         let sent = Instant::now();
-        let looks = asked.options.in_time_since(began, pin!(backend.look_many(&bytes, with_left))).await?;
+        let looks = asked.options.in_time_since(began, pin!(backend.look_many(&bytes))).await?;
         for ((place, key, ticket), look) in group.iter_mut().zip(looks) {
             **place = match look {
                 Ok((None, _)) => {
@@ -158,7 +153,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                     Found::Nothing
                 }
                 Ok((Some(bytes), left)) => {
-                    let age = if wants_left { self.state.age(&bytes, left) } else { Age::Unknown };
+                    let age = self.state.age(&bytes, left);
                     // Without a ticket it is not kept, and what is known may be older.
                     if !shape.near || ticket.is_none() {
                         self.remember(ticket.take(), key, &bytes, left, sent);
@@ -166,16 +161,22 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                     if !asked.options.accepts(age) {
                         Found::Nothing
                     } else if is_absence::<T>(&bytes) {
-                        self.absence()
+                        self.absence(Dated::now(age, ends(left, sent)))
                     } else {
-                        let fresh_for = if wants_left { ahead(&bytes, left) } else { None };
                         let seen = Seen { key, found: SeenAs::Plain(&bytes, left), sent, ticket: *ticket };
-                        self.looked_at(self.decoded(&bytes, age), fresh_for, Some(seen), shape)
+                        let until = ends(left, sent);
+                        self.looked_at(
+                            self.decoded(&bytes, age),
+                            ahead(&bytes, left),
+                            until,
+                            Some(seen),
+                            shape,
+                        )
                     }
                 }
                 Err(error) => {
                     stats::count(&self.state.counters.backend_errors);
-                    self.looked_at(Err(error), None, None, shape)
+                    self.looked_at(Err(error), None, None, None, shape)
                 }
             };
         }
@@ -203,7 +204,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                         if ticket.is_none() {
                             self.found_nothing(None, key);
                         }
-                        self.absence()
+                        self.absence(Dated::now(sight.age, sight.ends(sent)))
                     }
                     Ok((looked, sight)) => {
                         let may_be_near = shape.near && ticket.is_some();
@@ -215,12 +216,13 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                             None => {}
                         }
                         let fresh_for = sight.as_ref().and_then(Sight::ahead);
+                        let until = sight.as_ref().and_then(|sight| sight.ends(sent));
                         let seen = |sight| Seen { key, found: SeenAs::Framed(sight), sent, ticket: *ticket };
-                        self.looked_at(Ok(looked), fresh_for, sight.as_ref().map(seen), shape)
+                        self.looked_at(Ok(looked), fresh_for, until, sight.as_ref().map(seen), shape)
                     }
                     Err(error) => {
                         down = error.is_backend_down().then(|| error.clone());
-                        self.looked_at(Err(error), None, None, shape)
+                        self.looked_at(Err(error), None, None, None, shape)
                     }
                 };
                 down
@@ -235,9 +237,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     }
 
     /// The source has none, as the cache has it.
-    fn absence<V>(&self) -> Found<V> {
+    fn absence<V>(&self, dated: Dated) -> Found<V> {
         stats::count(&self.state.counters.none_hits);
-        Found::Absence
+        Found::Absence(dated)
     }
 
     /// What a look is to this read.
@@ -245,18 +247,35 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         &self,
         looked: Result<Looked<T>>,
         fresh_for: FreshFor,
+        until: Option<Instant>,
         seen: Option<Seen<'_>>,
         shape: &Shape<T, V>,
     ) -> Found<V> {
         match looked {
-            Ok(Looked::Value(read)) => Found::Value((shape.of)(self, read, seen), fresh_for, Instant::now()),
-            Ok(Looked::Stale(read)) => Found::Stale((shape.of)(self, read, None), Instant::now()),
+            Ok(Looked::Value(read)) => {
+                let dated = Dated::now(read.age, until);
+                Found::Value((shape.of)(self, read, seen), fresh_for, dated)
+            }
+            Ok(Looked::Stale(read)) => {
+                let dated = Dated::now(read.age, until);
+                Found::Stale((shape.of)(self, read, None), dated)
+            }
             // As in `read_through.rs`: loading would neither replace what is there nor say so.
             Err(error) if matches!(error.kind(), ErrorKind::Undecodable | ErrorKind::WrongType) => {
                 Found::Failed(error)
             }
             Ok(Looked::Nothing) | Err(_) => Found::Nothing,
         }
+    }
+}
+
+/// When the life of a value ends of which a read that was sent then has told what is left, if it does. One that was stored while it was read
+/// may end at any time.
+fn ends(left: TimeLeft, sent: Instant) -> Option<Instant> {
+    match left {
+        TimeLeft::For(left) => sent.checked_add(left),
+        TimeLeft::Forever => None,
+        TimeLeft::Absent => Some(sent),
     }
 }
 

@@ -6,13 +6,14 @@
 use std::collections::{HashMap, HashSet};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, join_all, select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Outcomes;
+use super::lapse::{Dated, put};
 use super::load::{BatchLoad, Wishes, answers_of};
 use super::loader::Loader;
 use super::look::{FRAME_STEP, Found, Shape, is_absence};
@@ -20,6 +21,7 @@ use crate::backend::{Bytes, CachedKey};
 use crate::codec;
 use crate::control::RegionMode;
 use crate::error::{Error, Result};
+use crate::fail_safe::Stale;
 use crate::keys::KeyParts;
 use crate::load::{Errand, Storing};
 use crate::loader::{Loaded, Previous};
@@ -44,33 +46,48 @@ impl<K: KeyParts> Batch<K> {
     }
 }
 
-/// What was asked of a batch, when, if anybody wants to know, and until when it may take.
+/// What was asked of a batch, when, and until when it may take.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
     pub(super) options: ReadOptions,
+    /// When, if anybody wants to know how long reads take.
     pub(super) started: Option<Instant>,
+    pub(super) began: Instant,
     pub(super) until: Option<Instant>,
+    is_anew: bool,
 }
 
 impl Asked {
     pub(super) fn now(options: ReadOptions, started: Option<Instant>) -> Self {
-        let until = options.deadline.and_then(|limit| Instant::now().checked_add(limit));
-        Self { options, started, until }
+        let began = Instant::now();
+        let until = options.deadline.and_then(|limit| began.checked_add(limit));
+        Self { options, started, began, until, is_anew: false }
+    }
+
+    /// The same of what has been found once: only what is younger than the call will do.
+    pub(super) fn anew(self) -> Self {
+        Self { is_anew: true, ..self }
+    }
+
+    /// What is asked of a load.
+    fn demands(&self) -> ReadOptions {
+        let limits = self.options.max_age.into_iter().chain(self.is_anew.then(|| self.began.elapsed()));
+        ReadOptions { max_age: limits.min(), ..self.options }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
     }
 }
 
-/// What came of the id at a place.
-type Outcome<T> = (usize, Result<Option<Read<T>>>);
+/// What an id ends with, and how old that is; if it ends well.
+pub(super) type Ending<V> = Result<(Option<Read<V>>, Dated)>;
 
-/// What is known of an id, when that was found out, and until when it is, if the backend has told.
-struct Known<T> {
-    read: Read<T>,
-    since: Instant,
-    until: Option<Instant>,
-}
+/// What came of the id at a place.
+pub(super) type Outcome<T> = (usize, Ending<T>);
 
 /// What is known of the ids at places.
-type KnownStale<T> = HashMap<usize, Known<T>>;
+type KnownStale<T> = HashMap<usize, (Read<T>, Dated)>;
 
 /// What is to be loaded, and for whom.
 struct Orders<K> {
@@ -115,41 +132,38 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let is_on = mode == RegionMode::On;
         let in_time = !is_on || self.look_for_rest(&batch.keys, &mut found, asked, &shape).await;
         let own = |read| (shape.of)(self, read, None);
-        let (mut outcomes, mut missing, mut due) = (Vec::with_capacity(found.len()), Vec::new(), Vec::new());
-        let mut seen = Vec::with_capacity(found.len());
+        let (mut endings, mut missing, mut due) = (Vec::with_capacity(found.len()), Vec::new(), Vec::new());
         for ((place, found), key) in (0..).zip(found).zip(&batch.keys) {
-            let (stale, since) = match found {
-                Found::Value(read, left, since) => {
+            let stale = match found {
+                Found::Value(read, left, dated) => {
                     due.extend(self.due(left, read.age).map(|errand| (place, errand)));
-                    seen.push((place, since));
-                    outcomes.push(Some(Ok(Some(read))));
+                    endings.push(Some(Ok((Some(read), dated))));
                     continue;
                 }
-                Found::Absence => {
-                    outcomes.push(Some(Ok(None)));
+                Found::Absence(dated) => {
+                    endings.push(Some(Ok((None, dated))));
                     continue;
                 }
                 Found::Failed(error) => {
-                    outcomes.push(Some(Err(error)));
+                    endings.push(Some(Err(error)));
                     continue;
                 }
-                Found::Stale(read, since) => (Some(read), since),
-                Found::Nothing => (None, Instant::now()),
+                Found::Stale(read, dated) => Some((read, dated)),
+                Found::Nothing => None,
             };
             if is_on && in_time {
                 stats::count(&self.state.counters.misses);
-                if let Some(stale) = self.instead_of_loading(key, stale, asked.options, own) {
+                if let Some((stale, dated)) = self.meanwhile(key, stale, asked, own) {
                     due.push((place, Errand::Revalidate));
-                    seen.push((place, since));
-                    self.observe_read(key, &stale, asked.started);
-                    outcomes.push(Some(Ok(Some(stale))));
+                    endings.push(Some(Ok((Some(stale), dated))));
                     continue;
                 }
             }
             missing.push(place);
-            outcomes.push(None);
+            endings.push(None);
         }
         self.refresh_many(&batch, due, loader);
+        let has_waited = !missing.is_empty();
         let brought = if !in_time {
             missing.into_iter().map(|place| (place, self.too_late(&batch, place, asked))).collect()
         } else if is_on {
@@ -157,18 +171,15 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         } else {
             self.switched_many(&batch, asked, loader, mode).await
         };
-        for (place, since) in seen {
-            if let Some(Some(Ok(read))) = outcomes.get_mut(place) {
-                *read = read.take().map(|read| read.aged_since(since));
-            }
+        put(&mut endings, brought, asked.options, own);
+        if is_on && has_waited {
+            self.renew(&batch, &mut endings, asked, loader, own).await;
         }
-        for (place, outcome) in brought {
-            if let Some(empty) = outcomes.get_mut(place) {
-                *empty = Some(outcome.map(|read| read.map(own)));
-            }
-        }
-        let nothing = || Err(Error::protocol("a load brought nothing"));
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(nothing)).collect()
+        let handed_out = |ending: Option<Ending<V>>| {
+            let (read, dated) = ending.unwrap_or_else(|| Err(Error::protocol("a load brought nothing")))?;
+            Ok(read.map(|read| read.aged_since(dated.at())))
+        };
+        endings.into_iter().map(handed_out).collect()
     }
 
     /// What the loader gives for all, while the region is not on: as `switched.rs` has it.
@@ -192,7 +203,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             within(asked.until, pin!(self.look_uncounted(&batch.keys, &mut cached, unheard, &shape))).await;
         }
         let is_compared =
-            |place: &usize| matches!(cached.get(*place), Some(Found::Value(..) | Found::Absence));
+            |place: &usize| matches!(cached.get(*place), Some(Found::Value(..) | Found::Absence(_)));
         let (compared, missing): (Vec<_>, Vec<_>) = (0..batch.keys.len()).partition(is_compared);
         let storing = if mode == RegionMode::Killed { Storing::Never } else { Storing::IfMissing };
         let (mut answers, others) = tokio::join!(
@@ -210,7 +221,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             }
         }
         for (place, outcome) in &others {
-            let (Some(key), Ok(brought)) = (batch.keys.get(*place), outcome) else { continue };
+            let (Some(key), Ok((brought, _))) = (batch.keys.get(*place), outcome) else { continue };
             let cached = match cached.get(*place) {
                 Some(Found::Value(read, ..)) => Some(&read.value),
                 _ => None,
@@ -222,7 +233,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     }
 
     /// What flights bring for the ids at these places, or what there is instead.
-    async fn loaded_many<K>(
+    pub(super) async fn loaded_many<K>(
         &self,
         batch: &Batch<K>,
         wanted: Vec<usize>,
@@ -238,8 +249,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         }
         let (orders, place_of) = Orders::of(batch, wanted.iter().map(|place| (*place, Errand::Readers)));
         let orders = Arc::new(orders);
-        let demand = Demand::now(asked.options, NoneIs::AnAnswer);
-        let load = self.load_many(&orders, asked.options, loader, storing);
+        let demands = asked.demands();
+        let demand = Demand::now(demands, NoneIs::AnAnswer);
+        let load = self.load_many(&orders, demands, loader, storing);
         let flights = self.cache.flights(storing);
         let mut group = flights.group(&orders.keys, demand, self.state.policy.max_batch, load);
         let wanted: Vec<(usize, usize)> = wanted.into_iter().zip(place_of).collect();
@@ -258,7 +270,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             outcomes.push((
                 place,
                 match group.arrived(flight) {
-                    Some((_, Some(Ok(landed)))) => self.read_of(landed),
+                    Some((_, Some(Ok(landed)))) => {
+                        self.read_of(landed).map(|read| (read, Dated::landed(landed, asked)))
+                    }
                     Some((_, Some(Err(error)))) => {
                         failed.push((place, error.clone()));
                         continue;
@@ -273,7 +287,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                             self.still_known(key, known, group.is_joinable(flight), asked.options)
                         });
                         match still {
-                            Some(stale) => Ok(Some(self.served_unwaited(stale))),
+                            Some((stale, dated)) => Ok((Some(self.served_unwaited(stale)), dated)),
                             None => self.too_late(batch, place, asked),
                         }
                     }
@@ -283,14 +297,19 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         for step in failed.chunks(FRAME_STEP) {
             let instead = step.iter().map(async |(place, error)| {
                 let Some(key) = batch.keys.get(*place) else { return (*place, Err(error.clone())) };
-                let stale = within(asked.until, pin!(self.or_stale(error.clone(), key, asked.options))).await;
+                let stale = pin!(self.or_stale_until(error.clone(), key, asked.options));
+                let stale = within(asked.until, stale).await;
                 let late = || self.too_late(batch, *place, asked);
-                (*place, stale.map_or_else(late, |stale| stale.map(Some)))
+                let there = |stale| {
+                    let (read, dated) = dated_stale(stale);
+                    (Some(read), dated)
+                };
+                (*place, stale.map_or_else(late, |stale| stale.map(there)))
             });
             outcomes.extend(join_all(instead).await);
         }
         for (place, outcome) in &outcomes {
-            if let (Some(key), Ok(Some(read))) = (batch.keys.get(*place), outcome) {
+            if let (Some(key), Ok((Some(read), _))) = (batch.keys.get(*place), outcome) {
                 self.observe_read(key, read, asked.started);
             }
         }
@@ -327,24 +346,21 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     fn still_known(
         &self,
         key: &str,
-        known: Known<T>,
+        (read, dated): (Read<T>, Dated),
         is_joinable: bool,
         options: ReadOptions,
-    ) -> Option<Read<T>> {
+    ) -> Option<(Read<T>, Dated)> {
         if self.framing().is_none() {
-            return self.last_known(key, options);
+            return self.last_known_until(key, options).map(dated_stale);
         }
-        let is_over = known.until.is_some_and(|until| Instant::now() >= until);
-        let read = known.read.aged_since(known.since);
-        (is_joinable && !is_over && options.accepts(read.age)).then_some(read)
+        (is_joinable && dated.holds(options, Duration::ZERO)).then_some((read, dated))
     }
 
     async fn known_stale_many(&self, open: Vec<(usize, &String)>, options: ReadOptions) -> KnownStale<T> {
         let mut known = HashMap::new();
         for step in open.chunks(FRAME_STEP) {
             let looks = step.iter().map(async |(place, key)| {
-                let (read, until) = self.known_stale_until(key, options).await?;
-                Some((*place, Known { read, since: Instant::now(), until }))
+                Some((*place, dated_stale(self.known_stale_until(key, options).await?)))
             });
             known.extend(join_all(looks).await.into_iter().flatten());
         }
@@ -353,7 +369,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
 
     /// Has the ids at these places loaded and stored in the background, as one load, but for those of which that goes on already or has just
     /// failed.
-    fn refresh_many<K>(&self, batch: &Batch<K>, due: Vec<(usize, Errand)>, loader: &Loader<K, T>)
+    pub(super) fn refresh_many<K>(&self, batch: &Batch<K>, due: Vec<(usize, Errand)>, loader: &Loader<K, T>)
     where
         K: KeyParts + Clone + Send + Sync + 'static,
     {
@@ -434,13 +450,18 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     }
 
     /// What an id ends with of which nothing is known when the caller's time is over.
-    fn too_late<K>(&self, batch: &Batch<K>, place: usize, asked: Asked) -> Result<Option<Read<T>>> {
+    pub(super) fn too_late<K>(&self, batch: &Batch<K>, place: usize, asked: Asked) -> Ending<T> {
         let error = asked.options.past_deadline(self.name());
-        match batch.keys.get(place) {
-            Some(key) => self.late(error, key, asked.options).map(Some),
-            None => Err(error),
-        }
+        let Some(key) = batch.keys.get(place) else { return Err(error) };
+        let stale = self.late(error, key, asked.options)?;
+        let dated = Dated::now(stale.age, None);
+        Ok((Some(stale), dated))
     }
+}
+
+fn dated_stale<T>((read, until): Stale<T>) -> (Read<T>, Dated) {
+    let dated = Dated::now(read.age, until);
+    (read, dated)
 }
 
 /// What the call gives, if it ends by then.

@@ -69,8 +69,12 @@ pub(crate) struct Life {
 impl Life {
     /// What is left of it, if anybody wants to prolong it.
     pub(crate) fn left(self) -> Option<Duration> {
-        let left = || self.fresh_until.forward_by(Moment::slack()).since(Moment::exactly_now());
-        (!self.is_none).then(left)
+        (!self.is_none).then(|| self.rest())
+    }
+
+    /// What is left of it.
+    pub(crate) fn rest(self) -> Duration {
+        self.fresh_until.forward_by(Moment::slack()).since(Moment::exactly_now())
     }
 }
 

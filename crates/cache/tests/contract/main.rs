@@ -8,6 +8,7 @@
 
 mod ages;
 mod batch_history;
+mod batch_lapse;
 mod batch_leases;
 mod batch_reload;
 mod batch_stale;
