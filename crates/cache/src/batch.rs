@@ -3,9 +3,10 @@
 //! The steps are those of `read_through.rs`, each taken for all keys together: one round trip for the reads, one for the tokens, one
 //! loader call, one round trip for the fills. Invariants: every key has its own flight, token and outcome, so that a set, an invalidation or
 //! a failure of one touches no other; a batch takes one of the region's places for loads, however many keys it has. Deliberately
-//! absent: the steps (`batch/steps.rs`, `batch/look.rs`), what lapses meanwhile (`batch/lapse.rs`), what the one load does (`batch/load.rs`), and who
+//! absent: the steps (`batch/steps.rs`, `batch/look.rs`), what is known at the soft timeout (`batch/known.rs`), what lapses meanwhile (`batch/lapse.rs`), what the one load does (`batch/load.rs`), and who
 //! joins whom (`single_flight/many.rs`).
 
+mod known;
 mod lapse;
 mod load;
 mod loader;

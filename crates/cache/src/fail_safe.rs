@@ -24,6 +24,7 @@ use crate::near::{self, Keeping, Kept, Known, Ticket, Wake};
 use crate::read::{Age, Read, ReadOptions, Source, Staleness};
 use crate::region::{Region, RegionState};
 use crate::stats;
+use crate::tags::Tags;
 use crate::ttl::TimeLeft;
 
 /// How long the message about a fill of our own is waited for, before what it has stored is read back all the same.
@@ -95,24 +96,31 @@ fn known(stored: &[u8], until: Instant, lives_until: Instant, expiry_is_told: bo
     Arc::new(Known { until, lives_until, stored: stored.into(), expiry_is_told })
 }
 
-/// A value that is stale, and when its window ends, where that is known.
-pub(crate) type Stale<T> = (Read<T>, Option<Instant>);
+/// A value that is stale.
+pub(crate) struct Stale<T> {
+    pub(crate) read: Read<T>,
+    /// When its window ends, where that is known.
+    pub(crate) until: Option<Instant>,
+    /// The tags that it carries, if it was read from the backend.
+    pub(crate) tags: Option<Arc<Tags>>,
+}
 
 impl<T: DeserializeOwned> Region<T> {
     /// What this process knows, if this reader takes a stale value.
     pub(crate) fn last_known(&self, key: &str, options: ReadOptions) -> Option<Read<T>> {
-        self.last_known_until(key, options).map(|(read, _)| read)
+        self.known_here(key, options).map(|stale| stale.read)
     }
 
     /// The same, and when its window ends.
-    pub(crate) fn last_known_until(&self, key: &str, options: ReadOptions) -> Option<Stale<T>> {
+    pub(crate) fn known_here(&self, key: &str, options: ReadOptions) -> Option<Stale<T>> {
         if !self.state.serves_stale(options) || !self.state.remembers() {
             return None;
         }
         let held = self.cache.near().last_known(key, Instant::now())?;
         let age = held.age(Moment::now());
         let known = held.known()?;
-        Some((self.stale(&known.stored, Source::Near, age, options)?, Some(known.until)))
+        let read = self.stale(&known.stored, Source::Near, age, options)?;
+        Some(Stale { read, until: Some(known.until), tags: None })
     }
 
     /// A value past its TTL, or one of which nobody knows whether it has changed, to this reader.
@@ -139,7 +147,7 @@ impl<T: DeserializeOwned> Region<T> {
 
     /// What a read ends with that has failed: the last known value, where that is what the stale window is for.
     pub(crate) async fn or_stale(&self, error: Error, key: &str, options: ReadOptions) -> Result<Read<T>> {
-        self.or_stale_until(error, key, options).await.map(|(read, _)| read)
+        self.or_stale_until(error, key, options).await.map(|stale| stale.read)
     }
 
     /// The same, and when the window of that ends.
@@ -160,8 +168,8 @@ impl<T: DeserializeOwned> Region<T> {
                 _ => return Err(error),
             }
         }
-        match stale.or_else(|| self.last_known_until(key, options)) {
-            Some((read, until)) => Ok((self.served_stale(read, &error.to_string()), until)),
+        match stale.or_else(|| self.known_here(key, options)) {
+            Some(stale) => Ok(Stale { read: self.served_stale(stale.read, &error.to_string()), ..stale }),
             None => Err(error),
         }
     }
@@ -180,12 +188,12 @@ impl<T: DeserializeOwned> Region<T> {
 
     /// What a read may be given that has waited for its loader as long as the region says; none if it is to wait on.
     pub(crate) async fn known_stale(&self, key: &str, options: ReadOptions) -> Option<Read<T>> {
-        self.known_stale_until(key, options).await.map(|(read, _)| read)
+        self.known_stale_until(key, options).await.map(|stale| stale.read)
     }
 
     /// The same, and when its window ends.
     pub(crate) async fn known_stale_until(&self, key: &str, options: ReadOptions) -> Option<Stale<T>> {
-        let here = || self.last_known_until(key, options);
+        let here = || self.known_here(key, options);
         if !self.state.serves_stale(options) {
             return None;
         }
@@ -219,7 +227,8 @@ impl<T: DeserializeOwned> Region<T> {
                 TimeLeft::For(left) => sent.checked_add(left),
                 _ => None,
             };
-            Some((self.stale(&sight.bytes, Source::Backend, sight.age, options)?, until))
+            let read = self.stale(&sight.bytes, Source::Backend, sight.age, options)?;
+            Some(Stale { read, until, tags: sight.tags })
         }))
     }
 

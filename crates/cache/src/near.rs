@@ -137,6 +137,16 @@ impl Near {
         self.on.get().filter(|_| can_be_told).map(|on| on.store.begin(key.as_bytes()))
     }
 
+    /// For [`is_unheard_since`](Self::is_unheard_since), whether or not changes elsewhere are told: those made here always are.
+    pub(crate) fn listen(&self, key: &str) -> Option<Ticket> {
+        self.on.get().map(|on| on.store.begin(key.as_bytes()))
+    }
+
+    /// Whether nothing was heard of this key, nor of these tags, since its ticket was taken. A word about a neighbour may pass for one about it.
+    pub(crate) fn is_unheard_since(&self, ticket: Ticket, key: &str, tags: &[Vec<u8>]) -> bool {
+        self.on.get().is_some_and(|on| on.store.is_unheard_since(ticket, key.as_bytes(), tags))
+    }
+
     /// What was last known of a key, fresh or not, whether or not changes are told now.
     pub(crate) fn last_known(&self, key: &str, now: Instant) -> Option<Held> {
         self.on.get()?.store.last_known(key.as_bytes(), now)

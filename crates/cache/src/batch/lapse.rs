@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::loader::Loader;
 use super::steps::{Asked, Batch, Ending, Outcome};
+use crate::fail_safe::Stale;
 use crate::keys::KeyParts;
 use crate::load::{Errand, Storing};
 use crate::read::{Age, Read, ReadOptions};
@@ -37,6 +38,10 @@ pub(super) struct Dated {
 impl Dated {
     pub(super) fn now(age: Age, until: Option<Instant>) -> Self {
         Self { age: Some(age), at: Instant::now(), until, is_of_this_call: false }
+    }
+
+    pub(super) fn stale<T>(stale: &Stale<T>) -> Self {
+        Self::now(stale.read.age, stale.until)
     }
 
     /// Of what a flight has brought.
@@ -160,9 +165,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         own: impl Fn(Read<T>) -> Read<V>,
     ) -> Option<(Read<V>, Dated)> {
         let known = || {
-            let (read, until) = self.last_known_until(key, asked.options)?;
-            let dated = Dated::now(read.age, until);
-            Some((own(read), dated))
+            let stale = self.known_here(key, asked.options)?;
+            let dated = Dated::stale(&stale);
+            Some((own(stale.read), dated))
         };
         if !self.state.policy.stale_while_revalidate {
             return None;

@@ -6,13 +6,14 @@
 use std::collections::{HashMap, HashSet};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::{Either, join_all, select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Outcomes;
+use super::known::{KnownStale, Now};
 use super::lapse::{Dated, put};
 use super::load::{BatchLoad, Wishes, answers_of};
 use super::loader::Loader;
@@ -85,9 +86,6 @@ pub(super) type Ending<V> = Result<(Option<Read<V>>, Dated)>;
 
 /// What came of the id at a place.
 pub(super) type Outcome<T> = (usize, Ending<T>);
-
-/// What is known of the ids at places.
-type KnownStale<T> = HashMap<usize, (Read<T>, Dated)>;
 
 /// What is to be loaded, and for whom.
 struct Orders<K> {
@@ -258,7 +256,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         // What is known stays so, should the caller's time end before the rest has come.
         let mut stale = KnownStale::new();
         let flown = self.waited_for(batch, &wanted, &mut group, asked.options, &mut stale);
-        within(asked.until, pin!(flown)).await;
+        let is_late = within(asked.until, pin!(flown)).await.is_none();
         group.look_around();
         for place in 0..orders.keys.len() {
             if let Some((Part::Joined, _)) = group.arrived(place) {
@@ -282,11 +280,21 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                         continue;
                     }
                     None => {
-                        let known = stale.remove(&place).zip(batch.keys.get(place));
-                        let still = known.and_then(|(known, key)| {
-                            self.still_known(key, known, group.is_joinable(flight), asked.options)
-                        });
-                        match still {
+                        let known =
+                            stale.remove(&place).zip(batch.keys.get(place)).and_then(|(known, key)| {
+                                let now =
+                                    self.known_now(key, &known, group.is_joinable(flight), asked.options);
+                                match now {
+                                    Now::Same => Some((known.stale.read, known.dated)),
+                                    Now::Here(stale) => {
+                                        let dated = Dated::stale(&stale);
+                                        Some((stale.read, dated))
+                                    }
+                                    // That it was still known was the last that was seen.
+                                    Now::Nothing => (!is_late).then_some((known.stale.read, known.dated)),
+                                }
+                            });
+                        match known {
                             Some((stale, dated)) => Ok((Some(self.served_unwaited(stale)), dated)),
                             None => self.too_late(batch, place, asked),
                         }
@@ -300,9 +308,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                 let stale = pin!(self.or_stale_until(error.clone(), key, asked.options));
                 let stale = within(asked.until, stale).await;
                 let late = || self.too_late(batch, *place, asked);
-                let there = |stale| {
-                    let (read, dated) = dated_stale(stale);
-                    (Some(read), dated)
+                let there = |stale: Stale<T>| {
+                    let dated = Dated::stale(&stale);
+                    (Some(stale.read), dated)
                 };
                 (*place, stale.map_or_else(late, |stale| stale.map(there)))
             });
@@ -336,35 +344,23 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             Either::Left(_) => return,
             Either::Right((stale, _)) => *known = stale,
         }
-        let awaited = wanted.iter().filter(|(place, _)| !known.contains_key(place));
-        let awaited: HashSet<usize> = awaited.map(|(_, flight)| *flight).collect();
-        group.wait_for(|flight| awaited.contains(&flight)).await;
-    }
-
-    /// What was known at the soft timeout, if it is so now: without asking the backend, for which no time may be left. A load that none can
-    /// join any more is one whose key was set or invalidated here.
-    fn still_known(
-        &self,
-        key: &str,
-        (read, dated): (Read<T>, Dated),
-        is_joinable: bool,
-        options: ReadOptions,
-    ) -> Option<(Read<T>, Dated)> {
-        if self.framing().is_none() {
-            return self.last_known_until(key, options).map(dated_stale);
+        loop {
+            let awaited = wanted.iter().filter(|(place, _)| !known.contains_key(place));
+            let awaited: HashSet<usize> = awaited.map(|(_, flight)| *flight).collect();
+            group.wait_for(|flight| awaited.contains(&flight)).await;
+            let before = known.len();
+            for (place, flight) in wanted.iter().filter(|(_, flight)| group.arrived(*flight).is_none()) {
+                let (Some(key), Some(there)) = (batch.keys.get(*place), known.get(place)) else { continue };
+                let now = self.known_now(key, there, group.is_joinable(*flight), options);
+                if matches!(now, Now::Nothing) {
+                    known.remove(place);
+                }
+            }
+            // What is known no more is waited for like the rest.
+            if known.len() == before {
+                return;
+            }
         }
-        (is_joinable && dated.holds(options, Duration::ZERO)).then_some((read, dated))
-    }
-
-    async fn known_stale_many(&self, open: Vec<(usize, &String)>, options: ReadOptions) -> KnownStale<T> {
-        let mut known = HashMap::new();
-        for step in open.chunks(FRAME_STEP) {
-            let looks = step.iter().map(async |(place, key)| {
-                Some((*place, dated_stale(self.known_stale_until(key, options).await?)))
-            });
-            known.extend(join_all(looks).await.into_iter().flatten());
-        }
-        known
     }
 
     /// Has the ids at these places loaded and stored in the background, as one load, but for those of which that goes on already or has just
@@ -457,11 +453,6 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let dated = Dated::now(stale.age, None);
         Ok((Some(stale), dated))
     }
-}
-
-fn dated_stale<T>((read, until): Stale<T>) -> (Read<T>, Dated) {
-    let dated = Dated::now(read.age, until);
-    (read, dated)
 }
 
 /// What the call gives, if it ends by then.

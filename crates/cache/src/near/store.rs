@@ -223,6 +223,14 @@ impl Store {
         }
     }
 
+    /// Whether nothing was heard of a key or of these tags, by the keys of their tokens, since its ticket was taken.
+    pub(crate) fn is_unheard_since(&self, ticket: Ticket, key: &[u8], tags: &[Vec<u8>]) -> bool {
+        let stripes: Vec<u16> = tags.iter().map(|tag| self.tag_stripe(tag)).collect();
+        *self.stripe(key).lock() == ticket.heard
+            && self.epoch.load(Ordering::Acquire) == ticket.epoch
+            && !self.have_fallen(Some(&stripes), ticket.tags_heard)
+    }
+
     pub(crate) fn keep(&self, ticket: Ticket, key: &[u8], kept: Kept) -> Keeping {
         if kept.weight > self.max_entry {
             return Keeping::TooLarge;

@@ -1,5 +1,6 @@
 //! What batches serve stale and load behind their callers' backs, by the policy that reads of one entry go by.
 
+use std::future::Future;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ on_every_backend! {
     a_batch_meets_its_deadline_with_what_is_known,
     what_the_backend_said_after_the_soft_timeout_is_had_at_the_deadline,
     what_was_invalidated_after_the_soft_timeout_is_not_had_at_the_deadline,
+    what_another_process_invalidated_after_the_soft_timeout_is_not_had_at_the_deadline,
+    what_was_invalidated_after_the_soft_timeout_is_waited_for_like_the_rest,
 }
 
 /// What a batch ends with: values, and whether they are stale.
@@ -425,34 +428,100 @@ async fn what_the_backend_said_after_the_soft_timeout_is_had_at_the_deadline(rig
     assert_eq!((reader.stats().soft_timeouts, cache.near_size().0), (1, 0));
 }
 
-/// The third id is known to nobody, so that the batch waits on. What was known of the others at the soft timeout is not kept from what came
-/// after.
-async fn what_was_invalidated_after_the_soft_timeout_is_not_had_at_the_deadline(rig: Rig) {
+/// What two ids that are known end with, and a third that is known to nobody, so that the batch waits on to its deadline; something is done to
+/// them after its soft timeout.
+async fn at_the_deadline(region: &Region<u64>, done: impl Future<Output = ()>) -> Answers {
+    let source = Slow::new(0);
+    let options = ReadOptions::new().deadline(Duration::from_secs(3));
+    let late = tokio::spawn({
+        let (region, source) = (region.clone(), source.clone());
+        async move { batch_with(&region, &["1", "2", "3"], options, &source).await }
+    });
+    source.is_asked(1).await;
+    after_a_soft_timeout(region, "2").await;
+    done.await;
+    late.await.unwrap()
+}
+
+/// That of a read which joins a batch under way, whose own is over by then.
+async fn after_a_soft_timeout(region: &Region<u64>, id: &'static str) {
+    let read = region.get_or_load(id, || async { Ok::<_, io::Error>(0) }).await.unwrap();
+    assert_eq!(read.staleness, STALE);
+}
+
+/// Regions that know two values which are past their lives: a plain one, a framed one, and one whose first value alone carries a tag.
+async fn with_what_has_expired(rig: &Rig) -> [Region<u64>; 3] {
     let soft = policy().soft_timeout(Duration::from_millis(50));
-    for policy in [soft.clone(), soft.framed(Framing::new())] {
-        let is_framed = policy.framing.is_some();
-        let region: Region<u64> = region_with(&rig, policy).await;
-        if is_framed {
-            past_its_ttl(&region).await;
-        } else {
-            known_and_expired(&rig, &region).await;
-        }
-        let source = Slow::new(0);
-        let options = ReadOptions::new().deadline(Duration::from_millis(1500));
+    let framed = soft.clone().framed(Framing::new());
+    let plain: Region<u64> = region_with(rig, soft).await;
+    known_and_expired(rig, &plain).await;
+    let [untagged, tagged]: [Region<u64>; 2] =
+        [region_with(rig, framed.clone().key_base("f")).await, region_with(rig, framed.key_base("t")).await];
+    past_its_ttl(&untagged).await;
+    tagged.tagged(["T"]).unwrap().set("1", &1).await.unwrap();
+    tagged.set("2", &2).await.unwrap();
+    eventually("they are past their TTL", async || {
+        tagged.get("1").await.unwrap().is_none() && tagged.get("2").await.unwrap().is_none()
+    })
+    .await;
+    [plain, untagged, tagged]
+}
+
+async fn what_was_invalidated_after_the_soft_timeout_is_not_had_at_the_deadline(rig: Rig) {
+    let [plain, framed, tagged] = with_what_has_expired(&rig).await;
+    let lost = [Err(ErrorKind::Deadline), Ok((2, STALE)), Err(ErrorKind::Deadline)];
+    for (region, by_tag) in [(&plain, false), (&framed, false), (&tagged, true)] {
+        let had = at_the_deadline(region, async {
+            if by_tag {
+                region.cache().invalidate_tag("T").await.unwrap();
+            } else {
+                region.invalidate("1").await.unwrap();
+            }
+        });
+        assert_eq!(had.await, lost, "{}, by tag: {by_tag}", region.key("k").unwrap());
+    }
+}
+
+/// It is told in time.
+async fn what_another_process_invalidated_after_the_soft_timeout_is_not_had_at_the_deadline(rig: Rig) {
+    let [plain, framed, tagged] = with_what_has_expired(&rig).await;
+    let others: [Region<u64>; 2] = [
+        rig.cache().await.region(policy()).unwrap(),
+        rig.cache().await.region(policy().key_base("f").framed(Framing::new())).unwrap(),
+    ];
+    let lost = [Err(ErrorKind::Deadline), Ok((2, STALE)), Err(ErrorKind::Deadline)];
+    for (region, other) in [(&plain, Some(&others[0])), (&framed, Some(&others[1])), (&tagged, None)] {
+        let had = at_the_deadline(region, async {
+            match other {
+                Some(other) => drop(other.invalidate("1").await.unwrap()),
+                None => others[0].cache().invalidate_tag("T").await.unwrap(),
+            }
+        });
+        assert_eq!(had.await, lost, "{}, by key: {}", region.key("k").unwrap(), other.is_some());
+    }
+}
+
+/// It has no deadline that it could miss.
+async fn what_was_invalidated_after_the_soft_timeout_is_waited_for_like_the_rest(rig: Rig) {
+    for region in &with_what_has_expired(&rig).await[..2] {
+        let (gate, source) = (Gate::default(), Slow::new(0));
+        let single = tokio::spawn({
+            let (region, loader) = (region.clone(), gate.loader(7));
+            async move { region.get_or_load("1", loader).await.unwrap().staleness }
+        });
+        gate.running.notified().await;
         let late = tokio::spawn({
             let (region, source) = (region.clone(), source.clone());
-            async move { batch_with(&region, &["1", "2", "3"], options, &source).await }
+            async move { batch(&region, &["1", "2", "3"], &source).await }
         });
         source.is_asked(1).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        after_a_soft_timeout(region, "2").await;
         region.invalidate("1").await.unwrap();
-        assert_eq!(
-            late.await.unwrap(),
-            [Err(ErrorKind::Deadline), Ok((2, STALE)), Err(ErrorKind::Deadline)],
-            "framed: {is_framed}"
-        );
-        source.open.add_permits(10);
-        region.invalidate_all().await.unwrap();
+        source.open.add_permits(9);
+        are_stored(region, &[("3", 30)]).await;
+        gate.open.notify_one();
+        assert_eq!(late.await.unwrap(), [Ok((10, FRESH)), Ok((20, FRESH)), Ok((30, FRESH))]);
+        assert_eq!(single.await.unwrap(), STALE);
     }
 }
 
