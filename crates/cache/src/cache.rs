@@ -3,6 +3,8 @@
 //! Invariants: every backend call passes `backend()`, which replays waiting invalidations first; every write of a
 //! cached value is a `Writing`, so that one which fails or is dropped queues its key. Deliberately absent: the steps of a load (`read_through.rs`).
 
+mod replay;
+
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -13,7 +15,6 @@ use mtcache_link::{BreakerState, Command, Reply, Script, TrackingState};
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::runtime::RuntimeFlavor;
 
 use crate::backend::{Backend, Bytes, CachedKey, Entry, When};
 use crate::builder::CacheBuilder;
@@ -30,7 +31,7 @@ use crate::load::Storing;
 use crate::near::{Near, NearOptions, NearRegion};
 use crate::newer;
 use crate::options::{Condition, SetOptions};
-use crate::pending::{self, Pending};
+use crate::pending::Pending;
 use crate::read_probe::Measured;
 use crate::region::{Region, RegionPolicy, RegionState};
 use crate::single_flight::Flights;
@@ -482,24 +483,6 @@ impl Cache {
             Box::pin(self.replayed()).await?;
         }
         Ok(&self.0.backend)
-    }
-
-    /// Has what waits brought to the backend. By a task of its own: it may take longer than any reader has time, and would begin anew for each.
-    #[cold]
-    async fn replayed(&self) -> Result<()> {
-        // The reader's runtime may run only while the reader waits, and would stop at its turn or before it, with all others behind it.
-        let (cache, runtime) = (self.clone(), self.near().runtime());
-        let is_in_process = matches!(self.0.backend, Backend::Embedded(_));
-        if is_in_process && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            // So may this one, and nothing else in it is needed.
-            return self.pending().bring(&self.0.backend).await;
-        }
-        match runtime.spawn(async move { cache.pending().bring(&cache.0.backend).await }).await {
-            Ok(brought) => brought,
-            Err(error) if error.is_panic() => Err(pending::panicked()),
-            // The runtime in which the cache was opened has ended. An engine in this process is there all the same.
-            Err(_) => self.pending().bring(&self.0.backend).await,
-        }
     }
 
     pub(crate) fn flights(&self, storing: Storing) -> &Flights {

@@ -90,17 +90,22 @@ impl Cache {
             Err(error) => Err(error),
             Ok(backend) => invalidate_prefixes(backend, &[prefix.as_bytes().to_vec()], &mut progress).await,
         };
-        match &result {
-            Ok(n) => {
-                clearing.done();
-                stats::add(&region.counters.invalidations, *n);
-                let name = Cow::Borrowed(region.policy.name.as_str());
-                self.event(|| Event::RegionInvalidated { region: name, keys: *n });
-            }
-            Err(_) => stats::count(&region.counters.backend_errors),
-        }
-        result
+        let cleared = result.and_then(|Cleared { entries, untold }| {
+            clearing.done();
+            stats::add(&region.counters.invalidations, entries);
+            let name = Cow::Borrowed(region.policy.name.as_str());
+            self.event(|| Event::RegionInvalidated { region: name, keys: entries });
+            untold.map_or(Ok(entries), |error| Err(Error::untold(prefix, &error)))
+        });
+        cleared.inspect_err(|_| stats::count(&region.counters.backend_errors))
     }
+}
+
+/// What was cleared.
+pub(crate) struct Cleared {
+    pub(crate) entries: u64,
+    /// Why other processes may not be told of it, should that be forbidden. They hear of what was there by its own key.
+    pub(crate) untold: Option<Error>,
 }
 
 /// Invalidates every key with one of these prefixes, and every load of one that is under way, in one walk. They are in order, and none begins
@@ -109,7 +114,7 @@ pub(crate) async fn invalidate_prefixes(
     backend: &Backend,
     prefixes: &[Vec<u8>],
     progress: &mut impl FnMut(Progress),
-) -> Result<u64> {
+) -> Result<Cleared> {
     let all = in_common(prefixes);
     // The tokens first: a load that stores while the keys are walked over stores behind the walk.
     let mut loads = Progress::default();
@@ -128,14 +133,16 @@ pub(crate) async fn invalidate_prefixes(
     walk(backend, all, &mut entries, progress, |key| is_among(prefixes, &key).then(|| CachedKey::of(key)))
         .await?;
     // What is absent may be known elsewhere.
-    if prefixes.len() > MAX_TOLD {
-        backend.tell(&Told::Cleared(all).key()).await?;
-    } else {
-        for prefix in prefixes {
-            backend.tell(&Told::Cleared(prefix).key()).await?;
+    let told: Vec<&[u8]> =
+        if prefixes.len() > MAX_TOLD { vec![all] } else { prefixes.iter().map(Vec::as_slice).collect() };
+    let mut untold = None;
+    for prefix in told {
+        match backend.tell(&Told::Cleared(prefix).key()).await {
+            Err(error) if error.is_forbidden() => untold = Some(error),
+            told => told?,
         }
     }
-    Ok(entries.invalidated)
+    Ok(Cleared { entries: entries.invalidated, untold })
 }
 
 /// Whether a name begins with one of these. None of them begins with another: it is the last that is not behind the name.

@@ -117,6 +117,15 @@ impl Error {
         )
     }
 
+    /// What begins so was invalidated, and others may not be told.
+    pub(crate) fn untold(prefix: &str, error: &Self) -> Self {
+        let message = format!(
+            "what begins with {prefix} was invalidated, but our user may not tell other processes, which may serve what they knew of it marked stale: {error}"
+        );
+        let source = Some(Box::from(error.clone()));
+        Self(Arc::new(Inner { kind: error.kind(), outcome: Outcome::Unknown, message, source }))
+    }
+
     pub(crate) fn protocol(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Protocol, message)
     }

@@ -6,17 +6,18 @@
 //! kept as whole regions (or everything), which are then invalidated by walking their keys. Deliberately absent: the writes
 //! themselves: they failed, and their callers know.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::backend::{Backend, CachedKey, ClusterBackend};
-use crate::clearing::invalidate_prefixes;
+use crate::clearing::{Cleared, invalidate_prefixes};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many keys can be waiting one by one.
@@ -39,6 +40,8 @@ pub(crate) struct Pending {
 }
 
 type Tried = OwnedMutexGuard<Option<Instant>>;
+/// Is told of a key, or of what a clearing meant began with, that is given up.
+pub(crate) type Lost<'a> = &'a (dyn Fn(&[u8]) + Sync);
 
 /// The right of one at a time to bring what waits to the backend.
 enum Turn {
@@ -197,19 +200,20 @@ impl Pending {
         queue.prefixes.is_empty()
     }
 
-    /// Brings what waits to the backend. An error means that it still waits, and that the backend must not be read.
-    pub(crate) async fn bring(&self, backend: &Backend) -> Result<()> {
+    /// Brings what waits to the backend; `lost` is told of what our user may not invalidate there, which is given up. An error means that it
+    /// still waits, and that the backend must not be read.
+    pub(crate) async fn bring(&self, backend: &Backend, lost: Lost<'_>) -> Result<()> {
         match (self.turn(backend).await, backend) {
             (None, _) => Ok(()),
             (Some(Turn::InPart(tried)), Backend::Cluster(cluster)) => {
-                self.replay_in_part(backend, cluster, tried).await;
+                self.replay_in_part(backend, cluster, tried, lost).await;
                 Ok(())
             }
-            (Some(_turn), _) => self.replay_all(backend).await,
+            (Some(_turn), _) => self.replay_all(backend, lost).await,
         }
     }
 
-    async fn replay_all(&self, backend: &Backend) -> Result<()> {
+    async fn replay_all(&self, backend: &Backend, lost: Lost<'_>) -> Result<()> {
         loop {
             let (batch, prefixes) = {
                 let mut queue = self.queue.lock();
@@ -227,20 +231,14 @@ impl Pending {
             };
             if batch.is_empty() {
                 let names: Vec<Vec<u8>> = prefixes.keys().cloned().collect();
-                match invalidate_prefixes(backend, &names, &mut |_| {}).await {
-                    Err(error) if error.is_forbidden() => clear_what_may_be(backend, names).await?,
-                    cleared => drop(cleared?),
-                }
+                clear_what_may_be(backend, &names, lost).await?;
                 let mut queue = self.queue.lock();
                 queue.prefixes.retain(|prefix, failure| prefixes.get(prefix) != Some(failure));
                 tracing::info!(prefixes = prefixes.len(), "clearings that had waited were replayed");
                 continue;
             }
             let keys: Vec<CachedKey> = batch.iter().map(|(key, _)| key.clone()).collect();
-            match backend.delete(&keys).await {
-                Err(error) if error.is_forbidden() => delete_what_may_be(backend, &keys).await?,
-                deleted => drop(deleted?),
-            }
+            delete_what_may_be(backend, &keys, lost).await?;
             let mut queue = self.queue.lock();
             for (key, failure) in &batch {
                 if queue.keys.get(key) == Some(failure) {
@@ -251,20 +249,24 @@ impl Pending {
         }
     }
 
-    async fn replay_in_part(&self, backend: &Backend, cluster: &ClusterBackend, mut tried: Tried) {
+    async fn replay_in_part(
+        &self,
+        backend: &Backend,
+        cluster: &ClusterBackend,
+        mut tried: Tried,
+        lost: Lost<'_>,
+    ) {
         let waiting: Vec<(CachedKey, u64)> =
             self.queue.lock().keys.iter().map(|(key, failure)| (key.clone(), *failure)).collect();
         let keys: Vec<CachedKey> = waiting.iter().map(|(key, _)| key.clone()).collect();
-        let mut done = Vec::with_capacity(keys.len());
-        for (key, outcome) in keys.iter().zip(cluster.delete_each(&keys).await) {
-            done.push(match outcome {
-                // Some other key of its slot may be what is forbidden.
-                Err(error) if error.is_forbidden() => {
-                    delete_what_may_be(backend, std::slice::from_ref(key)).await.is_ok()
-                }
-                outcome => outcome.is_ok(),
-            });
-        }
+        let outcomes = cluster.delete_each(&keys).await;
+        // Some other key of its slot may be what is forbidden.
+        let is_refused = |outcome: &Result<()>| outcome.as_ref().is_err_and(Error::is_forbidden);
+        let refused = keys.iter().zip(&outcomes).filter(|(_, outcome)| is_refused(outcome));
+        let refused: Vec<CachedKey> = refused.map(|(key, _)| key.clone()).collect();
+        let given_up = delete_what_may_be(backend, &refused, lost).await.is_ok();
+        let done = outcomes.iter().map(|outcome| outcome.is_ok() || given_up && is_refused(outcome));
+        let done: Vec<bool> = done.collect();
         *tried = if done.iter().all(|done| *done) { None } else { Some(Instant::now()) };
         let mut queue = self.queue.lock();
         for ((key, failure), done) in waiting.iter().zip(done) {
@@ -284,32 +286,95 @@ pub(crate) fn panicked() -> Error {
     Error::new(ErrorKind::Unavailable, "what waits to be invalidated waits on: the attempt to do so panicked")
 }
 
-/// Deletes keys one by one, and gives up those that our user may not delete: they would keep all others from being read for ever.
-async fn delete_what_may_be(backend: &Backend, keys: &[CachedKey]) -> Result<()> {
-    for key in keys {
-        match backend.delete(std::slice::from_ref(key)).await {
-            Err(error) if error.is_forbidden() => {
-                let key = String::from_utf8_lossy(&key.key);
-                tracing::error!(%key, %error, "an invalidation is given up; the key keeps its old value until its TTL");
-            }
-            deleted => drop(deleted?),
+/// Deletes keys, and gives up those that our user may not delete: they would keep all others from being read for ever.
+async fn delete_what_may_be(backend: &Backend, keys: &[CachedKey], lost: Lost<'_>) -> Result<()> {
+    let refused = delete_in_halves(backend, keys).await?;
+    // It may be only that others are told which is forbidden.
+    let told = refused.iter().filter(|(key, _)| key.gone.is_some());
+    let untold: Vec<CachedKey> = told.map(|(key, _)| CachedKey { gone: None, ..(*key).clone() }).collect();
+    let kept = delete_in_halves(backend, &untold).await?;
+    let kept: HashSet<&[u8]> = kept.into_iter().map(|(key, _)| key.key.as_slice()).collect();
+    for (key, error) in refused {
+        let name = String::from_utf8_lossy(&key.key);
+        if key.gone.is_some() && !kept.contains(key.key.as_slice()) {
+            tracing::error!(key = %name, %error, "{UNTOLD}");
+        } else {
+            tracing::error!(key = %name, %error, "an invalidation is given up; the key keeps its old value until its TTL");
+            lost(&key.key);
         }
     }
     Ok(())
 }
 
-/// The same of what begins with these.
-async fn clear_what_may_be(backend: &Backend, prefixes: Vec<Vec<u8>>) -> Result<()> {
-    for prefix in prefixes {
-        match invalidate_prefixes(backend, std::slice::from_ref(&prefix), &mut |_| {}).await {
-            Err(error) if error.is_forbidden() => {
-                let prefix = String::from_utf8_lossy(&prefix);
-                tracing::error!(%prefix, %error, "a clearing is given up; what it meant keeps its old values until their TTL");
+const UNTOLD: &str =
+    "an invalidation was made and may not be told; other processes may serve what they knew, marked stale";
+
+/// Deletes what may be deleted; returns the rest.
+async fn delete_in_halves<'a>(
+    backend: &Backend,
+    keys: &'a [CachedKey],
+) -> Result<Vec<(&'a CachedKey, Error)>> {
+    let mut halves = Halves::of(keys);
+    while halves.is_open() {
+        let outcomes = join_all(halves.parts.iter().map(|part| backend.delete(part))).await;
+        halves.settle(outcomes)?;
+    }
+    Ok(halves.forbidden)
+}
+
+/// Clears what begins with these, and gives up what our user may not clear.
+async fn clear_what_may_be(backend: &Backend, prefixes: &[Vec<u8>], lost: Lost<'_>) -> Result<()> {
+    let mut halves = Halves::of(prefixes);
+    while halves.is_open() {
+        let mut outcomes = Vec::with_capacity(halves.parts.len());
+        // Each of them walks over all keys.
+        for part in &halves.parts {
+            let cleared = invalidate_prefixes(backend, part, &mut |_| {}).await;
+            if let Ok(Cleared { untold: Some(error), .. }) = &cleared {
+                let prefixes: Vec<_> = part.iter().map(|prefix| String::from_utf8_lossy(prefix)).collect();
+                tracing::error!(?prefixes, %error, "{UNTOLD}");
             }
-            cleared => drop(cleared?),
+            outcomes.push(cleared);
         }
+        halves.settle(outcomes)?;
+    }
+    for (prefix, error) in halves.forbidden {
+        let name = String::from_utf8_lossy(prefix);
+        tracing::error!(prefix = %name, %error, "a clearing is given up; what it meant keeps its old values until their TTL");
+        lost(prefix);
     }
     Ok(())
+}
+
+/// What is done to all of something at once, and to halves of it where that is forbidden, down to those to which it may not be done: one by one
+/// it would take as many trips as there are.
+struct Halves<'a, T> {
+    parts: Vec<&'a [T]>,
+    forbidden: Vec<(&'a T, Error)>,
+}
+
+impl<'a, T> Halves<'a, T> {
+    fn of(all: &'a [T]) -> Self {
+        Self { parts: if all.is_empty() { Vec::new() } else { vec![all] }, forbidden: Vec::new() }
+    }
+
+    fn is_open(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// What became of each of the parts.
+    fn settle<A>(&mut self, outcomes: Vec<Result<A>>) -> Result<()> {
+        for (part, outcome) in std::mem::take(&mut self.parts).into_iter().zip(outcomes) {
+            match outcome {
+                Err(error) if error.is_forbidden() => match part {
+                    [one] => self.forbidden.push((one, error)),
+                    _ => self.parts.extend(<[_; 2]>::from(part.split_at(part.len() / 2))),
+                },
+                done => drop(done?),
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ counters! {
     expired_in_window,
     /// Invalidations that wait for the backend, counted as they are queued.
     invalidations_queued,
-    /// Invalidations of what is of no region that found the queue full; the old values live until their TTL.
+    /// Invalidations that were given up, because they are of no region and found the queue full, or because the backend forbids them to our user; the old values live until their TTL.
     invalidations_lost,
 }
 

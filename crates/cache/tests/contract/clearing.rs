@@ -104,17 +104,30 @@ async fn a_walk_that_is_dropped_is_made_good_before_the_next_read(rig: Rig) {
     assert_eq!(rig.raw_keys().await, Vec::<String>::new());
 }
 
+/// A server that has after a restart what it had before, and a cache that finds out soon that it is back.
+async fn that_comes_back(program: Program) -> (TestServer, Cache) {
+    let server = TestServer::start(program, ServerOptions::new().args(["--appendonly", "yes"])).unwrap();
+    let (first, longest) = (Duration::from_millis(20), Duration::from_millis(100));
+    let cache = Cache::builder(server.url()).backoff(first, longest).open().await.unwrap();
+    (server, cache)
+}
+
+/// How often a command has run there.
+fn calls(server: &TestServer, command: &str) -> u32 {
+    let Value::Bulk(stats) = server.client().unwrap().command(&["INFO", "commandstats"]).unwrap() else {
+        panic!("no statistics")
+    };
+    let stats = String::from_utf8(stats).unwrap();
+    let calls =
+        stats.split(&format!("cmdstat_{command}:calls=")).nth(1).and_then(|rest| rest.split(',').next());
+    calls.map_or(0, |calls| calls.parse().unwrap())
+}
+
 /// A cursor is a place in a table that the server's next run has in another order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_walk_begins_again_when_the_server_was_started_anew() {
     for program in Program::ALL {
-        let options = ServerOptions::new().args(["--appendonly", "yes"]);
-        let mut server = TestServer::start(program, options).unwrap();
-        let cache = Cache::builder(server.url())
-            .backoff(Duration::from_millis(20), Duration::from_millis(100))
-            .open()
-            .await
-            .unwrap();
+        let (mut server, cache) = that_comes_back(program).await;
         let region: Region<u32> = cache.region(RegionPolicy::new("r", Duration::from_hours(1))).unwrap();
         let entries: Vec<_> = (0..12_000_u32).map(|n| (n.to_string(), n)).collect();
         region.set_many(&entries).await.unwrap();
@@ -140,13 +153,7 @@ async fn a_walk_begins_again_when_the_server_was_started_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clearings_that_wait_are_joined() {
     for program in Program::ALL {
-        let mut server =
-            TestServer::start(program, ServerOptions::new().args(["--appendonly", "yes"])).unwrap();
-        let cache = Cache::builder(server.url())
-            .backoff(Duration::from_millis(20), Duration::from_millis(100))
-            .open()
-            .await
-            .unwrap();
+        let (mut server, cache) = that_comes_back(program).await;
         let region: Region<u32> = cache.region(RegionPolicy::new("r", TTL)).unwrap();
         let other: Region<u32> = cache.region(RegionPolicy::new("rest", TTL)).unwrap();
         let ids = [&["a"][..], &["a", "1"], &["a", "1", "x"], &["a", "2"], &["ab"], &["b", "1"]];
@@ -258,6 +265,62 @@ async fn what_may_not_be_invalidated_keeps_no_other_key_from_being_read() {
         assert_eq!(ours.get("k").await.unwrap().map(|read| read.value), Some(1), "{program:?}");
         assert_eq!(ours.get("l").await.unwrap().map(|read| read.value), Some(3), "{program:?}");
         assert_eq!(cache.pending_invalidations(), (0, 0));
+        assert_eq!(
+            (ours.stats().invalidations_lost, theirs.stats().invalidations_lost),
+            (0, 1),
+            "{program:?}"
+        );
+    }
+}
+
+/// Of many that wait together, what is forbidden is found in few steps, and the rest is invalidated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_not_be_invalidated_is_found_by_halves() {
+    for program in Program::ALL {
+        let server = TestServer::start(program, ServerOptions::new()).unwrap();
+        let cache = Cache::connect(&server.url()).await.unwrap();
+        let names = (0..400).map(|n| if n == 123 { "theirs:k".to_owned() } else { format!("ours:{n}") });
+        let entries: Vec<_> = names.map(|name| (name, 1_u32)).collect();
+        cache.set_many(&entries, TTL).await.unwrap();
+        let mut raw = server.client().unwrap();
+        raw.command(&["ACL", "SETUSER", "default", "resetkeys", "~ours:*", "%R~theirs:*", "~mtcache:*"])
+            .unwrap();
+        assert_eq!(cache.set_many(&entries, TTL).await.unwrap_err().kind(), ErrorKind::Denied, "{program:?}");
+        assert_eq!(cache.pending_invalidations(), (400, 0));
+        let before = calls(&server, "multi");
+        for (name, _) in &entries {
+            let read = cache.get::<u32>(name).await.unwrap();
+            assert_eq!(read.is_some(), name == "theirs:k", "{program:?}: {name}");
+        }
+        let steps = calls(&server, "multi") - before;
+        assert!((9..=30).contains(&steps), "{program:?}: {steps} steps");
+        let keys = cache.stats().into_iter().find(|(name, _)| name == "keys").unwrap().1;
+        assert_eq!((cache.pending_invalidations(), keys.invalidations_lost), ((0, 0), 1), "{program:?}");
+    }
+}
+
+/// Who may invalidate and not tell others of it has it done, and is told that they were not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_not_be_told_is_invalidated_all_the_same() {
+    for program in Program::ALL {
+        let server = TestServer::start(program, ServerOptions::new()).unwrap();
+        let cache = Cache::connect(&server.url()).await.unwrap();
+        let region: Region<u32> = cache.region(RegionPolicy::new("r", TTL).stale_window(TTL)).unwrap();
+        for id in ["a", "b"] {
+            region.set(id, &1).await.unwrap();
+        }
+        let mut raw = server.client().unwrap();
+        raw.command(&["ACL", "SETUSER", "default", "resetkeys", "~r:*", "~mtcache:fill:*"]).unwrap();
+        assert_eq!(region.invalidate("a").await.unwrap_err().kind(), ErrorKind::Denied, "{program:?}");
+        assert_eq!(cache.pending_invalidations(), (1, 0));
+        assert!(region.get("a").await.unwrap().is_none(), "{program:?}");
+        let untold = region.invalidate_all().await.unwrap_err();
+        assert_eq!(untold.kind(), ErrorKind::Denied, "{program:?}");
+        assert!(untold.to_string().contains("was invalidated, but"), "{untold}");
+        assert_eq!(cache.pending_invalidations(), (0, 0), "{program:?}");
+        assert!(region.get("b").await.unwrap().is_none(), "{program:?}");
+        let stats = region.stats();
+        assert_eq!((stats.invalidations, stats.invalidations_lost), (1, 0), "{program:?}");
     }
 }
 
@@ -279,7 +342,7 @@ async fn a_clearing_that_is_forbidden_keeps_nothing_from_being_read() {
         );
         let read = region.get(&["a", "b"]).await.unwrap();
         assert_eq!(read.map(|read| read.value), Some(1), "{program:?}");
-        assert_eq!(cache.pending_invalidations(), (0, 0));
+        assert_eq!((cache.pending_invalidations(), region.stats().invalidations_lost), ((0, 0), 2));
         raw.command(&["ACL", "SETUSER", "default", "+scan"]).unwrap();
         assert_eq!(region.invalidate_all().await.unwrap(), 1, "{program:?}: nothing else was forbidden");
     }
@@ -289,13 +352,7 @@ async fn a_clearing_that_is_forbidden_keeps_nothing_from_being_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_clearings_that_wait_are_one_walk() {
     for program in Program::ALL {
-        let mut server =
-            TestServer::start(program, ServerOptions::new().args(["--appendonly", "yes"])).unwrap();
-        let cache = Cache::builder(server.url())
-            .backoff(Duration::from_millis(20), Duration::from_millis(100))
-            .open()
-            .await
-            .unwrap();
+        let (mut server, cache) = that_comes_back(program).await;
         let region: Region<u32> = cache.region(RegionPolicy::new("r", TTL)).unwrap();
         let other: Region<u32> = cache.region(RegionPolicy::new("other", TTL)).unwrap();
         let ids: Vec<String> = (0..50).map(|n| n.to_string()).collect();
@@ -313,13 +370,8 @@ async fn all_clearings_that_wait_are_one_walk() {
         server.start_again().unwrap();
         eventually("it is read again", async || region.get("0").await.is_ok()).await;
         assert_eq!(cache.pending_invalidations(), (0, 0));
-        let Value::Bulk(stats) = server.client().unwrap().command(&["INFO", "commandstats"]).unwrap() else {
-            panic!("no statistics")
-        };
-        let stats = String::from_utf8(stats).unwrap();
-        let scans = stats.split("cmdstat_scan:calls=").nth(1).and_then(|rest| rest.split(',').next());
-        let scans: u32 = scans.unwrap().parse().unwrap();
-        assert!(scans <= 6, "{program:?}: {scans} scans");
+        let scans = calls(&server, "scan");
+        assert!((1..=6).contains(&scans), "{program:?}: {scans} scans");
         for (ids, is_left) in [(cleared, false), (left, true)] {
             for id in ids {
                 for region in [&region, &other] {

@@ -77,6 +77,7 @@ async fn what_may_not_be_invalidated_is_given_up() {
             cache.pending_invalidations() == (0, 0)
         })
         .await;
+        assert_eq!((ours.stats().invalidations_lost, theirs.stats().invalidations_lost), (0, 1));
         ours.set("{t}k", &3).await.unwrap();
         assert_eq!(ours.get("{t}k").await.unwrap().map(|read| read.value), Some(3));
     }

@@ -1,0 +1,55 @@
+//! Who brings what waits to be invalidated to the backend, and counts what is given up of it.
+//!
+//! Invariant: no reader's leaving, nor its runtime's, keeps others waiting. Deliberately absent: what waits, and in which order it is brought
+//! (`pending.rs`).
+
+use std::sync::{Arc, Weak};
+
+use tokio::runtime::RuntimeFlavor;
+
+use super::Cache;
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::pending;
+use crate::region::RegionState;
+use crate::stats;
+
+impl Cache {
+    /// Has what waits brought to the backend. By a task of its own: it may take longer than any reader has time, and would begin anew for each.
+    #[cold]
+    pub(super) async fn replayed(&self) -> Result<()> {
+        // The reader's runtime may run only while the reader waits, and would stop at its turn or before it, with all others behind it.
+        let (cache, runtime) = (self.clone(), self.near().runtime());
+        let is_in_process = matches!(self.0.backend, Backend::Embedded(_));
+        if is_in_process && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            // So may this one, and nothing else in it is needed.
+            return self.bring_what_waits().await;
+        }
+        match runtime.spawn(async move { cache.bring_what_waits().await }).await {
+            Ok(brought) => brought,
+            Err(error) if error.is_panic() => Err(pending::panicked()),
+            // The runtime in which the cache was opened has ended. An engine in this process is there all the same.
+            Err(_) => self.bring_what_waits().await,
+        }
+    }
+
+    async fn bring_what_waits(&self) -> Result<()> {
+        self.pending().bring(&self.0.backend, &|name| self.count_lost(name)).await
+    }
+
+    /// Counts an invalidation that was given up, of a key or of what begins so, for the region that has it.
+    fn count_lost(&self, name: &[u8]) {
+        let open: Vec<_> = {
+            let by_name = self.0.names.lock();
+            by_name.values().flat_map(|named| &named.regions).filter_map(Weak::upgrade).collect()
+        };
+        let begins = |region: &&Arc<RegionState>| {
+            region
+                .key_prefix()
+                .filter(|prefix| name.starts_with(prefix.as_bytes()))
+                .map(|prefix| prefix.len())
+        };
+        let owner = open.iter().filter(|region| begins(region).is_some()).max_by_key(begins);
+        stats::count(&owner.unwrap_or(&self.0.no_region).counters.invalidations_lost);
+    }
+}
