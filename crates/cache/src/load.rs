@@ -86,7 +86,7 @@ impl<T: DeserializeOwned> Load<T> {
         let began = call.began;
         let brought = terms.in_time(loader.bring(region.clone(), previous)).await.flatten();
         drop(place);
-        let took = call.ended(brought.is_ok());
+        let took = call.ended(|_| brought.is_ok());
         let Brought { bytes, life } = brought?;
         let ttl = terms.state.ttl_of(&bytes, life);
         let arrival = Arrival { key, bytes: &bytes, ttl, ticket, permit };

@@ -95,7 +95,7 @@ counters! {
     joined_loads,
     /// Loader calls.
     loads,
-    /// Loader calls that failed, panicked or ran out of time.
+    /// Loader calls that failed, panicked, ran out of time or brought what could not be used, be it for one id of a batch.
     load_failures,
     /// Loads that were refused because too many waited already, or their turn did not come in time.
     loads_shed,

@@ -252,20 +252,22 @@ impl Terms {
         Calling { terms: self, keys: keys.into_iter().collect(), began: Instant::now(), is_counted: false }
     }
 
-    /// One load to those who count; an event for each of its keys to those who listen.
-    fn count_load(&self, keys: &[&CachedKey], elapsed: Duration, succeeded: bool) {
+    /// One load to those who count, failed if it brought nothing of use for one of its keys; an event for each of them to those who listen.
+    fn count_load(&self, keys: &[&CachedKey], elapsed: Duration, succeeded: impl Fn(usize) -> bool) {
         if self.cache.reports_metrics() {
             metrics::load_took(&self.state.policy.name, elapsed.as_secs_f64());
         }
         let counters = &self.state.counters;
         stats::count(&counters.loads);
         stats::add(&counters.load_nanos, u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
-        if succeeded {
+        if (0..keys.len()).any(&succeeded) {
             self.state.refreshes.loaded_in(elapsed);
-        } else {
+        }
+        if !(0..keys.len()).all(&succeeded) {
             stats::count(&counters.load_failures);
         }
-        for key in keys {
+        for (place, key) in keys.iter().enumerate() {
+            let succeeded = succeeded(place);
             self.cache.event(|| Event::Load { region: self.name(), key: text(key), elapsed, succeeded });
         }
     }
@@ -489,8 +491,8 @@ pub(crate) struct Calling<'a> {
 }
 
 impl Calling<'_> {
-    /// It has ended; says how long it took.
-    pub(crate) fn ended(mut self, succeeded: bool) -> Duration {
+    /// It has ended, and brought something of use for the keys at these places; says how long it took.
+    pub(crate) fn ended(mut self, succeeded: impl Fn(usize) -> bool) -> Duration {
         let took = self.began.elapsed();
         self.is_counted = true;
         self.terms.count_load(&self.keys, took, succeeded);
@@ -501,7 +503,7 @@ impl Calling<'_> {
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
         if !self.is_counted {
-            self.terms.count_load(&self.keys, self.began.elapsed(), false);
+            self.terms.count_load(&self.keys, self.began.elapsed(), |_| false);
         }
     }
 }

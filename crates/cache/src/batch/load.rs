@@ -16,6 +16,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::SemaphorePermit;
 
 use super::loader::Failure;
+use super::look::FRAME_STEP;
 use crate::backend::{Bytes, CachedKey};
 use crate::error::Result;
 use crate::fill_token::{self, Begun, Permit, Sharing, Suffices};
@@ -168,7 +169,10 @@ impl BatchLoad {
         let sharing = self.terms.sharing(self.errand(), patience);
         let suffices = |errand| self.terms.suffices(errand);
         let found = self.enter(open, suffices, sharing, &mut entered).await;
-        let will_do = join_all(found.iter().map(|found| self.will_do(found))).await;
+        let mut will_do = Vec::with_capacity(found.len());
+        for step in found.chunks(FRAME_STEP) {
+            will_do.extend(join_all(step.iter().map(|found| self.will_do(found))).await);
+        }
         let mut unfit = Vec::new();
         for (Found { place, bytes, left, rest }, will_do) in found.into_iter().zip(will_do) {
             match self.keys.get(place).filter(|_| will_do) {
@@ -242,11 +246,15 @@ impl BatchLoad {
         let Some(is_told) = &self.is_told else {
             return wanted.iter().map(|wanted| (wanted.place, None)).collect();
         };
-        let wishes = wanted.iter().map(async |Wanted { place, permit }| {
-            let Some((key, _)) = self.keys.get(*place) else { return (*place, None) };
-            (*place, self.terms.previous(key, permit.as_ref(), is_told).await)
-        });
-        join_all(wishes).await
+        let mut wishes = Vec::with_capacity(wanted.len());
+        for step in wanted.chunks(FRAME_STEP) {
+            let step = step.iter().map(async |Wanted { place, permit }| {
+                let Some((key, _)) = self.keys.get(*place) else { return (*place, None) };
+                (*place, self.terms.previous(key, permit.as_ref(), is_told).await)
+            });
+            wishes.extend(join_all(step).await);
+        }
+        wishes
     }
 
     /// One call of the loader, and what becomes of it. If it panics, that is a matter of its own keys.
@@ -296,7 +304,8 @@ impl BatchLoad {
         let began = call.began;
         let outcome = terms.in_time(loader(wishes)).await;
         drop(place);
-        let took = call.ended(outcome.is_ok());
+        let answer = |place| outcome.as_ref().ok()?.get(place);
+        let took = call.ended(|place| answer(place).is_some_and(Result::is_ok));
         let answers = match outcome {
             Ok(answers) => answers,
             Err(error) => {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mtcache_cache::{
-    ErrorKind, Framing, Loaded, Previous, ReadOptions, Region, RegionPolicy, Source, Staleness,
+    ErrorKind, Event, Framing, Loaded, Previous, ReadOptions, Region, RegionPolicy, Source, Staleness,
 };
 use parking_lot::Mutex;
 
+use crate::events::next;
 use crate::near::near_is_on;
 use crate::rig::{Rig, eventually, on_every_backend};
 use crate::stale::{WINDOW, policy, region_with};
@@ -75,13 +76,23 @@ async fn each_id_of_a_batch_is_told_what_was_known_of_it(rig: Rig) {
             "2" => Some(Loaded::new(20)),
             _ => None,
         };
+        let mut events = region.cache().events();
         let reads = reload(&region, &["1", "2", "new", "none"], &told, then).await;
+        for _ in 0..4 {
+            let loaded = |event: &Event<'_>| match event {
+                Event::Load { key, succeeded, .. } => Some((key.ends_with(":new"), *succeeded)),
+                _ => None,
+            };
+            let (is_new, succeeded) = next(&mut events, "a load", loaded).await;
+            assert_ne!(is_new, succeeded);
+        }
         assert_eq!(reads, [Ok(Some(loaded(1))), Ok(Some(loaded(20))), Err(ErrorKind::Loader), Ok(None)]);
         let known = |id: &'static str, value| (id, Some((value, is_framed.then(|| id.as_bytes().to_vec()))));
         let all = [known("1", 1), known("2", 2), ("new", None), ("none", None)];
         assert_eq!(*told.lock(), [vec![("1", None), ("2", None)], all.to_vec()]);
         assert_eq!(region.get("1").await.unwrap().map(|read| read.value), Some(1), "it has a new life");
         assert!(region.get("new").await.unwrap().is_none());
+        assert_eq!((region.stats().loads, region.stats().load_failures), (2, 1), "as with a load of one");
         region.cache().flush_database().await.unwrap();
     }
 }

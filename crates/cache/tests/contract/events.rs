@@ -15,7 +15,11 @@ on_every_backend! {
 }
 
 /// The next event that `wanted` makes something of.
-async fn next<T>(events: &mut EventStream, what: &str, wanted: impl Fn(&Event<'_>) -> Option<T>) -> T {
+pub(crate) async fn next<T>(
+    events: &mut EventStream,
+    what: &str,
+    wanted: impl Fn(&Event<'_>) -> Option<T>,
+) -> T {
     let found = async {
         loop {
             match events.next().await {

@@ -4,7 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mtcache_cache::{Age, ErrorKind, Framing, ReadOptions, Region, RegionPolicy, Source, TimeLeft};
+use mtcache_cache::{
+    Age, Cache, ErrorKind, Framing, Loaded, Previous, ReadOptions, Region, RegionPolicy, Source, TimeLeft,
+};
+use mtcache_conformance::{Program, ServerOptions, TestServer};
 use parking_lot::Mutex;
 
 use crate::loads::Gate;
@@ -216,4 +219,62 @@ async fn what_has_no_stored_form_keeps_no_other_from_being_set(rig: Rig) {
     assert_eq!(refused.kind(), ErrorKind::Unencodable);
     assert_eq!(cache.get_many::<f64, _>(&["a", "b"]).await.unwrap(), [Some(1.0), None]);
     assert_eq!(cache.pending_invalidations(), (0, 0));
+}
+
+/// A batch asks for what carries tags in steps, so that it is not shed by a link that takes fewer commands at once than the batch has ids.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tags_of_a_large_batch_are_asked_for_in_steps() {
+    for program in Program::ALL {
+        let server = TestServer::start(program, ServerOptions::new()).unwrap();
+        let others = Cache::connect(&server.url()).await.unwrap();
+        let cache = Cache::builder(server.url()).max_in_flight(600).open().await.unwrap();
+        let ids: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+        // How many it was asked for, and of how many it was told something.
+        let asked: Arc<Mutex<Vec<(usize, usize)>>> = Arc::default();
+        let loader = {
+            let asked = Arc::clone(&asked);
+            move |wishes: Vec<(String, Option<Previous<u64>>)>| {
+                asked.lock().push((wishes.len(), wishes.iter().filter(|(_, known)| known.is_some()).count()));
+                let loaded: Vec<_> = wishes.into_iter().map(|(id, _)| (id, Loaded::new(2))).collect();
+                std::future::ready(Ok::<_, io::Error>(loaded))
+            }
+        };
+        // In the second look: what others have loaded meanwhile.
+        let leased = policy().lease(TTL);
+        let other: Region<u64> = others.region(leased.clone()).unwrap();
+        let region: Region<u64> = cache.region(leased).unwrap();
+        let gate = Gate::default();
+        let first = tokio::spawn({
+            let (other, gate, ids) = (other.tagged(["T"]).unwrap(), gate.clone(), ids.clone());
+            let loader =
+                move |ids: Vec<String>| gate.loader(ids.into_iter().map(|id| (id, 1)).collect::<Vec<_>>())();
+            async move { other.get_or_load_many(ids, loader).await.unwrap().len() }
+        });
+        gate.running.notified().await;
+        let second = tokio::spawn({
+            let (region, ids, loader) = (region.clone(), ids.clone(), loader.clone());
+            async move { region.get_or_reload_each(ids, ReadOptions::new(), loader).await.unwrap() }
+        });
+        eventually("it waits", async || region.stats().lease_waits == 1).await;
+        gate.open.notify_one();
+        assert_eq!(first.await.unwrap(), 1000);
+        let reads = second.await.unwrap();
+        assert!(reads.into_iter().all(|read| read.unwrap().unwrap().value == 1), "{program:?}");
+        assert_eq!(*asked.lock(), [], "{program:?}");
+        // What is known of them before they are loaded.
+        let [short, long] = [Duration::from_millis(500), TTL]
+            .map(|ttl| RegionPolicy::new("s", ttl).stale_window(TTL).framed(Framing::new()));
+        let other: Region<u64> = others.region(short).unwrap();
+        let region: Region<u64> = cache.region(long).unwrap();
+        near_is_on(&cache).await;
+        let entries: Vec<_> = ids.iter().map(|id| (id.as_str(), 1)).collect();
+        other.tagged(["T"]).unwrap().set_many(&entries).await.unwrap();
+        eventually("all are past their lives", async || {
+            other.get("0").await.unwrap().is_none() && other.get("999").await.unwrap().is_none()
+        })
+        .await;
+        let reads = region.get_or_reload_each(ids, ReadOptions::new(), loader).await.unwrap();
+        assert!(reads.into_iter().all(|read| read.unwrap().unwrap().value == 2), "{program:?}");
+        assert_eq!(*asked.lock(), [(1000, 1000)], "{program:?}");
+    }
 }
