@@ -13,7 +13,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -75,9 +75,19 @@ impl Landed {
         Self { until, ..self }
     }
 
-    /// When its life ends, if it does and had not when it landed: then its load took longer than that, which no other would mend.
+    /// When its life ends, if it does. Of what its load took longer for than it lives, which no other would mend, when it has waited for as long.
     pub(crate) fn ends(&self) -> Option<Instant> {
-        self.until.filter(|until| *until > self.at)
+        let until = self.until?;
+        let (Age::AtMost(age) | Age::Exact(age)) = self.age else { return Some(until) };
+        if until > self.at {
+            return Some(until);
+        }
+        self.at.checked_add(until.saturating_duration_since(self.at.checked_sub(age)?))
+    }
+
+    /// How long ago it landed.
+    pub(crate) fn waited(&self) -> Duration {
+        self.at.elapsed()
     }
 
     /// The age when it landed.

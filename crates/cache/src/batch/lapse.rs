@@ -27,8 +27,7 @@ const ROUNDS: u32 = 2;
 /// How old something was when it was found or had landed, and when it ceases to be what it was then, fresh or stale.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dated {
-    /// None if that is no matter: it was too old when it landed, and its source has nothing younger.
-    age: Option<Age>,
+    age: Age,
     at: Instant,
     until: Option<Instant>,
     /// It was loaded after the call had begun.
@@ -37,18 +36,18 @@ pub(super) struct Dated {
 
 impl Dated {
     pub(super) fn now(age: Age, until: Option<Instant>) -> Self {
-        Self { age: Some(age), at: Instant::now(), until, is_of_this_call: false }
+        Self { age, at: Instant::now(), until, is_of_this_call: false }
     }
 
     pub(super) fn stale<T>(stale: &Stale<T>) -> Self {
         Self::now(stale.read.age, stale.until)
     }
 
-    /// Of what a flight has brought.
+    /// Of what a flight has brought. If it was too old when it landed its source has nothing younger: then it is only as old as it has waited.
     pub(super) fn landed(landed: &Landed, asked: Asked) -> Self {
-        let age = landed.age();
+        let (age, waited) = (landed.age(), landed.waited());
         Self {
-            age: Some(age).filter(|_| asked.options.accepts(landed.age_landed())),
+            age: if asked.options.accepts(landed.age_landed()) { age } else { Age::AtMost(waited) },
             at: Instant::now(),
             until: landed.ends(),
             is_of_this_call: age.is_within(asked.began.elapsed()),
@@ -64,7 +63,7 @@ impl Dated {
         let then = Instant::now().checked_add(more);
         let is_over = self.until.is_some_and(|until| then.is_none_or(|then| then >= until));
         let passed = self.at.elapsed().saturating_add(more);
-        !is_over && self.age.is_none_or(|age| options.accepts(age.grown_by(passed)))
+        !is_over && options.accepts(self.age.grown_by(passed))
     }
 }
 
@@ -85,10 +84,12 @@ pub(super) fn put<T, V>(
     }
 }
 
+/// Whether an id ends so still, and if it was found and is fresh, after so much more time.
 fn holds<V>(ending: Option<&Ending<V>>, options: ReadOptions, more: Duration) -> bool {
     match ending {
-        Some(Ok((_, dated))) => {
-            dated.holds(options, if dated.is_of_this_call { Duration::ZERO } else { more })
+        Some(Ok((read, dated))) => {
+            let is_loaded = dated.is_of_this_call || read.as_ref().is_some_and(Read::is_stale);
+            dated.holds(options, if is_loaded { Duration::ZERO } else { more })
         }
         Some(Err(_)) => true,
         None => false,

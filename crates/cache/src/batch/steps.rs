@@ -161,7 +161,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             endings.push(None);
         }
         self.refresh_many(&batch, due, loader);
-        let has_waited = !missing.is_empty();
+        // A look in several steps has kept the first waiting for the last.
+        let has_waited = !missing.is_empty() || batch.keys.len() > FRAME_STEP;
         let brought = if !in_time {
             missing.into_iter().map(|place| (place, self.too_late(&batch, place, asked))).collect()
         } else if is_on {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use mtcache_cache::{ErrorKind, Framing, ReadOptions, Region, RegionPolicy, Staleness};
 use tokio::task::JoinHandle;
 
@@ -11,7 +12,7 @@ use crate::rig::{Rig, eventually, on_every_backend};
 use crate::stale::{WINDOW, region_with};
 
 /// Long enough for a batch to find what was just set, short enough to be waited for.
-const TTL: Duration = Duration::from_secs(2);
+const TTL: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(30);
 
 on_every_backend! {
@@ -19,6 +20,8 @@ on_every_backend! {
     what_becomes_too_old_while_the_rest_is_loaded_is_loaded_too,
     an_absence_that_expires_while_the_rest_is_loaded_is_asked_for_again,
     what_is_near_and_expires_while_the_rest_is_loaded_is_loaded_too,
+    what_lapses_after_that_is_loaded_by_one_last_call,
+    what_took_longer_to_load_than_it_lives_waits_no_longer_than_that,
     what_others_had_stored_and_expires_while_the_rest_is_loaded_is_loaded_too,
     what_has_expired_is_served_stale_if_it_cannot_be_loaded,
     what_has_expired_is_served_stale_at_once_where_the_region_says_so,
@@ -68,7 +71,7 @@ async fn is_known(region: &Region<u64>) {
 }
 
 async fn what_expires_while_the_rest_is_loaded_is_loaded_too(rig: Rig) {
-    for policy in both(&RegionPolicy::new("r", LONG)) {
+    let each = async |policy: RegionPolicy| {
         let region: Region<u64> = rig.cache().await.region(policy).unwrap();
         let source = Slow::new(0);
         region.set_for("1", &1, TTL).await.unwrap();
@@ -79,12 +82,13 @@ async fn what_expires_while_the_rest_is_loaded_is_loaded_too(rig: Rig) {
         source.open.add_permits(9);
         assert_eq!(late.await.unwrap(), [Ok(Some((10, FRESH))), Ok(Some((2, FRESH))), Ok(Some((30, FRESH)))]);
         assert_eq!(source.calls(), [["3"], ["1"]]);
-    }
+    };
+    join_all(both(&RegionPolicy::new("r", LONG)).map(each)).await;
 }
 
 async fn what_becomes_too_old_while_the_rest_is_loaded_is_loaded_too(rig: Rig) {
     let young = ReadOptions::new().max_age(TTL);
-    for policy in both(&RegionPolicy::new("r", LONG)) {
+    let each = async |policy: RegionPolicy| {
         let region: Region<u64> = rig.cache().await.region(policy).unwrap();
         let source = Slow::new(0);
         region.set("1", &1).await.unwrap();
@@ -95,11 +99,12 @@ async fn what_becomes_too_old_while_the_rest_is_loaded_is_loaded_too(rig: Rig) {
         // The third is as young as its source could have it.
         assert_eq!(late.await.unwrap(), [Ok(Some((10, FRESH))), Ok(Some((30, FRESH)))]);
         assert_eq!(source.calls(), [["3"], ["1"]]);
-    }
+    };
+    join_all(both(&RegionPolicy::new("r", LONG)).map(each)).await;
 }
 
 async fn an_absence_that_expires_while_the_rest_is_loaded_is_asked_for_again(rig: Rig) {
-    for policy in both(&RegionPolicy::new("r", LONG).none_ttl(Some(TTL))) {
+    let each = async |policy: RegionPolicy| {
         let key = if policy.framing.is_some() { "f:1" } else { "p:1" };
         let region: Region<u64> = rig.cache().await.region(policy).unwrap();
         let none = |_: Vec<&'static str>| async { Ok::<_, std::io::Error>(Vec::<(&str, u64)>::new()) };
@@ -112,11 +117,12 @@ async fn an_absence_that_expires_while_the_rest_is_loaded_is_asked_for_again(rig
         source.open.add_permits(9);
         assert_eq!(late.await.unwrap(), [Ok(Some((10, FRESH))), Ok(Some((30, FRESH)))]);
         assert_eq!(source.calls(), [["3"], ["1"]]);
-    }
+    };
+    join_all(both(&RegionPolicy::new("r", LONG).none_ttl(Some(TTL))).map(each)).await;
 }
 
 async fn what_is_near_and_expires_while_the_rest_is_loaded_is_loaded_too(rig: Rig) {
-    for policy in both(&RegionPolicy::new("r", LONG).near(true)) {
+    let each = async |policy: RegionPolicy| {
         let region: Region<u64> = region_with(&rig, policy).await;
         let source = Slow::new(0);
         region.set_for("1", &1, 2 * TTL).await.unwrap();
@@ -132,13 +138,64 @@ async fn what_is_near_and_expires_while_the_rest_is_loaded_is_loaded_too(rig: Ri
         let values: Vec<_> = late.await.unwrap().into_iter().map(|read| *read.unwrap().value).collect();
         assert_eq!(values, [10, 30]);
         assert_eq!(source.calls(), [["3"], ["1"]]);
-    }
+    };
+    join_all(both(&RegionPolicy::new("r", LONG).near(true)).map(each)).await;
+}
+
+/// The second call takes what would lapse if it took as long as the first; it takes longer.
+async fn what_lapses_after_that_is_loaded_by_one_last_call(rig: Rig) {
+    let each = async |policy: RegionPolicy| {
+        let region: Region<u64> = rig.cache().await.region(policy).unwrap();
+        let source = Slow::new(0);
+        for (id, ttl) in [("1", TTL), ("2", 3 * TTL), ("4", LONG)] {
+            region.set_for(id, &1, ttl).await.unwrap();
+        }
+        // Older than the batch, by as much as a backend tells apart.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let late = batch(&region, &["1", "2", "3", "4"], ReadOptions::new(), &source);
+        source.is_asked(1).await;
+        is_gone(&region, "1", ReadOptions::new()).await;
+        source.open.add_permits(1);
+        source.is_asked(2).await;
+        is_gone(&region, "2", ReadOptions::new()).await;
+        source.open.add_permits(9);
+        let (answers, calls) = (late.await.unwrap(), source.calls());
+        let fresh = |value| Ok(Some((value, FRESH)));
+        if calls[1] == ["1"] {
+            assert_eq!(answers, [10, 20, 30, 40].map(fresh));
+            assert_eq!(calls, [vec!["3"], vec!["1"], vec!["2", "4"]]);
+        } else {
+            // On a slow machine the first call has taken so long.
+            assert_eq!(answers, [10, 20, 30, 1].map(fresh));
+            assert_eq!(calls, [vec!["3"], vec!["1", "2"]]);
+        }
+    };
+    join_all(both(&RegionPolicy::new("r", LONG)).map(each)).await;
+}
+
+/// Each id is a call of its own. The first has taken longer than its value lives, and then waits for the second for as long again.
+async fn what_took_longer_to_load_than_it_lives_waits_no_longer_than_that(rig: Rig) {
+    let each = async |policy: RegionPolicy| {
+        let region: Region<u64> = rig.cache().await.region(policy).unwrap();
+        let source = Slow::new(0);
+        let late = batch(&region, &["1", "2"], ReadOptions::new(), &source);
+        source.is_asked(2).await;
+        tokio::time::sleep(TTL / 2).await;
+        source.open.add_permits(1);
+        eventually("the first is there", async || region.stats().fills_too_late == 1).await;
+        tokio::time::sleep(TTL / 2).await;
+        source.open.add_permits(9);
+        assert_eq!(late.await.unwrap(), [Ok(Some((10, FRESH))), Ok(Some((20, FRESH)))]);
+        let calls = source.calls();
+        assert_eq!((calls.len(), &calls[2]), (3, &calls[0]), "{calls:?}");
+    };
+    join_all(both(&RegionPolicy::new("r", TTL / 2).max_batch(1)).map(each)).await;
 }
 
 /// The second look finds what another process has stored after the first, and has it land long before the rest.
 async fn what_others_had_stored_and_expires_while_the_rest_is_loaded_is_loaded_too(rig: Rig) {
     let [short, long] = [TTL, LONG].map(|ttl| both(&RegionPolicy::new("r", ttl).lease(LONG)));
-    for (short, long) in short.into_iter().zip(long) {
+    let each = async |(short, long): (RegionPolicy, RegionPolicy)| {
         let other: Region<u64> = rig.cache().await.region(short).unwrap();
         let region: Region<u64> = rig.cache().await.region(long).unwrap();
         let (held, source) = (Slow::new(0), Slow::new(0));
@@ -155,18 +212,19 @@ async fn what_others_had_stored_and_expires_while_the_rest_is_loaded_is_loaded_t
         assert_eq!(answers[1], Ok(Some((30, FRESH))));
         assert_eq!(answers[0], Ok(Some((7, FRESH))), "what is there now");
         assert_eq!(source.calls(), [["3"]]);
-    }
+    };
+    join_all(short.into_iter().zip(long).map(each)).await;
 }
 
 async fn what_has_expired_is_served_stale_if_it_cannot_be_loaded(rig: Rig) {
-    for policy in both(&RegionPolicy::new("r", LONG).stale_window(WINDOW)) {
+    let each = async |policy: RegionPolicy| {
         let region: Region<u64> = region_with(&rig, policy).await;
         for (options, expected) in [
             (ReadOptions::new(), Ok(Some((1, STALE)))),
             (ReadOptions::new().fresh_only(), Err(ErrorKind::Loader)),
         ] {
             let source = Slow::new(0);
-            region.set_for("1", &1, TTL).await.unwrap();
+            region.set_for("1", &1, 2 * TTL).await.unwrap();
             is_known(&region).await;
             let late = batch(&region, &["1", "3"], options, &source);
             source.is_asked(1).await;
@@ -178,15 +236,16 @@ async fn what_has_expired_is_served_stale_if_it_cannot_be_loaded(rig: Rig) {
             assert_eq!(source.calls(), [["3"], ["1"]]);
             region.invalidate_all().await.unwrap();
         }
-    }
+    };
+    join_all(both(&RegionPolicy::new("r", LONG).stale_window(WINDOW)).map(each)).await;
 }
 
 async fn what_has_expired_is_served_stale_at_once_where_the_region_says_so(rig: Rig) {
     let policy = RegionPolicy::new("r", LONG).stale_window(WINDOW).stale_while_revalidate(true);
-    for policy in both(&policy) {
+    let each = async |policy: RegionPolicy| {
         let region: Region<u64> = region_with(&rig, policy).await;
         let source = Slow::new(0);
-        region.set_for("1", &1, TTL).await.unwrap();
+        region.set_for("1", &1, 2 * TTL).await.unwrap();
         is_known(&region).await;
         let late = batch(&region, &["1", "3"], ReadOptions::new(), &source);
         source.is_asked(1).await;
@@ -199,26 +258,27 @@ async fn what_has_expired_is_served_stale_at_once_where_the_region_says_so(rig: 
             region.get("1").await.unwrap().is_some_and(|read| read.value == 10)
         })
         .await;
-    }
+    };
+    join_all(both(&policy).map(each)).await;
 }
 
 async fn what_has_expired_by_the_deadline_is_not_had_as_fresh(rig: Rig) {
-    let until = ReadOptions::new().deadline(2 * TTL);
+    let until = ReadOptions::new().deadline(3 * TTL);
     let never = RegionPolicy::new("r", LONG);
-    let window = never.clone().stale_window(WINDOW);
-    for (policy, expected) in [(never, Err(ErrorKind::Deadline)), (window, Ok(Some((1, STALE))))] {
-        for policy in both(&policy) {
-            let remembers = !policy.stale_window.is_zero();
-            let region: Region<u64> = rig.cache().await.region(policy).unwrap();
-            if remembers {
-                near_is_on(region.cache()).await;
-            }
-            region.set_for("1", &1, TTL).await.unwrap();
-            if remembers {
-                is_known(&region).await;
-            }
-            let late = batch(&region, &["1", "3"], until, &Slow::new(0));
-            assert_eq!(late.await.unwrap(), [expected, Err(ErrorKind::Deadline)]);
+    let each = async |policy: RegionPolicy| {
+        let remembers = !policy.stale_window.is_zero();
+        let region: Region<u64> = rig.cache().await.region(policy).unwrap();
+        if remembers {
+            near_is_on(region.cache()).await;
         }
-    }
+        region.set_for("1", &1, 2 * TTL).await.unwrap();
+        if remembers {
+            is_known(&region).await;
+        }
+        let late = batch(&region, &["1", "3"], until, &Slow::new(0));
+        let expected = if remembers { Ok(Some((1, STALE))) } else { Err(ErrorKind::Deadline) };
+        assert_eq!(late.await.unwrap(), [expected, Err(ErrorKind::Deadline)]);
+    };
+    join_all(both(&never).map(&each)).await;
+    join_all(both(&never.stale_window(WINDOW)).map(&each)).await;
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use mtcache_cache::{
     Age, Cache, ErrorKind, Framing, ReadOptions, Refusal, Region, RegionPolicy, Source, Staleness,
     TrackingState,
@@ -470,7 +471,7 @@ async fn with_what_has_expired(rig: &Rig) -> [Region<u64>; 3] {
 async fn what_was_invalidated_after_the_soft_timeout_is_not_had_at_the_deadline(rig: Rig) {
     let [plain, framed, tagged] = with_what_has_expired(&rig).await;
     let lost = [Err(ErrorKind::Deadline), Ok((2, STALE)), Err(ErrorKind::Deadline)];
-    for (region, by_tag) in [(&plain, false), (&framed, false), (&tagged, true)] {
+    let each = async |(region, by_tag): (&Region<u64>, bool)| {
         let had = at_the_deadline(region, async {
             if by_tag {
                 region.cache().invalidate_tag("T").await.unwrap();
@@ -479,7 +480,8 @@ async fn what_was_invalidated_after_the_soft_timeout_is_not_had_at_the_deadline(
             }
         });
         assert_eq!(had.await, lost, "{}, by tag: {by_tag}", region.key("k").unwrap());
-    }
+    };
+    join_all([(&plain, false), (&framed, false), (&tagged, true)].map(each)).await;
 }
 
 /// It is told in time.
@@ -490,7 +492,7 @@ async fn what_another_process_invalidated_after_the_soft_timeout_is_not_had_at_t
         rig.cache().await.region(policy().key_base("f").framed(Framing::new())).unwrap(),
     ];
     let lost = [Err(ErrorKind::Deadline), Ok((2, STALE)), Err(ErrorKind::Deadline)];
-    for (region, other) in [(&plain, Some(&others[0])), (&framed, Some(&others[1])), (&tagged, None)] {
+    let each = async |(region, other): (&Region<u64>, Option<&Region<u64>>)| {
         let had = at_the_deadline(region, async {
             match other {
                 Some(other) => drop(other.invalidate("1").await.unwrap()),
@@ -498,7 +500,8 @@ async fn what_another_process_invalidated_after_the_soft_timeout_is_not_had_at_t
             }
         });
         assert_eq!(had.await, lost, "{}, by key: {}", region.key("k").unwrap(), other.is_some());
-    }
+    };
+    join_all([(&plain, Some(&others[0])), (&framed, Some(&others[1])), (&tagged, None)].map(each)).await;
 }
 
 /// It has no deadline that it could miss.
