@@ -33,6 +33,11 @@ mod value;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+/// The allocator of the server too: what a call needs is made in one thread and given back in another, and the engine counts its memory in
+/// jemalloc's classes. Python's own memory stays Python's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The stored form of a value, as the cache would write it.
 #[pyfunction]
 #[pyo3(name = "encode")]
