@@ -66,7 +66,11 @@ impl Shards {
     }
 
     /// The entry with this key, which stays where it is until this is dropped.
-    #[inline]
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
     pub(super) fn get(&self, key: &Sought<'_>) -> Option<There<'_>> {
         RwLockReadGuard::try_map(self.shard(key.hash).read(), |shard| shard.get(key)).ok()
     }

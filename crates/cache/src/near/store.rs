@@ -131,7 +131,11 @@ impl Store {
     }
 
     /// What is kept of a key, whether or not it may be served.
-    #[inline]
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
     pub(crate) fn find(&self, key: &Sought<'_>) -> Option<There<'_>> {
         let held = self.entries.get(key)?;
         held.approach();
@@ -139,7 +143,11 @@ impl Store {
     }
 
     /// What was found, if it is fresh. To be asked last: what was heard before the tracker became coherent is known here by then.
-    #[inline]
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
     pub(crate) fn fresh<'a>(&self, key: &Sought<'_>, held: There<'a>, now: Moment) -> Option<There<'a>> {
         if self.stands(&held) && held.is_fresh(now) {
             return Some(held);
@@ -150,7 +158,11 @@ impl Store {
     }
 
     /// Whether nothing was heard since its read was sent that may be about all keys, or a tag of it.
-    #[inline]
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
     fn stands(&self, held: &Held) -> bool {
         held.epoch == self.epoch.load(Ordering::Acquire) && !self.has_fallen(held)
     }
