@@ -26,6 +26,8 @@ pub(crate) const MAX_KEYS: usize = 10_000;
 pub(crate) const MAX_PREFIXES: usize = 1000;
 /// How many keys one step of the replay invalidates.
 const BATCH: usize = 500;
+/// Steps that find out what is forbidden go at once: few, that a link which takes few commands does not shed them.
+const HALVES_STEP: usize = 8;
 /// Pause between two attempts to invalidate in a cluster of which a part is away; meanwhile the rest is read.
 const PART_PAUSE: Duration = Duration::from_millis(100);
 
@@ -316,7 +318,10 @@ async fn delete_in_halves<'a>(
 ) -> Result<Vec<(&'a CachedKey, Error)>> {
     let mut halves = Halves::of(keys);
     while halves.is_open() {
-        let outcomes = join_all(halves.parts.iter().map(|part| backend.delete(part))).await;
+        let mut outcomes = Vec::with_capacity(halves.parts.len());
+        for some in halves.parts.chunks(HALVES_STEP) {
+            outcomes.extend(join_all(some.iter().map(|part| backend.delete(part))).await);
+        }
         halves.settle(outcomes)?;
     }
     Ok(halves.forbidden)

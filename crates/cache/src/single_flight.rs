@@ -13,7 +13,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -85,9 +85,10 @@ impl Landed {
         self.at.checked_add(until.saturating_duration_since(self.at.checked_sub(age)?))
     }
 
-    /// How long ago it landed.
-    pub(crate) fn waited(&self) -> Duration {
-        self.at.elapsed()
+    /// When it is twice as old as it was when it landed.
+    pub(crate) fn once_more(&self) -> Option<Instant> {
+        let (Age::AtMost(age) | Age::Exact(age)) = self.age else { return None };
+        self.at.checked_add(age)
     }
 
     /// The age when it landed.

@@ -27,7 +27,8 @@ const ROUNDS: u32 = 2;
 /// How old something was when it was found or had landed, and when it ceases to be what it was then, fresh or stale.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dated {
-    age: Age,
+    /// None if that is no matter: it was too old when it landed.
+    age: Option<Age>,
     at: Instant,
     until: Option<Instant>,
     /// It was loaded after the call had begun.
@@ -36,20 +37,22 @@ pub(super) struct Dated {
 
 impl Dated {
     pub(super) fn now(age: Age, until: Option<Instant>) -> Self {
-        Self { age, at: Instant::now(), until, is_of_this_call: false }
+        Self { age: Some(age), at: Instant::now(), until, is_of_this_call: false }
     }
 
     pub(super) fn stale<T>(stale: &Stale<T>) -> Self {
         Self::now(stale.read.age, stale.until)
     }
 
-    /// Of what a flight has brought. If it was too old when it landed its source has nothing younger: then it is only as old as it has waited.
+    /// Of what a flight has brought. If it was too old when it landed its source has nothing younger, and it may wait for as long as it took.
     pub(super) fn landed(landed: &Landed, asked: Asked) -> Self {
-        let (age, waited) = (landed.age(), landed.waited());
+        let age = landed.age();
+        let is_accepted = asked.options.accepts(landed.age_landed());
+        let patience = if is_accepted { None } else { landed.once_more() };
         Self {
-            age: if asked.options.accepts(landed.age_landed()) { age } else { Age::AtMost(waited) },
+            age: is_accepted.then_some(age),
             at: Instant::now(),
-            until: landed.ends(),
+            until: landed.ends().into_iter().chain(patience).min(),
             is_of_this_call: age.is_within(asked.began.elapsed()),
         }
     }
@@ -63,7 +66,7 @@ impl Dated {
         let then = Instant::now().checked_add(more);
         let is_over = self.until.is_some_and(|until| then.is_none_or(|then| then >= until));
         let passed = self.at.elapsed().saturating_add(more);
-        !is_over && options.accepts(self.age.grown_by(passed))
+        !is_over && self.age.is_none_or(|age| options.accepts(age.grown_by(passed)))
     }
 }
 

@@ -22,6 +22,7 @@ on_every_backend! {
     what_is_near_and_expires_while_the_rest_is_loaded_is_loaded_too,
     what_lapses_after_that_is_loaded_by_one_last_call,
     what_took_longer_to_load_than_it_lives_waits_no_longer_than_that,
+    who_takes_nothing_that_was_there_has_all_loaded_once,
     what_others_had_stored_and_expires_while_the_rest_is_loaded_is_loaded_too,
     what_has_expired_is_served_stale_if_it_cannot_be_loaded,
     what_has_expired_is_served_stale_at_once_where_the_region_says_so,
@@ -190,6 +191,24 @@ async fn what_took_longer_to_load_than_it_lives_waits_no_longer_than_that(rig: R
         assert_eq!((calls.len(), &calls[2]), (3, &calls[0]), "{calls:?}");
     };
     join_all(both(&RegionPolicy::new("r", TTL / 2).max_batch(1)).map(each)).await;
+}
+
+/// Whatever a load brings is older than that.
+async fn who_takes_nothing_that_was_there_has_all_loaded_once(rig: Rig) {
+    let each = async |policy: RegionPolicy| {
+        let region: Region<u64> = rig.cache().await.region(policy).unwrap();
+        let source = Slow::new(0);
+        region.set("1", &1).await.unwrap();
+        // Older than nothing, by as much as a backend tells apart.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let late = batch(&region, &["1", "2"], ReadOptions::new().max_age(Duration::ZERO), &source);
+        source.is_asked(1).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        source.open.add_permits(9);
+        assert_eq!(late.await.unwrap(), [Ok(Some((10, FRESH))), Ok(Some((20, FRESH)))]);
+        assert_eq!(source.calls(), [["1", "2"]]);
+    };
+    join_all(both(&RegionPolicy::new("r", LONG)).map(each)).await;
 }
 
 /// The second look finds what another process has stored after the first, and has it land long before the rest.
