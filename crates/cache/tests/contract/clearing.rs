@@ -273,13 +273,13 @@ async fn what_may_not_be_invalidated_keeps_no_other_key_from_being_read() {
     }
 }
 
-/// Of many that wait together, what is forbidden is found in few steps, and the rest is invalidated.
+/// Of many that wait together, what is forbidden is found in few steps, few of them at once, and the rest is invalidated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_not_be_invalidated_is_found_by_halves() {
     for program in Program::ALL {
         let server = TestServer::start(program, ServerOptions::new()).unwrap();
-        let cache = Cache::connect(&server.url()).await.unwrap();
-        let names = (0..400).map(|n| if n == 123 { "theirs:k".to_owned() } else { format!("ours:{n}") });
+        let cache = Cache::builder(server.url()).max_in_flight(10).open().await.unwrap();
+        let names = (0..400).map(|n| if n % 40 == 3 { format!("theirs:{n}") } else { format!("ours:{n}") });
         let entries: Vec<_> = names.map(|name| (name, 1_u32)).collect();
         cache.set_many(&entries, TTL).await.unwrap();
         let mut raw = server.client().unwrap();
@@ -290,12 +290,12 @@ async fn what_may_not_be_invalidated_is_found_by_halves() {
         let before = calls(&server, "multi");
         for (name, _) in &entries {
             let read = cache.get::<u32>(name).await.unwrap();
-            assert_eq!(read.is_some(), name == "theirs:k", "{program:?}: {name}");
+            assert_eq!(read.is_some(), name.starts_with("theirs"), "{program:?}: {name}");
         }
         let steps = calls(&server, "multi") - before;
-        assert!((9..=30).contains(&steps), "{program:?}: {steps} steps");
+        assert!((20..=200).contains(&steps), "{program:?}: {steps} steps");
         let keys = cache.stats().into_iter().find(|(name, _)| name == "keys").unwrap().1;
-        assert_eq!((cache.pending_invalidations(), keys.invalidations_lost), ((0, 0), 1), "{program:?}");
+        assert_eq!((cache.pending_invalidations(), keys.invalidations_lost), ((0, 0), 10), "{program:?}");
     }
 }
 
