@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::backend::{Backend, CachedKey, ClusterBackend};
 use crate::clearing::{Cleared, invalidate_prefixes};
@@ -37,11 +37,15 @@ pub(crate) struct Pending {
     waiting: AtomicBool,
     queue: Mutex<Queue>,
     replaying: Arc<tokio::sync::Mutex<()>>,
+    /// The attempt of a thread, where it takes one.
+    attempt: Mutex<Option<Attempt>>,
     /// When it was last tried on a cluster.
     tried: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 type Tried = OwnedMutexGuard<Option<Instant>>;
+/// How an attempt has ended, once it has.
+pub(crate) type Attempt = watch::Receiver<Option<Result<()>>>;
 /// Is told of a key, or of what a clearing meant began with, that is given up.
 pub(crate) type Lost<'a> = &'a (dyn Fn(&[u8]) + Sync);
 
@@ -177,6 +181,23 @@ impl Pending {
     #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Acquire)
+    }
+
+    /// The attempt that is under way, or one that `begin` begins. Who waits for it, and stands still, stands in nobody's way.
+    pub(crate) fn attempt(
+        &self,
+        begin: impl FnOnce(watch::Sender<Option<Result<()>>>) -> Result<()>,
+    ) -> Result<Attempt> {
+        let mut attempt = self.attempt.lock();
+        // One that panicked has nobody left to tell.
+        let is_under_way = |ended: &&Attempt| ended.borrow().is_none() && ended.has_changed().is_ok();
+        if let Some(under_way) = attempt.as_ref().filter(is_under_way) {
+            return Ok(under_way.clone());
+        }
+        let (sender, receiver) = watch::channel(None);
+        begin(sender)?;
+        *attempt = Some(receiver.clone());
+        Ok(receiver)
     }
 
     /// The turn to bring what waits to the backend; none if a reader need not wait for that.

@@ -5,11 +5,11 @@
 
 use std::sync::{Arc, Weak};
 
-use tokio::runtime::RuntimeFlavor;
+use tokio::runtime::{Builder, RuntimeFlavor};
 
 use super::Cache;
 use crate::backend::Backend;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::pending;
 use crate::region::RegionState;
 use crate::stats;
@@ -23,13 +23,39 @@ impl Cache {
         let is_in_process = matches!(self.0.backend, Backend::Embedded(_));
         if is_in_process && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
             // So may this one, and nothing else in it is needed.
-            return self.bring_what_waits().await;
+            return self.brought_by_a_thread().await;
         }
         match runtime.spawn(async move { cache.bring_what_waits().await }).await {
             Ok(brought) => brought,
             Err(error) if error.is_panic() => Err(pending::panicked()),
             // The runtime in which the cache was opened has ended. An engine in this process is there all the same.
+            Err(_) if is_in_process => self.brought_by_a_thread().await,
             Err(_) => self.bring_what_waits().await,
+        }
+    }
+
+    /// By a thread that needs no runtime of others: an engine that syncs its writes has who brings something there wait.
+    async fn brought_by_a_thread(&self) -> Result<()> {
+        loop {
+            let mut attempt = self.pending().attempt(|ended| {
+                let cache = self.clone();
+                let bring = move || {
+                    let runtime = Builder::new_current_thread().build();
+                    let brought = match runtime {
+                        Ok(runtime) => runtime.block_on(cache.bring_what_waits()),
+                        Err(error) => Err(no_thread(&error)),
+                    };
+                    ended.send_replace(Some(brought));
+                };
+                let thread = std::thread::Builder::new().name("mtcache-replay".to_owned());
+                thread.spawn(bring).map(drop).map_err(|error| no_thread(&error))
+            })?;
+            let brought = attempt.wait_for(Option::is_some).await.map(|ended| ended.clone());
+            brought.ok().flatten().unwrap_or_else(|| Err(pending::panicked()))?;
+            // It may have begun before the last of what waits.
+            if !self.pending().is_waiting() {
+                return Ok(());
+            }
         }
     }
 
@@ -52,4 +78,9 @@ impl Cache {
         let owner = open.iter().filter(|region| begins(region).is_some()).max_by_key(begins);
         stats::count(&owner.unwrap_or(&self.0.no_region).counters.invalidations_lost);
     }
+}
+
+fn no_thread(error: &std::io::Error) -> Error {
+    let message = format!("what waits to be invalidated waits on: there is no thread to do it: {error}");
+    Error::new(ErrorKind::Unavailable, message)
 }

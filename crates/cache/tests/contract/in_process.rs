@@ -48,8 +48,11 @@ async fn a_write_that_ran_and_could_not_be_kept_has_an_unknown_outcome() {
 
 /// A region of the engine in this process, with something that waits to be invalidated under "k".
 async fn with_something_that_waits() -> Region<u64> {
-    let region =
-        Cache::connect("embedded://").await.unwrap().region::<u64>(RegionPolicy::new("r", TTL)).unwrap();
+    something_waits_in("embedded://").await
+}
+
+async fn something_waits_in(url: &str) -> Region<u64> {
+    let region = Cache::connect(url).await.unwrap().region::<u64>(RegionPolicy::new("r", TTL)).unwrap();
     region.set("k", &1).await.unwrap();
     region.control().set_mode(RegionMode::Killed);
     region.get_or_load("k", || async { Ok::<_, std::io::Error>(2) }).await.unwrap();
@@ -105,5 +108,20 @@ fn what_waits_is_made_good_without_the_runtime_of_the_cache() {
             assert_eq!(read_outside(&region), None, "ended: {has_ended}");
             assert_eq!(region.cache().pending_invalidations(), (0, 0));
         }
+    }
+}
+
+/// An engine that syncs each write has who brings something there wait. That he then stands still, and is not gone, is nothing to the others.
+#[test]
+fn a_reader_who_stands_still_while_the_engine_syncs_keeps_nobody_waiting() {
+    let there = tempfile::tempdir().unwrap();
+    let url = format!("embedded://{}?appendfsync=always", there.path().display());
+    for has_ended in [false, true] {
+        let of_the_cache = of_one_thread();
+        let region = of_the_cache.block_on(something_waits_in(&url));
+        let _stands_still = (!has_ended).then_some(of_the_cache);
+        let mut first = Box::pin(region.get("k"));
+        assert!((&mut first).now_or_never().is_none(), "it does not wait: nothing is tested");
+        assert_eq!(read_outside(&region), None, "ended: {has_ended}");
     }
 }
