@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// How long after a call's begin or end the thread looks for more, unless `MTCACHE_SPIN_MICROS` says otherwise; 0: not at all.
-const PATIENCE: Duration = Duration::from_micros(60);
+const PATIENCE: Duration = Duration::from_micros(100);
 /// Longest that can be asked for.
 const MAX_PATIENCE: Duration = Duration::from_millis(1);
 /// Calls that take longer, on average, are not looked out for.
