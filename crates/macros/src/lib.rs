@@ -1,36 +1,15 @@
 //! `#[cached]`: a function whose answers are cached.
 //!
 //! Invariant: every argument is in the key unless its name is in `skip(...)`; what cannot be cached is refused when it is compiled, with a
-//! message that says what to do. Deliberately absent: all that happens at run time, which is `mtcache::cache::CallSite` and the region.
+//! message that says what to do. Deliberately absent: all that happens at run time, which is `mtcache::cache::CallSite` and the region;
+//! and examples and tests, which are where it is used from, in the facade.
 
 mod expand;
 mod options;
 
 use proc_macro::TokenStream;
 
-/// Caches the answers of an async function, one for each set of arguments.
-///
-/// ```
-/// use std::sync::OnceLock;
-/// use mtcache::{Cache, cached};
-///
-/// static CACHE: OnceLock<Cache> = OnceLock::new();
-///
-/// fn cache() -> &'static Cache {
-///     CACHE.get().expect("main opens the cache first")
-/// }
-///
-/// /// NVT ratio of a coin over so many days. The provider bills each call.
-/// #[cached(cache = cache(), ttl = 300)]
-/// async fn nvt_ratio(symbol: &str, days: u32) -> Result<f64, Box<dyn std::error::Error + Send + Sync>> {
-///     Ok(45.2 + f64::from(days) + symbol.len() as f64)
-/// }
-///
-/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
-/// CACHE.set(Cache::connect("embedded://").await?).ok();
-/// assert_eq!(nvt_ratio("BTC", 7).await?, nvt_ratio("BTC", 7).await?); // one call to the provider
-/// # Ok::<_, Box<dyn std::error::Error + Send + Sync>>(()) }).unwrap();
-/// ```
+/// What `#[cached(...)]` takes, and what becomes of the function.
 ///
 /// | option | meaning |
 /// |---|---|
@@ -47,19 +26,6 @@ use proc_macro::TokenStream;
 ///   callers who shared a run that failed, and convertible into a boxed error; the function's own error is the `source`.
 /// - A function that returns a plain value is run past the cache where the cache has no answer to give: when loads are shed, or it
 ///   took longer than 30 s, or it panicked (it then panics again).
-///
-/// An argument that has no form in a key does not compile; skip it, if the answer does not depend on it:
-///
-/// ```compile_fail
-/// # fn cache() -> mtcache::Cache { unreachable!() }
-/// #[derive(Clone)]
-/// struct Client;
-///
-/// #[mtcache::cached(cache = cache(), ttl = 60)]
-/// async fn price(client: &Client, symbol: &str) -> u64 {
-///     0
-/// }
-/// ```
 ///
 /// What a function returns under the same arguments is taken to be the same: rename it, or its region, when its meaning changes.
 #[proc_macro_attribute]

@@ -62,6 +62,42 @@
 pub use mtcache_cache as cache;
 #[cfg(feature = "http")]
 pub use mtcache_http as http;
+/// Caches the answers of an async function, one for each set of arguments.
+///
+/// ```
+/// use std::sync::OnceLock;
+/// use mtcache::{Cache, cached};
+///
+/// static CACHE: OnceLock<Cache> = OnceLock::new();
+///
+/// fn cache() -> &'static Cache {
+///     CACHE.get().expect("main opens the cache first")
+/// }
+///
+/// /// NVT ratio of a coin over so many days. The provider bills each call.
+/// #[cached(cache = cache(), ttl = 300)]
+/// async fn nvt_ratio(symbol: &str, days: u32) -> Result<f64, Box<dyn std::error::Error + Send + Sync>> {
+///     Ok(45.2 + f64::from(days) + symbol.len() as f64)
+/// }
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// CACHE.set(Cache::connect("embedded://").await?).ok();
+/// assert_eq!(nvt_ratio("BTC", 7).await?, nvt_ratio("BTC", 7).await?); // one call to the provider
+/// # Ok::<_, Box<dyn std::error::Error + Send + Sync>>(()) }).unwrap();
+/// ```
+///
+/// An argument that has no form in a key does not compile; skip it, if the answer does not depend on it:
+///
+/// ```compile_fail
+/// # fn cache() -> mtcache::Cache { unreachable!() }
+/// #[derive(Clone)]
+/// struct Client;
+///
+/// #[mtcache::cached(cache = cache(), ttl = 60)]
+/// async fn price(client: &Client, symbol: &str) -> u64 {
+///     0
+/// }
+/// ```
 #[cfg(feature = "macros")]
 pub use mtcache_macros::cached;
 pub use mtcache_trading as trading;
