@@ -8,26 +8,25 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::client::{Address, Client};
+use crate::clock;
+use crate::patience::PATIENCE;
+use crate::ports::Port;
 use crate::programs::{self, Program};
 use crate::spawner;
 
-/// How long a server may take until it answers; generous, because machines that run tests are busy.
-const START_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a server may take until it answers.
+const START_DEADLINE: Duration = PATIENCE;
 /// How long a server may take to end after SIGTERM.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
-/// How many other ports are tried when somebody takes ours between the choice and the bind.
+/// How many other ports are tried when somebody who is no test takes ours between the choice and the bind.
 const PORT_ATTEMPTS: usize = 8;
-/// Below Linux's ephemeral range, so that no outgoing connection takes the port while the server is down, and a client that
-/// polls it cannot connect to itself.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// How much of the log an error shows.
 const LOG_TAIL: usize = 3_000;
 
@@ -41,6 +40,7 @@ pub struct ServerOptions {
     no_tcp: bool,
     config_file: Option<PathBuf>,
     open_files: Option<OpenFiles>,
+    clock_ahead: i32,
 }
 
 /// How many files a server may have open: `ulimit -S -n` and `ulimit -H -n`. Even root may not go beyond.
@@ -103,6 +103,13 @@ impl ServerOptions {
         self
     }
 
+    /// Has its clock so many seconds ahead. Not for Debian's redis-server (see [`clock`]).
+    #[must_use]
+    pub fn clock_ahead(mut self, seconds: i32) -> Self {
+        self.clock_ahead = seconds;
+        self
+    }
+
     /// Sets an environment variable of the server.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
@@ -153,7 +160,7 @@ pub struct TestServer {
     program: Program,
     executable: PathBuf,
     options: ServerOptions,
-    port: u16,
+    port: Port,
     directory: TempDir,
     child: Option<Child>,
 }
@@ -181,16 +188,15 @@ impl TestServer {
             .prefix("mtcache-test-")
             .tempdir()
             .map_err(|error| format!("no temporary directory for a test server: {error}"))?;
-        let mut server = Self { program, executable, options, port: 0, directory, child: None };
+        let mut server = Self { program, executable, options, port: Port::any()?, directory, child: None };
         for _ in 0..PORT_ATTEMPTS {
-            server.port = free_port()?;
             match server.launch() {
-                Err(LaunchError::PortTaken) => {}
+                Err(LaunchError::PortTaken) => server.port = Port::any()?,
                 Err(LaunchError::Failed(error)) => return Err(error),
                 Ok(()) => return Ok(server),
             }
         }
-        Err(server.error("no free port found"))
+        Err(server.error(&format!("was started {PORT_ATTEMPTS} times and found a port taken each time")))
     }
 
     /// Which program this is.
@@ -200,12 +206,12 @@ impl TestServer {
 
     /// The TCP port on 127.0.0.1; the same after a restart.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The TCP address.
     pub fn address(&self) -> Address {
-        Address::Tcp(self.port)
+        Address::Tcp(self.port())
     }
 
     /// The Unix socket; every test server has one.
@@ -217,7 +223,7 @@ impl TestServer {
     pub fn url(&self) -> String {
         let credentials =
             self.options.password.as_ref().map_or_else(String::new, |password| format!(":{password}@"));
-        format!("redis://{credentials}127.0.0.1:{}", self.port)
+        format!("redis://{credentials}127.0.0.1:{}", self.port())
     }
 
     /// `unix:///path/of/socket[?pass=password]`
@@ -324,7 +330,7 @@ impl TestServer {
                 Ok(()) => return Ok(()),
                 Err(LaunchError::Failed(error)) => return Err(error),
                 Err(LaunchError::PortTaken) if Instant::now() > deadline => {
-                    return Err(self.error("its port is taken by somebody else"));
+                    return Err(self.error(&format!("found its port taken for {START_DEADLINE:?}")));
                 }
                 Err(LaunchError::PortTaken) => std::thread::sleep(Duration::from_millis(50)),
             }
@@ -345,31 +351,47 @@ impl TestServer {
     fn launch(&mut self) -> Result<(), LaunchError> {
         // A socket file left by a killed server would look like a live one.
         let _ = fs::remove_file(self.socket());
+        let said_before = self.log().len();
         self.child = Some(self.spawn().map_err(|error| self.error(&format!("cannot be started: {error}")))?);
-        let deadline = Instant::now() + START_DEADLINE;
+        let began = Instant::now();
         loop {
+            let pid = self.pid().unwrap_or_default();
             if let Some(status) = self.exit_status()? {
                 self.child = None;
-                if self.log_tail().contains("ddress already in use") {
+                // Not what an earlier run has said.
+                if self.log().get(said_before..).is_some_and(|said| said.contains("ddress already in use")) {
                     return Err(LaunchError::PortTaken);
                 }
-                return Err(self.error(&format!("ended while starting: {status}")).into());
+                let after = began.elapsed();
+                return Err(self
+                    .error(&format!("(pid {pid}) ended {after:?} after its start: {status}"))
+                    .into());
             }
             match self.process_behind_port() {
-                Ok(pid) if Some(pid) == self.pid() => return Ok(()),
-                Ok(_) | Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+                Ok(answering) if answering == pid => return Ok(()),
+                Ok(_) | Err(_) if began.elapsed() < START_DEADLINE => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 outcome => {
                     let _ = self.kill();
-                    return Err(self.error(&format!("does not answer; last outcome {outcome:?}")).into());
+                    let what = match outcome {
+                        Ok(other) => format!("process {other} answers there"),
+                        Err(error) => format!("last: {error}"),
+                    };
+                    let waited = began.elapsed();
+                    return Err(self
+                        .error(&format!("(pid {pid}) does not answer for {waited:?}; {what}"))
+                        .into());
                 }
             }
         }
     }
 
     fn spawn(&self) -> io::Result<Child> {
-        let port = if self.options.no_tcp { 0 } else { self.port };
+        let port = if self.options.no_tcp { 0 } else { self.port() };
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = spawner::dies_with_us(&self.executable, self.options.open_files);
+        let clock = clock::ahead(self.options.clock_ahead).map_err(io::Error::other)?;
+        let mut command = spawner::dies_with_us(&self.executable, self.options.open_files, clock);
         if self.program == Program::Mtcache {
             command.arg("serve");
         }
@@ -439,7 +461,7 @@ impl TestServer {
             "{} ({}, port {}) {what}; the end of its log:\n{}",
             self.program,
             self.executable.display(),
-            self.port,
+            self.port(),
             self.log_tail()
         ))
     }
@@ -460,18 +482,6 @@ impl From<ServerError> for LaunchError {
     fn from(error: ServerError) -> Self {
         Self::Failed(error)
     }
-}
-
-/// A TCP port on which nobody listens now.
-pub fn free_port() -> Result<u16, ServerError> {
-    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-    let start = u64::from(clock).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-        ^ u64::from(std::process::id()).wrapping_mul(7_919);
-    let span = u64::from(PORTS.end - PORTS.start);
-    (0..span)
-        .map(|step| PORTS.start + (start.wrapping_add(step * 7_907) % span) as u16)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .ok_or_else(|| ServerError("no free port on the loopback".to_owned()))
 }
 
 /// Whether a thread of the process is not stopped; false where the system does not tell.

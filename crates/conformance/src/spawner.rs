@@ -13,8 +13,8 @@ use crate::servers::OpenFiles;
 type Request = (Command, mpsc::Sender<io::Result<Child>>);
 
 /// A command for `executable` that the kernel kills when we die, where `setpriv` (util-linux) is installed; with a limit of open
-/// files, if one is given.
-pub(crate) fn dies_with_us(executable: &Path, files: Option<OpenFiles>) -> Command {
+/// files, if one is given, and with these words before it.
+pub(crate) fn dies_with_us(executable: &Path, files: Option<OpenFiles>, before: Vec<OsString>) -> Command {
     let setpriv = Path::new("/usr/bin/setpriv");
     let mut words: Vec<OsString> = Vec::new();
     if setpriv.exists() {
@@ -29,6 +29,7 @@ pub(crate) fn dies_with_us(executable: &Path, files: Option<OpenFiles>) -> Comma
         let limited = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" \"$@\"");
         words.extend(["/bin/sh".into(), "-c".into(), limited.into()]);
     }
+    words.extend(before);
     words.push(executable.into());
     let (program, args) = words.split_first().unwrap_or_else(|| unreachable!("it has at least one word"));
     let mut command = Command::new(program);

@@ -10,9 +10,10 @@ use tempfile::TempDir;
 
 use crate::certificates::Authority;
 use crate::patience::{PATIENCE, wait_until};
+use crate::ports::free_port;
 use crate::programs::Program;
 use crate::resp::Value;
-use crate::servers::{ServerError, ServerOptions, TestServer, free_port};
+use crate::servers::{ServerError, ServerOptions, TestServer};
 
 /// The service's name.
 pub const SERVICE: &str = "svc";

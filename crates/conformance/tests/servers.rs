@@ -1,8 +1,11 @@
 //! The harness itself, on redis-server: start, both sockets, RESP3, pause, kill, restart, and errors that help.
 
-use std::time::{Duration, Instant};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
 
-use mtcache_conformance::{RedisOptions, TestServer, Value};
+use mtcache_conformance::{RedisOptions, TestServer, Value, clock};
 
 #[test]
 fn a_server_answers_over_tcp_and_unix_and_dies_with_its_owner() {
@@ -59,8 +62,38 @@ fn a_restarted_server_has_its_port_and_its_data() {
 fn a_bad_option_fails_at_once_with_the_servers_own_words() {
     let start = Instant::now();
     let error = TestServer::redis(["--no-such-option", "1"]).unwrap_err();
+    for words in ["Bad directive", "(pid ", "port ", "after its start: exit status: 1"] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn what_keeps_a_server_from_starting_again_is_not_taken_from_what_an_earlier_run_has_said() {
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("redis.conf");
+    fs::write(&file, "").unwrap();
+    let mut server = TestServer::redis(RedisOptions::new().config_file(&file)).unwrap();
+    server.kill().unwrap();
+    fs::write(server.directory().join("server.log"), "bind: Address already in use").unwrap();
+    fs::write(&file, "no-such-option 1").unwrap();
+    let start = Instant::now();
+    let error = server.start_again().unwrap_err();
     assert!(error.to_string().contains("Bad directive"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+/// As a killed process leaves it: the library's destructor removes the other file first.
+#[test]
+fn a_clock_is_wrong_whatever_a_process_of_the_same_number_has_left() {
+    let ahead = clock::command(Path::new("date"), 900).unwrap();
+    let leave = ": >/dev/shm/faketime_shm_$$; exec \"$0\" \"$@\"";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", leave]).arg(ahead.get_program()).args(ahead.get_args()).arg("+%s");
+    let output = command.output().unwrap();
+    let here = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let there = String::from_utf8_lossy(&output.stdout).trim().parse::<u64>();
+    assert!(there.is_ok_and(|there| there.abs_diff(here + 900) < 100), "{output:?} at {here}");
 }
 
 #[test]

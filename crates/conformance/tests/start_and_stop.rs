@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use mtcache_conformance::ports::free_port;
 use mtcache_conformance::programs::{Program, find};
-use mtcache_conformance::servers::free_port;
 use mtcache_conformance::{TestServer, Value};
 
 const CLIENTS: usize = 4;

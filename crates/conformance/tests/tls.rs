@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use mtcache_conformance::certificates::Authority;
+use mtcache_conformance::ports::free_port;
 use mtcache_conformance::programs::test_tools;
-use mtcache_conformance::servers::free_port;
 use mtcache_conformance::{Program, TestServer};
 use redis::{AsyncCommands, Client, ClientTlsConfig, TlsCertificates};
 

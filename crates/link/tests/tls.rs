@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mtcache_conformance::certificates::{Authority, For, Life};
-use mtcache_conformance::servers::free_port;
+use mtcache_conformance::ports::free_port;
 use mtcache_conformance::{Program, ServerOptions, TestServer, wait_until};
 use mtcache_link::{
     Command, Error, ErrorKind, Link, LinkOptions, Listener, TrackOptions, Tracker, TrackingState,

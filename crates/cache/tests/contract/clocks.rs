@@ -6,7 +6,6 @@ use std::time::Duration;
 use mtcache_cache::{Age, Cache, ErrorKind, Framing, ReadOptions, Region, RegionPolicy, Source};
 use mtcache_conformance::{Program, ServerOptions, TestServer, Value};
 
-use crate::faketime;
 use crate::near::{near_is_on, warm};
 use crate::proxy::{Mode, Proxy};
 use crate::rig::eventually;
@@ -22,7 +21,7 @@ fn policy() -> RegionPolicy {
 async fn ages_and_tags_are_the_same_whatever_the_backends_clock_says() {
     for program in [Program::Valkey, Program::Mtcache] {
         for offset in [900, -900] {
-            let server = TestServer::start(program, faketime::server(offset)).unwrap();
+            let server = TestServer::start(program, ServerOptions::new().clock_ahead(offset)).unwrap();
             let here = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
             let time = server.client().unwrap().command(&["TIME"]).unwrap();
             let Value::Array(parts) = time else { panic!("{time:?}") };
@@ -60,7 +59,7 @@ async fn ages_and_tags_are_the_same_whatever_the_backends_clock_says() {
 async fn of_what_another_server_has_stored_no_age_is_known() {
     const BEHIND: u64 = 3;
     let old = TestServer::valkey(ServerOptions::new()).unwrap();
-    let options = faketime::server(-i32::try_from(BEHIND).unwrap()).args([
+    let options = ServerOptions::new().clock_ahead(-i32::try_from(BEHIND).unwrap()).args([
         "--replicaof",
         "127.0.0.1",
         &old.port().to_string(),
@@ -103,7 +102,8 @@ async fn a_load_that_its_server_has_handed_on_takes_no_value_by_another_clock() 
     // By the old primary's clock it is older than this, by the new one's, four seconds behind, it is not for some time.
     const DEMAND: Duration = Duration::from_millis(4500);
     let old = TestServer::valkey(ServerOptions::new()).unwrap();
-    let options = faketime::server(-4).args(["--replicaof", "127.0.0.1", &old.port().to_string()]);
+    let options =
+        ServerOptions::new().clock_ahead(-4).args(["--replicaof", "127.0.0.1", &old.port().to_string()]);
     let new = TestServer::valkey(options).unwrap();
     let files = tempfile::tempdir().unwrap();
     let file = files.path().join("sentinel.conf");

@@ -20,7 +20,6 @@ mod cluster;
 mod cluster_partial;
 mod collections;
 mod events;
-mod faketime;
 mod framed;
 mod framed_batches;
 mod histories;

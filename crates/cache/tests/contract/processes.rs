@@ -10,10 +10,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use mtcache_cache::{Cache, RegionPolicy};
 use mtcache_conformance::Program;
 use mtcache_conformance::client::Client;
+use mtcache_conformance::clock;
 use mtcache_conformance::servers::{ServerOptions, TestServer};
 use mtcache_conformance::wait_until;
-
-use crate::faketime;
 
 const TTL: Duration = Duration::from_mins(10);
 const URL: &str = "MTCACHE_TEST_WORKER_URL";
@@ -41,9 +40,8 @@ struct Orders<'a> {
 impl Worker {
     /// Returns when it is ready.
     fn start(orders: &Orders<'_>, clock_ahead: i32) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = clock::command(&std::env::current_exe().unwrap(), clock_ahead).unwrap();
         command
-            .envs(faketime::environment(clock_ahead))
             .args(["--exact", "processes::worker", "--ignored", "--nocapture"])
             .env(URL, orders.url)
             .env(GO, orders.go)

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use mtcache_cache::{Cache, CacheBuilder, Reply, Script};
 use mtcache_conformance::certificates::Authority;
-use mtcache_conformance::servers::{ServerOptions, TestServer, free_port};
+use mtcache_conformance::ports::free_port;
+use mtcache_conformance::servers::{ServerOptions, TestServer};
 use mtcache_conformance::watched::{Watched, WatchedOptions};
 use mtcache_conformance::{ClusterOptions, Program, TestCluster};
 use mtcache_link::{

@@ -8,13 +8,14 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mtcache_cache::{Age, Cache, Outcome, Region, Source, Staleness};
 use mtcache_conformance::Program;
+use mtcache_conformance::clock;
 use mtcache_conformance::servers::TestServer;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -24,7 +25,6 @@ use super::breaks;
 use super::run::{
     CLOCKS, HEARTBEAT, NODES, Seen, Shared, any_clock, any_read, is_understated, many, node, pause,
 };
-use crate::faketime;
 use crate::proxy::Proxy;
 
 /// Runs where nobody says otherwise.
@@ -170,8 +170,8 @@ fn newest(written: &[Written], moment: u64) -> u64 {
 impl Node {
     /// Returns when it is ready.
     fn start(url: &str, source: &Path, seed: u64, clock_ahead: i32, shared: Shared) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .envs(faketime::environment(clock_ahead))
+        let mut child = clock::command(&std::env::current_exe().unwrap(), clock_ahead)
+            .unwrap()
             .args(["--exact", "histories::apart::a_node", "--ignored", "--nocapture"])
             .env(URL, url)
             .env(SEED, seed.to_string())

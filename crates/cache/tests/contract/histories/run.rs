@@ -21,8 +21,6 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::faketime;
-
 /// Seconds by which a clock may differ.
 pub(super) const CLOCKS: [i32; 4] = [0, 900, -900, 450];
 pub(super) const NODES: usize = 2;
@@ -310,7 +308,7 @@ pub(super) async fn many(variable: &str, count: u64, history: impl AsyncFn(u64, 
 /// A server whose clock may be wrong, where it can be: Debian's redis-server does not start under faketime.
 pub(super) fn any_clock(program: Program, random: &mut StdRng) -> ServerOptions {
     let ahead = CLOCKS[random.random_range(0..CLOCKS.len())];
-    if program == Program::Redis { ServerOptions::new() } else { faketime::server(ahead) }
+    if program == Program::Redis { ServerOptions::new() } else { ServerOptions::new().clock_ahead(ahead) }
 }
 
 /// A read of one kind or another, with a loader that may fail.
