@@ -117,6 +117,15 @@ impl Error {
         )
     }
 
+    pub(crate) fn lapsed(region: &str) -> Self {
+        Self::new(
+            ErrorKind::LoadTimeout,
+            format!(
+                "what was known of an entry of region {region} was over before all of its batch had come, and nothing newer was to be had; ask for it again, or for fewer at once"
+            ),
+        )
+    }
+
     /// What begins so was invalidated, and others may not be told.
     pub(crate) fn untold(prefix: &str, error: &Self) -> Self {
         let message = format!(

@@ -179,13 +179,23 @@ impl Permit {
     }
 }
 
+/// A value that a load found when it was to begin.
+#[derive(Debug)]
+pub(crate) struct Present {
+    pub(crate) bytes: Bytes,
+    /// Of its life, at a moment after it was asked for.
+    pub(crate) left: TimeLeft,
+    /// When it was asked for.
+    pub(crate) sent: Instant,
+}
+
 /// What beginning a load found.
 #[derive(Debug)]
 pub(crate) enum Begun {
     /// A value that will do is there already.
-    Found(Bytes, TimeLeft),
+    Found(Present),
     /// A value is there that is to be left alone for so long.
-    Rests(Bytes, TimeLeft, Duration),
+    Rests(Present, Duration),
     /// The load may go on.
     Load(Permit),
     /// Somebody else holds the lease, for so long if he does not renew it.
@@ -263,7 +273,7 @@ pub(crate) async fn begin(
 /// script has handed it on to its successor.
 fn judged(begun: Begun, suffices: Suffices, named: u64, now: u64) -> Result<Begun> {
     match (&begun, suffices) {
-        (Begun::Found(bytes, _), Suffices::Within { .. } | Suffices::Ahead { .. })
+        (Begun::Found(Present { bytes, .. }), Suffices::Within { .. } | Suffices::Ahead { .. })
             if frame::is_framed(bytes) && named != now =>
         {
             Err(Error::new(
@@ -293,10 +303,11 @@ pub(crate) async fn begin_many(
             calls.push(begin_call(key, run, token.clone(), token_ttl, *suffices, sharing, unanswered));
             asked.push((place, key, *suffices, token, run));
         }
+        let sent = Instant::now();
         let replies = run_each(backend, &BEGIN, &calls).await;
         let mut again = Vec::new();
         for ((place, key, suffices, token, run), reply) in asked.into_iter().zip(replies) {
-            let outcome = reply.and_then(|reply| begun(reply, sharing));
+            let outcome = reply.and_then(|reply| begun(reply, sharing, sent));
             let outcome = outcome.and_then(|begun| judged(begun, suffices, run, backend.run_of(&key.key)));
             // After a timeout its caller has waited long enough.
             if !last && outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionLost) {
@@ -369,7 +380,7 @@ fn begin_call(
     ScriptCall { keys, args }
 }
 
-fn begun(reply: Reply, sharing: Sharing) -> Result<Begun> {
+fn begun(reply: Reply, sharing: Sharing, sent: Instant) -> Result<Begun> {
     let mut parts = reply.into_array()?.into_iter();
     let mut next = || parts.next().unwrap_or(Reply::Nil);
     let answer = next().into_int()?;
@@ -380,10 +391,10 @@ fn begun(reply: Reply, sharing: Sharing) -> Result<Begun> {
     let value = next().into_bytes()?;
     let left = TimeLeft::from_pttl(next().into_int()?);
     match value {
-        Some(value) if answer == 1 => Ok(Begun::Found(value, left)),
-        Some(value) if answer == 3 => {
+        Some(bytes) if answer == 1 => Ok(Begun::Found(Present { bytes, left, sent })),
+        Some(bytes) if answer == 3 => {
             let rest = u64::try_from(next().into_int()?).unwrap_or(0);
-            Ok(Begun::Rests(value, left, Duration::from_millis(rest)))
+            Ok(Begun::Rests(Present { bytes, left, sent }, Duration::from_millis(rest)))
         }
         found => {
             let token = next().into_bytes()?.ok_or_else(|| Error::protocol("no token was handed out"))?;

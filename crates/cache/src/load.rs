@@ -11,7 +11,7 @@ use tokio::sync::SemaphorePermit;
 
 use crate::backend::CachedKey;
 use crate::error::Result;
-use crate::fill_token::{self, Begun, Suffices};
+use crate::fill_token::{self, Begun, Present, Suffices};
 use crate::framed::Standing;
 use crate::lease::Patience;
 use crate::loader::{Brought, Loader};
@@ -69,10 +69,10 @@ impl<T: DeserializeOwned> Load<T> {
         let ticket = terms.ticket(key);
         let (place, entered) = self.enter().await?;
         let permit = match entered {
-            Some(Begun::Found(bytes, left)) => return Ok(terms.found(key, bytes, left)),
-            Some(Begun::Rests(bytes, left, rest)) => {
+            Some(Begun::Found(present)) => return Ok(terms.found(key, present)),
+            Some(Begun::Rests(present, rest)) => {
                 terms.rest(key, rest);
-                return Ok(terms.found(key, bytes, left));
+                return Ok(terms.found(key, present));
             }
             Some(Begun::Load(permit)) => Some(permit),
             // A lease that is not to be had in time is as good as no token.
@@ -132,7 +132,7 @@ impl<T: DeserializeOwned> Load<T> {
         let backend = terms.cache.backend().await?;
         match fill_token::begin(backend, key, token_ttl, terms.suffices(*errand), sharing).await? {
             // There is a value, but not for this reader: unreadable, or "there is none" to a type that has no place for it.
-            Begun::Found(bytes, left) | Begun::Rests(bytes, left, _)
+            Begun::Found(Present { bytes, left, .. }) | Begun::Rests(Present { bytes, left, .. }, _)
                 if !region.is_value(&bytes) || terms.cache.stands(&bytes, left).await? != Standing::Fresh =>
             {
                 fill_token::begin(backend, key, token_ttl, Suffices::Nothing, sharing).await

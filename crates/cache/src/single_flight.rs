@@ -78,6 +78,9 @@ impl Landed {
     /// When its life ends, if it does. Of what its load took longer for than it lives, which no other would mend, when it has waited for as long.
     pub(crate) fn ends(&self) -> Option<Instant> {
         let until = self.until?;
+        if self.source != Source::Loader {
+            return Some(until);
+        }
         let (Age::AtMost(age) | Age::Exact(age)) = self.age else { return Some(until) };
         if until > self.at {
             return Some(until);
@@ -85,7 +88,7 @@ impl Landed {
         self.at.checked_add(until.saturating_duration_since(self.at.checked_sub(age)?))
     }
 
-    /// When it is twice as old as it was when it landed.
+    /// When it is twice as old as it was when it landed; of what a loader has brought.
     pub(crate) fn once_more(&self) -> Option<Instant> {
         let (Age::AtMost(age) | Age::Exact(age)) = self.age else { return None };
         self.at.checked_add(age)
@@ -470,6 +473,16 @@ mod tests {
         assert_eq!(leader.await.1.unwrap().unwrap().bytes(), [1]);
         assert_eq!(before.await.1.unwrap().unwrap().bytes(), [1]);
         assert_eq!(after.await.1.unwrap().unwrap().bytes(), [3]);
+    }
+
+    #[test]
+    fn only_what_took_longer_to_load_than_it_lives_waits_for_as_long_again() {
+        let (age, now) = (Age::AtMost(std::time::Duration::from_secs(30)), Instant::now());
+        let landed = |source| Landed::now([1], source, age, Currency::Current).until(Some(now));
+        assert_eq!(landed(Source::Backend).ends(), Some(now), "found in the last moment of its life");
+        assert!(
+            landed(Source::Loader).ends().is_some_and(|ends| ends > now + std::time::Duration::from_secs(29))
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::control::RegionMode;
 use crate::error::{Error, Result};
 use crate::events::{Event, RemovalCause};
 use crate::fail_safe;
-use crate::fill_token::{self, Fill, Filling, Permit, Sharing, Suffices, TOKEN_MARGIN, Token};
+use crate::fill_token::{self, Fill, Filling, Permit, Present, Sharing, Suffices, TOKEN_MARGIN, Token};
 use crate::framed::{self, Final, Standing};
 use crate::lease::{LEASE_TTL, Lease, Patience};
 use crate::load::{Errand, Storing};
@@ -31,7 +31,7 @@ use crate::single_flight::{Currency, Landed};
 use crate::stats;
 use crate::tags::{Tag, TagToken, Tags};
 use crate::timeouts;
-use crate::ttl::{TimeLeft, Ttl};
+use crate::ttl::Ttl;
 
 /// What a load goes by.
 pub(crate) struct Terms {
@@ -168,10 +168,11 @@ impl Terms {
         }
     }
 
-    /// What is there already lands.
-    pub(crate) fn found(&self, key: &CachedKey, bytes: Bytes, left: TimeLeft) -> Landed {
-        let age = self.state.age_on(&bytes, left, self.cache.run_of(&key.key));
-        let until = framed::fresh_for(&bytes, left).and_then(|left| Instant::now().checked_add(left));
+    /// What is there already lands. What was asked about it meanwhile has made it older.
+    pub(crate) fn found(&self, key: &CachedKey, present: Present) -> Landed {
+        let Present { bytes, left, sent } = present;
+        let age = self.state.age_on(&bytes, left, self.cache.run_of(&key.key)).grown_by(sent.elapsed());
+        let until = framed::fresh_for(&bytes, left).and_then(|left| sent.checked_add(left));
         Landed::now(bytes, Source::Backend, age, Currency::MayBeOvertaken).until(until)
     }
 
@@ -510,4 +511,26 @@ impl Drop for Calling<'_> {
 
 fn text(key: &CachedKey) -> Cow<'_, str> {
     String::from_utf8_lossy(&key.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::region::RegionPolicy;
+    use crate::ttl::TimeLeft;
+
+    use super::*;
+
+    /// A batch asks for the tags of all that it found before the first of it lands.
+    #[tokio::test]
+    async fn what_was_there_has_grown_older_by_the_time_it_lands() {
+        let seconds = Duration::from_secs;
+        let cache = Cache::connect("embedded://").await.unwrap();
+        let region: Region<u32> = cache.region(RegionPolicy::new("r", seconds(30))).unwrap();
+        let terms = Terms::of(&region, ReadOptions::new(), Storing::IfCurrent);
+        let sent = Instant::now().checked_sub(seconds(5)).unwrap();
+        let present = Present { bytes: b"1".to_vec(), left: TimeLeft::For(seconds(20)), sent };
+        let landed = terms.found(&CachedKey::new("r:1"), present);
+        assert!(!landed.age().is_within(seconds(15)) && landed.age().is_within(seconds(16)));
+        assert_eq!(landed.ends(), Some(sent + seconds(20)));
+    }
 }

@@ -3,7 +3,7 @@
 //! Invariant: what this process has invalidated, or has heard of, meanwhile is not handed out. Deliberately absent: who is waited for (`steps.rs`).
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -49,7 +49,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let tags = stale.tags.as_deref().map_or(&[][..], |tags| &tags.keys);
         let is_same = self.framing().is_some()
             && is_joinable
-            && dated.holds(options, Duration::ZERO)
+            && dated.holds(options, Instant::now(), Duration::ZERO)
             && ticket.is_none_or(|ticket| self.cache.near().is_unheard_since(ticket, key, tags));
         if is_same {
             return Now::Same;

@@ -15,7 +15,7 @@ use super::steps::{Asked, Batch, Ending, Outcome};
 use crate::fail_safe::Stale;
 use crate::keys::KeyParts;
 use crate::load::{Errand, Storing};
-use crate::read::{Age, Read, ReadOptions};
+use crate::read::{Age, Read, ReadOptions, Source};
 use crate::region::Region;
 use crate::single_flight::Landed;
 use crate::stats;
@@ -24,35 +24,52 @@ use crate::stats;
 /// there is another is rare.
 const ROUNDS: u32 = 2;
 
-/// How old something was when it was found or had landed, and when it ceases to be what it was then, fresh or stale.
+/// When something ceases to be what it was found as, fresh or stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    Forever,
+    Then(Instant),
+    /// Nobody has said: at any time.
+    Unknown,
+}
+
+impl From<Option<Instant>> for Until {
+    /// When that is, if it is ever.
+    fn from(until: Option<Instant>) -> Self {
+        until.map_or(Self::Forever, Self::Then)
+    }
+}
+
+/// How old something was when it was found or had landed, and when it ceases to be what it was then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dated {
     /// None if that is no matter: it was too old when it landed.
     age: Option<Age>,
     at: Instant,
-    until: Option<Instant>,
+    until: Until,
     /// It was loaded after the call had begun.
     is_of_this_call: bool,
 }
 
 impl Dated {
-    pub(super) fn now(age: Age, until: Option<Instant>) -> Self {
-        Self { age: Some(age), at: Instant::now(), until, is_of_this_call: false }
+    pub(super) fn now(age: Age, until: impl Into<Until>) -> Self {
+        Self { age: Some(age), at: Instant::now(), until: until.into(), is_of_this_call: false }
     }
 
     pub(super) fn stale<T>(stale: &Stale<T>) -> Self {
         Self::now(stale.read.age, stale.until)
     }
 
-    /// Of what a flight has brought. If it was too old when it landed its source has nothing younger, and it may wait for as long as it took.
+    /// Of what a flight has brought. If a loader's answer was too old when it landed its source has nothing younger, and it may wait for as long
+    /// as it took.
     pub(super) fn landed(landed: &Landed, asked: Asked) -> Self {
         let age = landed.age();
-        let is_accepted = asked.options.accepts(landed.age_landed());
+        let is_accepted = landed.source() != Source::Loader || asked.options.accepts(landed.age_landed());
         let patience = if is_accepted { None } else { landed.once_more() };
         Self {
             age: is_accepted.then_some(age),
             at: Instant::now(),
-            until: landed.ends().into_iter().chain(patience).min(),
+            until: landed.ends().into_iter().chain(patience).min().into(),
             is_of_this_call: age.is_within(asked.began.elapsed()),
         }
     }
@@ -61,12 +78,24 @@ impl Dated {
         self.at
     }
 
-    /// Whether it is still what it was, and young enough, after so much more time.
-    pub(super) fn holds(&self, options: ReadOptions, more: Duration) -> bool {
-        let then = Instant::now().checked_add(more);
-        let is_over = self.until.is_some_and(|until| then.is_none_or(|then| then >= until));
-        let passed = self.at.elapsed().saturating_add(more);
+    /// Whether it is still what it was, and young enough, so much time after now.
+    pub(super) fn holds(&self, options: ReadOptions, now: Instant, more: Duration) -> bool {
+        let then = now.checked_add(more);
+        let is_over = match self.until {
+            Until::Forever => false,
+            Until::Then(until) => then.is_none_or(|then| then >= until),
+            // Nothing else was waited for.
+            Until::Unknown => !more.is_zero(),
+        };
+        let passed = now.saturating_duration_since(self.at).saturating_add(more);
         !is_over && self.age.is_none_or(|age| options.accepts(age.grown_by(passed)))
+    }
+
+    /// The same after something else was waited for: of what nobody has said how long it lives nothing is known any more.
+    fn has_waited(&mut self) {
+        if self.until == Until::Unknown {
+            self.until = Until::Then(self.at);
+        }
     }
 }
 
@@ -77,22 +106,23 @@ pub(super) fn put<T, V>(
     options: ReadOptions,
     own: impl Fn(Read<T>) -> Read<V> + Copy,
 ) {
+    let now = Instant::now();
     for (place, brought) in brought {
         let Some(ending) = endings.get_mut(place) else { continue };
         let is_fresh = matches!(&brought, Ok((read, _)) if read.as_ref().is_none_or(|read| !read.is_stale()));
         // What was to be loaded before its end, and could not be, is what it was until then.
-        if is_fresh || !holds(ending.as_ref(), options, Duration::ZERO) {
+        if is_fresh || !holds(ending.as_ref(), options, now, Duration::ZERO) {
             *ending = Some(brought.map(|(read, dated)| (read.map(own), dated)));
         }
     }
 }
 
-/// Whether an id ends so still, and if it was found and is fresh, after so much more time.
-fn holds<V>(ending: Option<&Ending<V>>, options: ReadOptions, more: Duration) -> bool {
+/// Whether an id ends so still, and if it was found and is fresh, so much time after now.
+fn holds<V>(ending: Option<&Ending<V>>, options: ReadOptions, now: Instant, more: Duration) -> bool {
     match ending {
         Some(Ok((read, dated))) => {
             let is_loaded = dated.is_of_this_call || read.as_ref().is_some_and(Read::is_stale);
-            dated.holds(options, if is_loaded { Duration::ZERO } else { more })
+            dated.holds(options, now, if is_loaded { Duration::ZERO } else { more })
         }
         Some(Err(_)) => true,
         None => false,
@@ -101,8 +131,16 @@ fn holds<V>(ending: Option<&Ending<V>>, options: ReadOptions, more: Duration) ->
 
 /// The places of what will not hold for so much longer.
 fn lapsed<V>(endings: &[Option<Ending<V>>], options: ReadOptions, more: Duration) -> Vec<usize> {
-    let ends = (0..).zip(endings).filter(|(_, ending)| !holds(ending.as_ref(), options, more));
+    let now = Instant::now();
+    let ends = (0..).zip(endings).filter(|(_, ending)| !holds(ending.as_ref(), options, now, more));
     ends.map(|(place, _)| place).collect()
+}
+
+/// To be called when a batch has waited for something else since it found what it has.
+pub(super) fn have_waited<V>(endings: &mut [Option<Ending<V>>]) {
+    for (_, dated) in endings.iter_mut().flatten().flatten() {
+        dated.has_waited();
+    }
 }
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
@@ -122,6 +160,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             if asked.is_over() || lapsed(endings, asked.options, Duration::ZERO).is_empty() {
                 break;
             }
+            have_waited(endings);
             let ahead = if round == ROUNDS { Duration::MAX } else { asked.began.elapsed() };
             let wanted = lapsed(endings, asked.options, ahead);
             stats::add(&self.state.counters.misses, wanted.len() as u64);
@@ -180,5 +219,26 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let stale = self.served_stale(stale, "a load that goes on");
         self.observe_read(key, &stale, asked.started);
         Some((stale, dated))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::single_flight::Currency;
+
+    /// Between the backend's word that it will do and the batch's end.
+    #[test]
+    fn what_was_there_and_too_old_when_it_landed_has_no_more_time() {
+        let options = ReadOptions::new().max_age(Duration::from_secs(4));
+        let asked = Asked::now(options, None);
+        let holds = |source, age| {
+            let age = Age::AtMost(Duration::from_secs(age));
+            let landed = Landed::now([1], source, age, Currency::MayBeOvertaken);
+            Dated::landed(&landed, asked).holds(options, Instant::now(), Duration::from_millis(500))
+        };
+        assert!(holds(Source::Backend, 3));
+        assert!(!holds(Source::Backend, 5));
+        assert!(holds(Source::Loader, 5), "its source has nothing younger");
     }
 }

@@ -19,7 +19,7 @@ use super::loader::Failure;
 use super::look::FRAME_STEP;
 use crate::backend::{Bytes, CachedKey};
 use crate::error::Result;
-use crate::fill_token::{self, Begun, Permit, Sharing, Suffices};
+use crate::fill_token::{self, Begun, Permit, Present, Sharing, Suffices};
 use crate::framed::Standing;
 use crate::lease::Patience;
 use crate::load::{Errand, Storing};
@@ -28,7 +28,6 @@ use crate::near::Ticket;
 use crate::read::{Age, Source};
 use crate::single_flight::{Landed, Landing};
 use crate::terms::{Arrival, Ended, Terms};
-use crate::ttl::TimeLeft;
 
 /// The stored form of what a loader has for each id that it was asked for.
 pub(super) type Answers = Vec<Result<Brought>>;
@@ -84,8 +83,7 @@ struct Entered {
 /// What was there already, and for how long it is to be left alone, if it is.
 struct Found {
     place: usize,
-    bytes: Bytes,
-    left: TimeLeft,
+    present: Present,
     rest: Option<Duration>,
 }
 
@@ -174,13 +172,13 @@ impl BatchLoad {
             will_do.extend(join_all(step.iter().map(|found| self.will_do(found))).await);
         }
         let mut unfit = Vec::new();
-        for (Found { place, bytes, left, rest }, will_do) in found.into_iter().zip(will_do) {
+        for (Found { place, present, rest }, will_do) in found.into_iter().zip(will_do) {
             match self.keys.get(place).filter(|_| will_do) {
                 Some((key, _)) => {
                     if let Some(rest) = rest {
                         self.terms.rest(key, rest);
                     }
-                    self.land(landing, place, Ok(self.terms.found(key, bytes, left)));
+                    self.land(landing, place, Ok(self.terms.found(key, present)));
                 }
                 None => unfit.push(place),
             }
@@ -194,13 +192,9 @@ impl BatchLoad {
 
     /// Whether what was found is a value for this reader.
     async fn will_do(&self, found: &Found) -> bool {
-        (self.decodes)(&found.bytes)
-            && self
-                .terms
-                .cache
-                .stands(&found.bytes, found.left)
-                .await
-                .is_ok_and(|standing| standing == Standing::Fresh)
+        let Present { bytes, left, .. } = &found.present;
+        (self.decodes)(bytes)
+            && self.terms.cache.stands(bytes, *left).await.is_ok_and(|standing| standing == Standing::Fresh)
     }
 
     /// Begins with these keys; returns what was found.
@@ -223,10 +217,8 @@ impl BatchLoad {
         let mut found = Vec::new();
         for (place, begun) in places.iter().copied().zip(begun) {
             match begun {
-                Ok(Begun::Found(bytes, left)) => found.push(Found { place, bytes, left, rest: None }),
-                Ok(Begun::Rests(bytes, left, rest)) => {
-                    found.push(Found { place, bytes, left, rest: Some(rest) });
-                }
+                Ok(Begun::Found(present)) => found.push(Found { place, present, rest: None }),
+                Ok(Begun::Rests(present, rest)) => found.push(Found { place, present, rest: Some(rest) }),
                 Ok(Begun::Load(permit)) => entered.wanted.push(Wanted { place, permit: Some(permit) }),
                 Ok(Begun::Held(left)) => {
                     entered.left = entered.left.min(left);

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::lapse::Dated;
+use super::lapse::{Dated, Until};
 use super::steps::{Asked, within};
 use crate::backend::{Backend, Bytes};
 use crate::codec;
@@ -176,7 +176,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                 }
                 Err(error) => {
                     stats::count(&self.state.counters.backend_errors);
-                    self.looked_at(Err(error), None, None, None, shape)
+                    self.looked_at(Err(error), None, Until::Unknown, None, shape)
                 }
             };
         }
@@ -216,13 +216,13 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                             None => {}
                         }
                         let fresh_for = sight.as_ref().and_then(Sight::ahead);
-                        let until = sight.as_ref().and_then(|sight| sight.ends(sent));
+                        let until = sight.as_ref().and_then(|sight| sight.ends(sent)).into();
                         let seen = |sight| Seen { key, found: SeenAs::Framed(sight), sent, ticket: *ticket };
                         self.looked_at(Ok(looked), fresh_for, until, sight.as_ref().map(seen), shape)
                     }
                     Err(error) => {
                         down = error.is_backend_down().then(|| error.clone());
-                        self.looked_at(Err(error), None, None, None, shape)
+                        self.looked_at(Err(error), None, Until::Unknown, None, shape)
                     }
                 };
                 down
@@ -247,7 +247,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         &self,
         looked: Result<Looked<T>>,
         fresh_for: FreshFor,
-        until: Option<Instant>,
+        until: Until,
         seen: Option<Seen<'_>>,
         shape: &Shape<T, V>,
     ) -> Found<V> {
@@ -269,13 +269,13 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     }
 }
 
-/// When the life of a value ends of which a read that was sent then has told what is left, if it does. One that was stored while it was read
-/// may end at any time.
-fn ends(left: TimeLeft, sent: Instant) -> Option<Instant> {
+/// When the life of a value ends of which a read that was sent then has told what is left. Nobody has said it of one that was stored while it
+/// was read.
+fn ends(left: TimeLeft, sent: Instant) -> Until {
     match left {
-        TimeLeft::For(left) => sent.checked_add(left),
-        TimeLeft::Forever => None,
-        TimeLeft::Absent => Some(sent),
+        TimeLeft::For(left) => sent.checked_add(left).into(),
+        TimeLeft::Forever => Until::Forever,
+        TimeLeft::Absent => Until::Unknown,
     }
 }
 

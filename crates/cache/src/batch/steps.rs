@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Outcomes;
 use super::known::{KnownStale, Now};
-use super::lapse::{Dated, put};
+use super::lapse::{Dated, Until, have_waited, put};
 use super::load::{BatchLoad, Wishes, answers_of};
 use super::loader::Loader;
 use super::look::{FRAME_STEP, Found, Shape, is_absence};
@@ -161,8 +161,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             endings.push(None);
         }
         self.refresh_many(&batch, due, loader);
-        // A look in several steps has kept the first waiting for the last.
-        let has_waited = !missing.is_empty() || batch.keys.len() > FRAME_STEP;
+        if !missing.is_empty() {
+            have_waited(&mut endings);
+        }
         let brought = if !in_time {
             missing.into_iter().map(|place| (place, self.too_late(&batch, place, asked))).collect()
         } else if is_on {
@@ -171,7 +172,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             self.switched_many(&batch, asked, loader, mode).await
         };
         put(&mut endings, brought, asked.options, own);
-        if is_on && has_waited {
+        if is_on {
+            // Without a load too: what was near, or what one server has answered, may have waited for another's answer.
             self.renew(&batch, &mut endings, asked, loader, own).await;
         }
         let handed_out = |ending: Option<Ending<V>>| {
@@ -446,12 +448,14 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         Ok(Some(Read::fresh(value, landed.source(), landed.age())))
     }
 
-    /// What an id ends with of which nothing is known when the caller's time is over.
+    /// What an id ends with of which nothing is known when the caller's time is over, or that of what was known.
     pub(super) fn too_late<K>(&self, batch: &Batch<K>, place: usize, asked: Asked) -> Ending<T> {
         let error = asked.options.past_deadline(self.name());
         let Some(key) = batch.keys.get(place) else { return Err(error) };
-        let stale = self.late(error, key, asked.options)?;
-        let dated = Dated::now(stale.age, None);
+        // Without a deadline it is the others that have taken their time.
+        let over = |late| if asked.options.deadline.is_some() { late } else { Error::lapsed(self.name()) };
+        let stale = self.late(error, key, asked.options).map_err(over)?;
+        let dated = Dated::now(stale.age, Until::Forever);
         Ok((Some(stale), dated))
     }
 }

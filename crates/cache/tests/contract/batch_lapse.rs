@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use mtcache_cache::{ErrorKind, Framing, ReadOptions, Region, RegionPolicy, Staleness};
+use mtcache_cache::{Cache, ErrorKind, Framing, ReadOptions, Region, RegionPolicy, Staleness};
+use mtcache_conformance::Program;
+use mtcache_conformance::servers::{ServerOptions, TestServer};
 use tokio::task::JoinHandle;
 
 use crate::batch_leases::Slow;
@@ -300,4 +302,31 @@ async fn what_has_expired_by_the_deadline_is_not_had_as_fresh(rig: Rig) {
     };
     join_all(both(&never).map(&each)).await;
     join_all(both(&never.stale_window(WINDOW)).map(&each)).await;
+}
+
+/// Nothing is loaded meanwhile: what is near waits for the server's answer about the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_near_and_expires_while_the_server_is_slow_is_loaded() {
+    for program in Program::ALL {
+        let server = TestServer::start(program, ServerOptions::new()).unwrap();
+        let patient = Cache::builder(server.url()).response_timeout(LONG).open().await.unwrap();
+        let region: Region<u64> = patient.region(RegionPolicy::new("r", LONG).near(true)).unwrap();
+        near_is_on(region.cache()).await;
+        region.set("2", &2).await.unwrap();
+        region.set_for("1", &1, TTL).await.unwrap();
+        warm(&region, "1").await;
+        server.pause().unwrap();
+        let (late, source) = (region.clone(), Slow::new(9));
+        let loader = {
+            let source = source.clone();
+            move |ids| source.clone().answer(ids)
+        };
+        let late =
+            tokio::spawn(async move { late.get_or_load_many_shared(["1", "2"], loader).await.unwrap() });
+        tokio::time::sleep(TTL + Duration::from_millis(100)).await;
+        server.resume().unwrap();
+        let values: Vec<_> = late.await.unwrap().into_iter().map(|read| *read.unwrap().value).collect();
+        assert_eq!(values, [10, 2], "{program:?}");
+        assert_eq!(source.calls(), [["1"]]);
+    }
 }

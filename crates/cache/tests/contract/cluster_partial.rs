@@ -58,6 +58,46 @@ async fn a_batch_has_what_the_others_have_answered_when_its_time_ends() {
     }
 }
 
+/// The others' answers wait for that of the slow one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expires_while_one_primary_is_slow_is_loaded() {
+    let short = Duration::from_secs(1);
+    for cluster in clusters() {
+        let cache =
+            Cache::builder(cluster.url()).response_timeout(Duration::from_secs(30)).open().await.unwrap();
+        let plain = RegionPolicy::new("p", TTL);
+        let mut regions = Vec::new();
+        for policy in [plain.clone(), plain.key_base("f").framed(Framing::new())] {
+            let region: Region<u64> = cache.region(policy).unwrap();
+            let owned_by = |node: usize| {
+                let mut ids = (0..).map(|n: u32| n.to_string());
+                ids.find(|id| cluster.owner(key_slot(region.key(id).unwrap().as_bytes())) == node).unwrap()
+            };
+            let (slow, there) = (owned_by(0), owned_by(1));
+            region.set(&slow, &1).await.unwrap();
+            regions.push((region, slow, there));
+        }
+        cluster.node(0).pause().unwrap();
+        let mut late = Vec::new();
+        for (region, slow, there) in &regions {
+            region.set_for(there, &1, short).await.unwrap();
+            let (region, ids) = (region.clone(), [slow.clone(), there.clone()]);
+            let loader = |ids: Vec<String>| async move {
+                Ok::<_, io::Error>(ids.into_iter().map(|id| (id, 3)).collect::<Vec<_>>())
+            };
+            late.push(tokio::spawn(async move { region.get_or_load_many(ids, loader).await.unwrap() }));
+        }
+        for (region, _, there) in &regions {
+            eventually("it is over", async || region.get(there).await.unwrap().is_none()).await;
+        }
+        cluster.node(0).resume().unwrap();
+        for late in late {
+            let values: Vec<_> = late.await.unwrap().into_iter().map(|read| read.unwrap().value).collect();
+            assert_eq!(values, [1, 3]);
+        }
+    }
+}
+
 /// As on one server (`clearing.rs`): what is refused for good does not wait for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_not_be_invalidated_is_given_up() {
