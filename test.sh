@@ -10,7 +10,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-STAGES=(tools format lints build tests differential-fixed differential-fresh redis-py python doctests documentation release readme)
+STAGES=(tools format lints build tests differential-fixed differential-fresh redis-py wheel python doctests documentation release readme)
 LONG_STAGES=(long-redis-py long-python long-differential long-crashes long-damage long-floats fuzz)
 
 usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
@@ -65,12 +65,14 @@ passed=0
 failed=0
 skipped=0
 summary=()
-running=
+# Of each stage that has begun and not ended: its process, and when it began.
+declare -A running=() began=()
 
 # Each stage is a process group of its own, so that Ctrl-C can end all of it: what runs in the background ignores it.
 set -m
 stop() {
-  [ -n "$running" ] && kill -TERM -- "-$running" 2>/dev/null
+  local name
+  for name in "${!running[@]}"; do has_ended "$name" || kill -TERM -- "-${running[$name]}" 2>/dev/null; done
   echo "stopped" >&2
   exit 130
 }
@@ -79,23 +81,47 @@ trap stop INT TERM
 # stage NAME WHAT COMMAND...: runs the command with its output in a log, says every half minute where it is, and counts. A
 # command that runs tests counts each of them, any other counts as one.
 stage() {
-  local name="$1" what="$2" log="$logs/$1.log" begin=$SECONDS status=0 took counts
+  begin "$@"
+  finish "$1"
+}
+
+# begin NAME WHAT COMMAND...: begins a stage that runs beside those after it, until `finish` waits for it.
+begin() {
+  local name="$1" what="$2" log="$logs/$1.log"
   shift 2
   if [ ${#only[@]} -gt 0 ] && [[ " ${only[*]} " != *" $name "* ]]; then return 0; fi
   printf '[%4d s] %s: %s\n' "$SECONDS" "$name" "$what"
-  "$@" >"$log" 2>&1 </dev/null &
-  running=$!
+  began[$name]=$SECONDS
+  rm -f "$log.end"
+  {
+    local status=0 since=$SECONDS
+    "$@" || status=$?
+    echo $((SECONDS - since)) >"$log.end"
+    exit "$status"
+  } >"$log" 2>&1 </dev/null &
+  running[$name]=$!
+}
+
+# has_ended NAME: its process is not looked at where there is an answer, since another may have its number by now.
+has_ended() {
+  [ -e "$logs/$1.log.end" ] || ! kill -0 "${running[$1]}" 2>/dev/null
+}
+
+# finish NAME: waits for a stage's end, says what came of it, and fails if it has; of one that was not to run it says nothing.
+finish() {
+  local name="$1" log="$logs/$1.log" process="${running[$1]:-}" status=0 took counts
+  [ -n "$process" ] || return 0
   local next=$((SECONDS + 30))
-  while kill -0 "$running" 2>/dev/null; do
+  while ! has_ended "$name"; do
     sleep 0.2
     if [ $SECONDS -ge $next ]; then
       printf '[%4d s]   ... %s\n' "$SECONDS" "$(tail -c 2000 "$log" | tr '\r' '\n' | grep -v '^[[:space:]]*$' | tail -n 1 | cut -c 1-140)"
       next=$((SECONDS + 30))
     fi
   done
-  wait "$running" || status=$?
-  running=
-  took=$((SECONDS - begin))
+  wait "$process" || status=$?
+  unset "running[$name]"
+  took="$(cat "$log.end" 2>/dev/null || echo $((SECONDS - began[$name])))"
   counts="$(count "$log" "$status")"
   read -r p f s <<<"$counts"
   passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
@@ -131,6 +157,20 @@ count() {
       if (status != 0 && f == 0) f = 1
       print p + 0, f + 0, s + 0
     }' "$1"
+}
+
+# in_spare_time COMMAND...: runs what only computes on what all others leave of the processors: what runs beside it has deadlines.
+in_spare_time() {
+  chrt --idle --pid 0 $BASHPID 2>/dev/null || renice -n 19 -p $BASHPID >/dev/null
+  "$@"
+}
+
+# after NAME COMMAND...: has a stage that has begun wait for the end of another, if that has, too.
+after() {
+  while [ -n "${running[$1]:-}" ] && ! has_ended "$1"; do sleep 0.5; done
+  since=$SECONDS
+  shift
+  "$@"
 }
 
 install_tools() {
@@ -188,6 +228,7 @@ redis_py() {
 
 # The wheel is built with cargo's dev profile: what is tested is behaviour, and its debug assertions are on.
 python_package() {
+  if [ -n "${began[wheel]:-}" ]; then export WHEEL && WHEEL="$(ls "$target"/python/dev/*.whl)" || return; fi
   scripts/python-package.sh test "$@"
 }
 
@@ -229,19 +270,29 @@ fuzz() {
 # Tests that start our server start this one; without it, each would ask cargo for it, with another set of features.
 export MTCACHE_BIN="$target/debug/mtcache"
 
+# Most tests wait more than they compute, so what only computes runs beside them, in what they leave.
 stage tools 'packages and Python environments' install_tools
 stage format 'cargo fmt --check' cargo fmt --all --check
 stage lints 'clippy, warnings denied' cargo clippy --workspace --all-targets --locked -- -D warnings
-if stage build 'everything, with debug assertions' build_tests; then
+stage build 'everything, with debug assertions' build_tests
+built=$?
+begin release 'cargo build --release, beside the next' in_spare_time cargo build --release --locked
+begin wheel 'of the Python package, after that' in_spare_time after release scripts/python-package.sh dev
+begin documentation 'cargo doc, warnings denied, after that' in_spare_time after wheel documentation
+if [ $built = 0 ]; then
   stage tests 'all crates, the floors, generated documentation, redis-cli and Python clients' run_tests
   stage differential-fixed '200,000 random commands beside redis-server, seed 1' differential 1 200000
   stage differential-fresh '200,000 more, a seed of their own' differential '' 200000
-  stage redis-py "redis-py's own tests, RESP2, beside redis-server" redis_py --protocol 2
-  stage python 'the wheel, in a fresh environment, on our server, redis-server and in process' python_package
+  begin redis-py "redis-py's own tests, RESP2, beside redis-server" redis_py --protocol 2
+  if finish wheel; then
+    stage python 'the wheel, in a fresh environment, on our server, redis-server and in process' python_package
+  fi
+  finish redis-py
   stage doctests 'examples in the API documentation and in README.md' cargo test --workspace --doc --locked
 fi
-stage documentation 'cargo doc, warnings denied' documentation
-if stage release 'cargo build --release' cargo build --release --locked; then
+if [ $built != 0 ]; then finish wheel; fi
+finish documentation
+if finish release; then
   stage readme 'every command of README.md, the demo among them' readme
 fi
 if [ "$with_long" = yes ] || [ ${#only[@]} -gt 0 ]; then

@@ -2,7 +2,8 @@
 # Builds the wheel of the Python package, and tests it where it is installed in a fresh environment.
 #
 #   scripts/python-package.sh build            the wheel for use, with optimisations; the last line says where it is
-#   scripts/python-package.sh test [OPTIONS]   a wheel of cargo's dev profile, and pytest with these options
+#   scripts/python-package.sh dev              a wheel of cargo's dev profile, into `python/dev`
+#   scripts/python-package.sh test [OPTIONS]   that, and pytest with these options
 #
 # PYTHON names the interpreter (python3), or several, each of which the one wheel is tested with. WHEEL names a wheel to test instead of
 # building one. The tests start MTCACHE_BIN, or the debug build of `mtcache`, and redis-server. What is made lies in `python` in cargo's
@@ -55,6 +56,9 @@ case "$what" in
     wheel "$target/python/release" --release
     ls "$target"/python/release/*.whl
     ;;
+  dev)
+    wheel "$target/python/dev" --profile dev
+    ;;
   test)
     if [ -z "${WHEEL:-}" ]; then
       wheel "$target/python/dev" --profile dev
@@ -65,7 +69,7 @@ case "$what" in
     done
     ;;
   *)
-    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
