@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::loader::Loader;
+use super::look::Shape;
 use super::steps::{Asked, Batch, Ending, Outcome};
 use crate::fail_safe::Stale;
 use crate::keys::KeyParts;
@@ -129,13 +130,6 @@ fn holds<V>(ending: Option<&Ending<V>>, options: ReadOptions, now: Instant, more
     }
 }
 
-/// The places of what will not hold for so much longer.
-fn lapsed<V>(endings: &[Option<Ending<V>>], options: ReadOptions, more: Duration) -> Vec<usize> {
-    let now = Instant::now();
-    let ends = (0..).zip(endings).filter(|(_, ending)| !holds(ending.as_ref(), options, now, more));
-    ends.map(|(place, _)| place).collect()
-}
-
 /// To be called when a batch has waited for something else since it found what it has.
 pub(super) fn have_waited<V>(endings: &mut [Option<Ending<V>>]) {
     for (_, dated) in endings.iter_mut().flatten().flatten() {
@@ -143,74 +137,85 @@ pub(super) fn have_waited<V>(endings: &mut [Option<Ending<V>>]) {
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
-    /// Has what has lapsed loaded anew. To be called when all else is there.
-    pub(super) async fn renew<K, V>(
-        &self,
-        batch: &Batch<K>,
-        endings: &mut [Option<Ending<V>>],
-        asked: Asked,
-        loader: &Loader<K, T>,
-        own: impl Fn(Read<T>) -> Read<V> + Copy,
-    ) where
-        K: KeyParts + Clone + Send + Sync + 'static,
-    {
+/// A batch of which all is there that was to be had at once, and what it takes to have again what has lapsed of it.
+pub(super) struct Lapsing<'a, K, T, V> {
+    pub(super) region: &'a Region<T>,
+    pub(super) batch: &'a Batch<K>,
+    pub(super) asked: Asked,
+    pub(super) loader: &'a Loader<K, T>,
+    pub(super) shape: &'a Shape<T, V>,
+    pub(super) endings: Vec<Option<Ending<V>>>,
+}
+
+impl<K, T, V> Lapsing<'_, K, T, V>
+where
+    K: KeyParts + Clone + Send + Sync + 'static,
+    T: Serialize + DeserializeOwned + Send + 'static,
+{
+    /// Has what has lapsed loaded anew; what each id ends with then.
+    pub(super) async fn renewed(mut self) -> Vec<Option<Ending<V>>> {
+        let (region, asked) = (self.region, self.asked);
         for round in 1..=ROUNDS {
-            self.give_meanwhile(batch, endings, asked, loader, own);
-            if asked.is_over() || lapsed(endings, asked.options, Duration::ZERO).is_empty() {
+            self.give_meanwhile();
+            if asked.is_over() || self.lapsed(Duration::ZERO).is_empty() {
                 break;
             }
-            have_waited(endings);
+            have_waited(&mut self.endings);
             let ahead = if round == ROUNDS { Duration::MAX } else { asked.began.elapsed() };
-            let wanted = lapsed(endings, asked.options, ahead);
-            stats::add(&self.state.counters.misses, wanted.len() as u64);
-            let brought = self.loaded_many(batch, wanted, asked.anew(), loader, Storing::IfCurrent).await;
-            put(endings, brought, asked.options, own);
+            let wanted = self.lapsed(ahead);
+            stats::add(&region.state.counters.misses, wanted.len() as u64);
+            let brought =
+                region.loaded_many(self.batch, wanted, asked.anew(), self.loader, Storing::IfCurrent).await;
+            put(&mut self.endings, brought, asked.options, |read| self.shape.own(region, read));
         }
-        for place in lapsed(endings, asked.options, Duration::ZERO) {
-            let Some(ending) = endings.get_mut(place) else { continue };
+        for place in self.lapsed(Duration::ZERO) {
+            let Some(ending) = self.endings.get_mut(place) else { continue };
             if !matches!(ending, Some(Ok((_, dated))) if dated.is_of_this_call) {
+                let late = region.too_late(self.batch, place, asked);
                 *ending =
-                    Some(self.too_late(batch, place, asked).map(|(read, dated)| (read.map(own), dated)));
+                    Some(late.map(|(read, dated)| (read.map(|read| self.shape.own(region, read)), dated)));
             }
         }
+        self.endings
     }
 
     /// Of what has lapsed, gives what the region serves stale at once, and has that loaded in the background.
-    fn give_meanwhile<K, V>(
-        &self,
-        batch: &Batch<K>,
-        endings: &mut [Option<Ending<V>>],
-        asked: Asked,
-        loader: &Loader<K, T>,
-        own: impl Fn(Read<T>) -> Read<V> + Copy,
-    ) where
-        K: KeyParts + Clone + Send + Sync + 'static,
-    {
+    fn give_meanwhile(&mut self) {
         let mut due = Vec::new();
-        for place in lapsed(endings, asked.options, Duration::ZERO) {
-            let (Some(key), Some(ending)) = (batch.keys.get(place), endings.get_mut(place)) else { continue };
-            if let Some((stale, dated)) = self.meanwhile(key, None, asked, own) {
-                stats::count(&self.state.counters.misses);
+        for place in self.lapsed(Duration::ZERO) {
+            let (Some(key), Some(ending)) = (self.batch.keys.get(place), self.endings.get_mut(place)) else {
+                continue;
+            };
+            if let Some((stale, dated)) = self.region.meanwhile(key, None, self.asked, self.shape) {
+                stats::count(&self.region.state.counters.misses);
                 due.push((place, Errand::Revalidate));
                 *ending = Some(Ok((Some(stale), dated)));
             }
         }
-        self.refresh_many(batch, due, loader);
+        self.region.refresh_many(self.batch, due, self.loader);
     }
 
+    /// The places of what will not hold for so much longer.
+    fn lapsed(&self, more: Duration) -> Vec<usize> {
+        let (now, options) = (Instant::now(), self.asked.options);
+        let ends = (0..).zip(&self.endings).filter(|(_, ending)| !holds(ending.as_ref(), options, now, more));
+        ends.map(|(place, _)| place).collect()
+    }
+}
+
+impl<T: DeserializeOwned> Region<T> {
     /// What a batch gives at once whose value is loaded in the background, as [`instead_of_loading`](Self::instead_of_loading) has it.
     pub(super) fn meanwhile<V>(
         &self,
         key: &str,
         stale: Option<(Read<V>, Dated)>,
         asked: Asked,
-        own: impl Fn(Read<T>) -> Read<V>,
+        shape: &Shape<T, V>,
     ) -> Option<(Read<V>, Dated)> {
         let known = || {
             let stale = self.known_here(key, asked.options)?;
             let dated = Dated::stale(&stale);
-            Some((own(stale.read), dated))
+            Some((shape.own(self, stale.read), dated))
         };
         if !self.state.policy.stale_while_revalidate {
             return None;

@@ -53,6 +53,13 @@ pub(super) struct Shape<T, V> {
     pub(super) of: fn(&Region<T>, Read<T>, Option<Seen<'_>>) -> Read<V>,
 }
 
+impl<T, V> Shape<T, V> {
+    /// For a value that is not kept near.
+    pub(super) fn own(&self, region: &Region<T>, read: Read<T>) -> Read<V> {
+        (self.of)(region, read, None)
+    }
+}
+
 /// A value as the backend has it.
 pub(super) struct Seen<'a> {
     pub(super) key: &'a str,

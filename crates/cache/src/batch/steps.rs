@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Outcomes;
 use super::known::{KnownStale, Now};
-use super::lapse::{Dated, Until, have_waited, put};
+use super::lapse::{Dated, Lapsing, Until, have_waited, put};
 use super::load::{BatchLoad, Wishes, answers_of};
 use super::loader::Loader;
 use super::look::{FRAME_STEP, Found, Shape, is_absence};
@@ -129,7 +129,6 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         let mode = self.state.mode();
         let is_on = mode == RegionMode::On;
         let in_time = !is_on || self.look_for_rest(&batch.keys, &mut found, asked, &shape).await;
-        let own = |read| (shape.of)(self, read, None);
         let (mut endings, mut missing, mut due) = (Vec::with_capacity(found.len()), Vec::new(), Vec::new());
         for ((place, found), key) in (0..).zip(found).zip(&batch.keys) {
             let stale = match found {
@@ -151,7 +150,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             };
             if is_on && in_time {
                 stats::count(&self.state.counters.misses);
-                if let Some((stale, dated)) = self.meanwhile(key, stale, asked, own) {
+                if let Some((stale, dated)) = self.meanwhile(key, stale, asked, &shape) {
                     due.push((place, Errand::Revalidate));
                     endings.push(Some(Ok((Some(stale), dated))));
                     continue;
@@ -171,10 +170,11 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         } else {
             self.switched_many(&batch, asked, loader, mode).await
         };
-        put(&mut endings, brought, asked.options, own);
+        put(&mut endings, brought, asked.options, |read| shape.own(self, read));
         if is_on {
             // Without a load too: what was near, or what one server has answered, may have waited for another's answer.
-            self.renew(&batch, &mut endings, asked, loader, own).await;
+            let (batch, shape) = (&batch, &shape);
+            endings = Lapsing { region: self, batch, asked, loader, shape, endings }.renewed().await;
         }
         let handed_out = |ending: Option<Ending<V>>| {
             let (read, dated) = ending.unwrap_or_else(|| Err(Error::protocol("a load brought nothing")))?;

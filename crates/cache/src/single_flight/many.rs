@@ -48,6 +48,8 @@ pub(crate) struct Group<'a, L> {
     load: L,
     open: Vec<Open>,
     aboard: Vec<(Open, Part, Arc<Flight>)>,
+    /// Of each key, the flight that it is aboard.
+    present: Vec<Option<Arc<Flight>>>,
     arrived: Vec<Option<Arrived>>,
 }
 
@@ -85,6 +87,7 @@ impl Flights {
             load,
             open: (0..keys.len()).map(open).collect(),
             aboard: Vec::new(),
+            present: keys.iter().map(|_| None).collect(),
             arrived: keys.iter().map(|_| None).collect(),
         }
     }
@@ -149,9 +152,7 @@ impl<L: Fn(Vec<usize>, Landing) -> LoadManyFuture> Group<'_, L> {
 
     /// Whether the flight of the key at this place is one that others would join: not once its key was set or invalidated here.
     pub(crate) fn is_joinable(&self, place: usize) -> bool {
-        let (Some(key), Some((_, _, flight))) =
-            (self.keys.get(place), self.aboard.iter().find(|(wants, ..)| wants.key == place))
-        else {
+        let (Some(key), Some(Some(flight))) = (self.keys.get(place), self.present.get(place)) else {
             return false;
         };
         self.flights.by_key.lock().get(key).is_some_and(|present| Arc::ptr_eq(present, flight))
@@ -176,7 +177,8 @@ impl<L: Fn(Vec<usize>, Landing) -> LoadManyFuture> Group<'_, L> {
                 }
                 Some(_) => self.flights.lead(key, &mut prepare),
             };
-            if let Some((part, flight)) = flight {
+            if let (Some((part, flight)), Some(present)) = (flight, self.present.get_mut(place)) {
+                *present = Some(Arc::clone(&flight));
                 self.aboard.push((wants, part, flight));
             }
         }
@@ -186,6 +188,9 @@ impl<L: Fn(Vec<usize>, Landing) -> LoadManyFuture> Group<'_, L> {
     /// The key of this place aboard has arrived, or takes its next flight.
     fn ended(&mut self, place: usize, ending: Ending) {
         let (mut wants, part, flight) = self.aboard.swap_remove(place);
+        if let Some(present) = self.present.get_mut(wants.key) {
+            *present = None;
+        }
         let arrived = match ending {
             Ending::Landed(Ok(landed))
                 if part == Part::Joined && !self.demand.is_met_by(&landed, flight.began) =>
@@ -225,4 +230,37 @@ fn begin(
         led = rest;
     }
     loads
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Notify;
+
+    use super::super::{Age, Currency, NoneIs, ReadOptions, Source};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flight_is_joinable_until_its_key_is_detached_or_it_has_landed() {
+        let (flights, keys) = (Flights::default(), ["a", "b", "c"].map(str::to_owned));
+        let lands = Arc::new(Notify::new());
+        let load = |places: Vec<usize>, landing: Landing| -> LoadManyFuture {
+            let told = Arc::clone(&lands);
+            Box::pin(async move {
+                told.notified().await;
+                let value = || Landed::now([1], Source::Loader, Age::Unknown, Currency::Current);
+                (0..places.len()).for_each(|place| landing.land(place, Ok(value())));
+            })
+        };
+        let demand = Demand::now(ReadOptions::new(), NoneIs::AnAnswer);
+        let mut group = flights.group(&keys, demand, 2, load);
+        let joinable = |group: &Group<'_, _>| [0, 1, 2].map(|place| group.is_joinable(place));
+        assert_eq!(joinable(&group), [false; 3]);
+        assert!(Box::pin(group.wait_for(|_| true)).now_or_never().is_none());
+        assert_eq!(joinable(&group), [true; 3]);
+        flights.detach("b");
+        assert_eq!(joinable(&group), [true, false, true]);
+        lands.notify_one();
+        group.wait_for(|place| place < 2).await;
+        assert_eq!(joinable(&group), [false, false, true]);
+    }
 }
