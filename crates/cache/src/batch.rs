@@ -242,6 +242,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
             let (read, life) = if is_on { self.near_look(id, options)? } else { return None };
             self.count_near_hit(id, asked.started);
             let dated = Dated::now(read.age, Instant::now().checked_add(life.rest()));
+            let dated = dated.hit(read.counted(), life.is_none);
             Some(Found::Value(read, life.left(), dated))
         };
         let found = batch.ids.iter().map(|id| near(id).unwrap_or_default()).collect();

@@ -524,6 +524,12 @@ impl<T> Region<T> {
     /// Counts a hit as a miss, and as undecodable: for readers with a form of their own on top of the stored one, to whom what was
     /// read is no value. Once for each read, which knows as what it was counted; one that was no hit stays what it is.
     pub fn count_undecodable(&self, read: Counted) {
+        self.count_no_hit(read);
+        stats::count(&self.state.counters.undecodable);
+    }
+
+    /// Counts a hit as a miss; what was no hit stays what it is.
+    pub(crate) fn count_no_hit(&self, read: Counted) {
         let counters = &self.state.counters;
         let was_a_hit = match read {
             Counted::NearHit => {
@@ -536,7 +542,6 @@ impl<T> Region<T> {
         if was_a_hit {
             stats::count(&counters.misses);
         }
-        stats::count(&counters.undecodable);
     }
 
     /// The region's counters now.

@@ -16,7 +16,7 @@ use super::steps::{Asked, Batch, Ending, Outcome};
 use crate::fail_safe::Stale;
 use crate::keys::KeyParts;
 use crate::load::{Errand, Storing};
-use crate::read::{Age, Read, ReadOptions, Source};
+use crate::read::{Age, Counted, Read, ReadOptions, Source};
 use crate::region::Region;
 use crate::single_flight::Landed;
 use crate::stats;
@@ -50,11 +50,25 @@ pub(super) struct Dated {
     until: Until,
     /// It was loaded after the call had begun.
     is_of_this_call: bool,
+    hit: Option<Hit>,
+}
+
+/// As what an id was counted that was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hit {
+    pub(super) counted: Counted,
+    /// It was found that the source has none.
+    pub(super) is_none: bool,
 }
 
 impl Dated {
     pub(super) fn now(age: Age, until: impl Into<Until>) -> Self {
-        Self { age: Some(age), at: Instant::now(), until: until.into(), is_of_this_call: false }
+        Self { age: Some(age), at: Instant::now(), until: until.into(), is_of_this_call: false, hit: None }
+    }
+
+    /// The same of what was counted as this.
+    pub(super) fn hit(self, counted: Counted, is_none: bool) -> Self {
+        Self { hit: Some(Hit { counted, is_none }), ..self }
     }
 
     pub(super) fn stale<T>(stale: &Stale<T>) -> Self {
@@ -72,6 +86,7 @@ impl Dated {
             at: Instant::now(),
             until: landed.ends().into_iter().chain(patience).min().into(),
             is_of_this_call: age.is_within(asked.began.elapsed()),
+            hit: None,
         }
     }
 
@@ -96,24 +111,6 @@ impl Dated {
     fn has_waited(&mut self) {
         if self.until == Until::Unknown {
             self.until = Until::Then(self.at);
-        }
-    }
-}
-
-/// Puts what was brought in its places.
-pub(super) fn put<T, V>(
-    endings: &mut [Option<Ending<V>>],
-    brought: Vec<Outcome<T>>,
-    options: ReadOptions,
-    own: impl Fn(Read<T>) -> Read<V> + Copy,
-) {
-    let now = Instant::now();
-    for (place, brought) in brought {
-        let Some(ending) = endings.get_mut(place) else { continue };
-        let is_fresh = matches!(&brought, Ok((read, _)) if read.as_ref().is_none_or(|read| !read.is_stale()));
-        // What was to be loaded before its end, and could not be, is what it was until then.
-        if is_fresh || !holds(ending.as_ref(), options, now, Duration::ZERO) {
-            *ending = Some(brought.map(|(read, dated)| (read.map(own), dated)));
         }
     }
 }
@@ -163,36 +160,59 @@ where
             have_waited(&mut self.endings);
             let ahead = if round == ROUNDS { Duration::MAX } else { asked.began.elapsed() };
             let wanted = self.lapsed(ahead);
-            stats::add(&region.state.counters.misses, wanted.len() as u64);
             let brought =
                 region.loaded_many(self.batch, wanted, asked.anew(), self.loader, Storing::IfCurrent).await;
-            put(&mut self.endings, brought, asked.options, |read| self.shape.own(region, read));
+            self.put(brought);
         }
         for place in self.lapsed(Duration::ZERO) {
-            let Some(ending) = self.endings.get_mut(place) else { continue };
-            if !matches!(ending, Some(Ok((_, dated))) if dated.is_of_this_call) {
+            if !matches!(self.endings.get(place), Some(Some(Ok((_, dated)))) if dated.is_of_this_call) {
                 let late = region.too_late(self.batch, place, asked);
-                *ending =
-                    Some(late.map(|(read, dated)| (read.map(|read| self.shape.own(region, read)), dated)));
+                self.replace(place, self.own(late));
             }
         }
         self.endings
+    }
+
+    /// Puts what was brought in its places.
+    pub(super) fn put(&mut self, brought: Vec<Outcome<T>>) {
+        let now = Instant::now();
+        for (place, brought) in brought {
+            let Some(ending) = self.endings.get(place) else { continue };
+            let is_fresh =
+                matches!(&brought, Ok((read, _)) if read.as_ref().is_none_or(|read| !read.is_stale()));
+            // What was to be loaded before its end, and could not be, is what it was until then.
+            if is_fresh || !holds(ending.as_ref(), self.asked.options, now, Duration::ZERO) {
+                self.replace(place, self.own(brought));
+            }
+        }
     }
 
     /// Of what has lapsed, gives what the region serves stale at once, and has that loaded in the background.
     fn give_meanwhile(&mut self) {
         let mut due = Vec::new();
         for place in self.lapsed(Duration::ZERO) {
-            let (Some(key), Some(ending)) = (self.batch.keys.get(place), self.endings.get_mut(place)) else {
-                continue;
-            };
+            let Some(key) = self.batch.keys.get(place) else { continue };
             if let Some((stale, dated)) = self.region.meanwhile(key, None, self.asked, self.shape) {
-                stats::count(&self.region.state.counters.misses);
                 due.push((place, Errand::Revalidate));
-                *ending = Some(Ok((Some(stale), dated)));
+                self.replace(place, Ok((Some(stale), dated)));
             }
         }
         self.region.refresh_many(self.batch, due, self.loader);
+    }
+
+    fn own(&self, ending: Ending<T>) -> Ending<V> {
+        ending.map(|(read, dated)| (read.map(|read| self.shape.own(self.region, read)), dated))
+    }
+
+    /// Has an id end otherwise. What was found of it was no hit then, as it was not handed out.
+    fn replace(&mut self, place: usize, by: Ending<V>) {
+        let Some(ending) = self.endings.get_mut(place) else { return };
+        if let Some(Ok((_, Dated { hit: Some(hit), .. }))) = ending.replace(by) {
+            self.region.count_no_hit(hit.counted);
+            if hit.is_none {
+                stats::take_back(&self.region.state.counters.none_hits);
+            }
+        }
     }
 
     /// The places of what will not hold for so much longer.

@@ -17,7 +17,7 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::framed::Sight;
 use crate::near::Ticket;
-use crate::read::{Age, Read, Source};
+use crate::read::{Age, Counted, Read, Source};
 use crate::read_through::{FreshFor, Looked, ahead};
 use crate::region::Region;
 use crate::stats;
@@ -66,6 +66,15 @@ pub(super) struct Seen<'a> {
     pub(super) found: SeenAs<'a>,
     pub(super) sent: Instant,
     pub(super) ticket: Option<Ticket>,
+}
+
+impl Seen<'_> {
+    fn is_none(&self) -> bool {
+        codec::is_null(match self.found {
+            SeenAs::Plain(bytes, _) => bytes,
+            SeenAs::Framed(sight) => &sight.bytes,
+        })
+    }
 }
 
 pub(super) enum SeenAs<'a> {
@@ -246,7 +255,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     /// The source has none, as the cache has it.
     fn absence<V>(&self, dated: Dated) -> Found<V> {
         stats::count(&self.state.counters.none_hits);
-        Found::Absence(dated)
+        Found::Absence(dated.hit(Counted::Hit, true))
     }
 
     /// What a look is to this read.
@@ -260,7 +269,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
     ) -> Found<V> {
         match looked {
             Ok(Looked::Value(read)) => {
-                let dated = Dated::now(read.age, until);
+                let is_none = seen.as_ref().is_some_and(Seen::is_none);
+                let dated = Dated::now(read.age, until).hit(read.counted(), is_none);
                 Found::Value((shape.of)(self, read, seen), fresh_for, dated)
             }
             Ok(Looked::Stale(read)) => {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Outcomes;
 use super::known::{KnownStale, Now};
-use super::lapse::{Dated, Lapsing, Until, have_waited, put};
+use super::lapse::{Dated, Lapsing, Until, have_waited};
 use super::load::{BatchLoad, Wishes, answers_of};
 use super::loader::Loader;
 use super::look::{FRAME_STEP, Found, Shape, is_absence};
@@ -170,12 +170,11 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         } else {
             self.switched_many(&batch, asked, loader, mode).await
         };
-        put(&mut endings, brought, asked.options, |read| shape.own(self, read));
-        if is_on {
-            // Without a load too: what was near, or what one server has answered, may have waited for another's answer.
-            let (batch, shape) = (&batch, &shape);
-            endings = Lapsing { region: self, batch, asked, loader, shape, endings }.renewed().await;
-        }
+        let (batch, shape) = (&batch, &shape);
+        let mut lapsing = Lapsing { region: self, batch, asked, loader, shape, endings };
+        lapsing.put(brought);
+        // Without a load too: what was near, or what one server has answered, may have waited for another's answer.
+        let endings = if is_on { lapsing.renewed().await } else { lapsing.endings };
         let handed_out = |ending: Option<Ending<V>>| {
             let (read, dated) = ending.unwrap_or_else(|| Err(Error::protocol("a load brought nothing")))?;
             Ok(read.map(|read| read.aged_since(dated.at())))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use mtcache_cache::{Cache, ErrorKind, Framing, ReadOptions, Region, RegionPolicy, Staleness};
+use mtcache_cache::{Cache, ErrorKind, Framing, ReadOptions, Region, RegionPolicy, RegionStats, Staleness};
 use mtcache_conformance::Program;
 use mtcache_conformance::servers::{ServerOptions, TestServer};
 use tokio::task::JoinHandle;
@@ -22,6 +22,7 @@ on_every_backend! {
     what_becomes_too_old_while_the_rest_is_loaded_is_loaded_too,
     an_absence_that_expires_while_the_rest_is_loaded_is_asked_for_again,
     what_is_near_and_expires_while_the_rest_is_loaded_is_loaded_too,
+    what_is_loaded_anew_is_a_miss_and_no_hit,
     what_lapses_after_that_is_loaded_by_one_last_call,
     what_took_longer_to_load_than_it_lives_waits_no_longer_than_that,
     who_takes_nothing_that_was_there_has_all_loaded_once,
@@ -143,6 +144,44 @@ async fn what_is_near_and_expires_while_the_rest_is_loaded_is_loaded_too(rig: Ri
         assert_eq!(source.calls(), [["3"], ["1"]]);
     };
     join_all(both(&RegionPolicy::new("r", LONG).near(true)).map(each)).await;
+}
+
+async fn what_is_loaded_anew_is_a_miss_and_no_hit(rig: Rig) {
+    let each = async |policy: RegionPolicy| {
+        let (is_near, none) = (policy.near, if policy.framing.is_some() { "f:4" } else { "p:4" });
+        let region: Region<u64> = rig.cache().await.region(policy.clone()).unwrap();
+        // Another process, whose reads do not count here.
+        let watch: Region<u64> = rig.cache().await.region(policy.clone().near(false)).unwrap();
+        let source = Slow::new(0);
+        watch.set("2", &2).await.unwrap();
+        watch.set_for("1", &1, 2 * TTL).await.unwrap();
+        if is_near {
+            near_is_on(region.cache()).await;
+            warm(&region, "1").await;
+        }
+        let has_none = |_: Vec<&'static str>| async { Ok::<_, std::io::Error>(Vec::<(&str, u64)>::new()) };
+        assert_eq!(watch.get_or_load_many(["4"], has_none).await.unwrap(), [None]);
+        let before = region.stats();
+        let late = tokio::spawn({
+            let (region, source) = (region.clone(), source.clone());
+            let loader = move |ids| source.clone().answer(ids);
+            async move { region.get_or_load_many_shared(["1", "2", "3", "4"], loader).await.unwrap() }
+        });
+        source.is_asked(1).await;
+        is_gone(&watch, "1", ReadOptions::new()).await;
+        eventually("the absence is over", async || !rig.raw_keys().await.iter().any(|key| key == none)).await;
+        source.open.add_permits(9);
+        let values: Vec<_> = late.await.unwrap().into_iter().map(|read| *read.unwrap().value).collect();
+        assert_eq!(values, [10, 2, 30, 40]);
+        let after = region.stats();
+        let counted = |of: fn(&RegionStats) -> u64| of(&after) - of(&before);
+        assert_eq!((counted(|s| s.hits), counted(|s| s.misses)), (1, 3), "near: {is_near}");
+        assert_eq!((counted(|s| s.near_hits), counted(|s| s.none_hits)), (0, 0));
+    };
+    let policy = RegionPolicy::new("r", LONG).none_ttl(Some(2 * TTL));
+    join_all(both(&policy).map(&each)).await;
+    rig.raw(&["FLUSHALL"]).await;
+    join_all(both(&policy.near(true)).map(&each)).await;
 }
 
 /// The second call takes what would lapse if it took as long as the first; it takes longer.
