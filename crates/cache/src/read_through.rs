@@ -216,6 +216,24 @@ impl<T: DeserializeOwned> Region<T> {
     }
 }
 
+impl<T> Region<T> {
+    /// Counts a hit as a miss; what was no hit stays what it is.
+    pub(crate) fn count_no_hit(&self, read: Counted) {
+        let counters = &self.state.counters;
+        let was_a_hit = match read {
+            Counted::NearHit => {
+                stats::count(&counters.not_near);
+                true
+            }
+            Counted::Hit => stats::take_back(&counters.hits),
+            Counted::NoHit => false,
+        };
+        if was_a_hit {
+            stats::count(&counters.misses);
+        }
+    }
+}
+
 impl<T: Serialize + DeserializeOwned> Region<T> {
     pub(crate) async fn read_through<L>(&self, key: &str, options: ReadOptions, loader: L) -> Result<Read<T>>
     where

@@ -528,22 +528,6 @@ impl<T> Region<T> {
         stats::count(&self.state.counters.undecodable);
     }
 
-    /// Counts a hit as a miss; what was no hit stays what it is.
-    pub(crate) fn count_no_hit(&self, read: Counted) {
-        let counters = &self.state.counters;
-        let was_a_hit = match read {
-            Counted::NearHit => {
-                stats::count(&counters.not_near);
-                true
-            }
-            Counted::Hit => stats::take_back(&counters.hits),
-            Counted::NoHit => false,
-        };
-        if was_a_hit {
-            stats::count(&counters.misses);
-        }
-    }
-
     /// The region's counters now.
     pub fn stats(&self) -> RegionStats {
         self.state.counters.snapshot()
