@@ -59,6 +59,11 @@ impl CacheControl {
         control
     }
 
+    /// A request's words but for those that ask for something newer than what is stored.
+    pub(crate) fn without_reload(&self) -> Self {
+        Self { no_cache: false, max_age: None, min_fresh: None, ..self.clone() }
+    }
+
     fn apply(&mut self, name: &str, value: Option<&str>) {
         let seconds = || {
             let digits = value.filter(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit()));

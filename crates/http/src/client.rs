@@ -30,9 +30,7 @@ impl Asked {
 
     /// Whether the cache has any part in it: a part of a response is not stored, nor cut out of one.
     pub(crate) fn can_be_answered_from_store(&self) -> bool {
-        (self.method == Method::GET || self.method == Method::HEAD)
-            && !self.control.no_store
-            && !self.headers.contains_key(RANGE)
+        (self.method == Method::GET || self.method == Method::HEAD) && !self.headers.contains_key(RANGE)
     }
 
     /// The same request once more, with nothing in its body.

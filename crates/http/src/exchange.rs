@@ -22,7 +22,7 @@ use crate::entry::{Entry, Stored};
 use crate::fetch::{Fetch, Place, Slot};
 use crate::http_cache::{HttpCache, MAX_REFRESHING, PASS_FOR};
 use crate::key;
-use crate::terms::Use;
+use crate::terms::{Terms, Use};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// A response that varies is found in two steps; one that changes meanwhile may need them again.
@@ -90,6 +90,10 @@ where
             if asked.control.only_if_cached {
                 return Ok(empty(StatusCode::GATEWAY_TIMEOUT, "fwd=miss; detail=only-if-cached"));
             }
+            // It may be answered from the store, and its answer may not come there.
+            if asked.control.no_store {
+                return self.forward_from(&slot, "request").await;
+            }
             if asked.method == Method::HEAD {
                 return self.forward_from(&slot, load.why).await;
             }
@@ -117,14 +121,15 @@ where
             Entry::Pass => Next::Load(Load { demand: with_age.max_age(PASS_FOR), why, stale: None }),
             Entry::Response(stored) if !may_have(stored, asked) => Next::Forward("request"),
             Entry::Response(stored) => {
+                let heeded = Terms::heeded(age, &asked.control, self.cache.reload_interval);
                 let age = stored.terms.age + age;
-                let used = stored.terms.use_at(age, &asked.control);
+                let used = stored.terms.use_at(age, &heeded);
                 if used == Use::NotBefore {
-                    let demand = with_age.max_age(stored.terms.entry_may_be(&asked.control));
+                    let demand = with_age.max_age(self.entry_may_be(stored, asked));
                     let why = if stored.terms.stale_by(age).is_some() { "stale" } else { "request" };
                     return Next::Load(Load { demand, why, stale: Some((Arc::clone(&read.value), age)) });
                 }
-                if used == Use::WhileAsking {
+                if used == Use::WhileAsking && !asked.control.no_store {
                     self.refresh_behind(place, asked, &read.value, stored);
                 }
                 Next::Answer(from_store(stored, asked, age, &format!("hit; ttl={}", ttl(stored, age))))
@@ -186,9 +191,10 @@ where
             Entry::Pass => Next::Forward("bypass"),
             Entry::Response(stored) if !may_have(stored, asked) => Next::Forward("request"),
             Entry::Response(stored) => {
-                let age = stored.terms.age + self.age_of(&read);
-                let is_used =
-                    read.source == Source::Loader || stored.terms.use_at(age, &asked.control) == Use::Now;
+                let age = self.age_of(&read);
+                let heeded = Terms::heeded(age, &asked.control, self.cache.reload_interval);
+                let age = stored.terms.age + age;
+                let is_used = read.source == Source::Loader || stored.terms.use_at(age, &heeded) == Use::Now;
                 if !is_used {
                     return Ok(Next::Forward(why));
                 }
@@ -204,7 +210,7 @@ where
     /// Asks the service while what is stale is served.
     fn refresh_behind(&self, place: &Place, asked: &Asked, entry: &Arc<Entry>, stored: &Stored) {
         let Some(turn) = Refreshing::begin(&self.cache, &place.id) else { return };
-        let demand = ReadOptions::new().max_age(stored.terms.entry_may_be(&asked.control));
+        let demand = ReadOptions::new().max_age(self.entry_may_be(stored, asked));
         let fetch = Fetch {
             cache: self.cache.clone(),
             inner: self.inner.lock().clone(),
@@ -252,6 +258,10 @@ where
         let inner = self.inner.lock().clone();
         let response = inner.oneshot(request).await?;
         Ok(with_status(response.map(boxed), &format!("fwd={why}")))
+    }
+
+    fn entry_may_be(&self, stored: &Stored, asked: &Asked) -> Duration {
+        stored.terms.entry_may_be(&asked.control, self.cache.reload_interval)
     }
 
     fn age_of(&self, read: &Read<Arc<Entry>>) -> Duration {

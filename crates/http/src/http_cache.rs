@@ -21,6 +21,8 @@ pub const MAX_BODY: usize = 1024 * 1024;
 pub const MAX_BODY_WAIT: Duration = Duration::from_secs(5);
 /// How long after a response that may not be stored nobody waits for another's answer to the same request: 10 s.
 pub const PASS_FOR: Duration = Duration::from_secs(10);
+/// How long after the service was asked no client can have it asked again, unless the cache is told another time: 1 s.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// Answers that are refreshed at once while their stale ones are served; more are served stale without being refreshed.
 pub(crate) const MAX_REFRESHING: usize = 1024;
 
@@ -50,6 +52,7 @@ pub struct HttpCache {
     pub(crate) rules: Rules,
     pub(crate) max_body: usize,
     pub(crate) max_body_wait: Duration,
+    pub(crate) reload_interval: Duration,
     query: QueryKey,
     pub(crate) refreshing: Arc<Mutex<HashSet<Vec<String>>>>,
 }
@@ -66,6 +69,7 @@ impl HttpCache {
             rules,
             max_body: MAX_BODY,
             max_body_wait: MAX_BODY_WAIT,
+            reload_interval: RELOAD_INTERVAL,
             query: QueryKey::default(),
             refreshing: Arc::default(),
         })
@@ -83,6 +87,16 @@ impl HttpCache {
     #[must_use]
     pub fn max_body_wait(mut self, wait: Duration) -> Self {
         self.max_body_wait = wait;
+        self
+    }
+
+    /// Answers requests that ask for something newer than what is stored (`no-cache`, `max-age`, `min-fresh`, `Pragma: no-cache`) from the store all
+    /// the same, if the service gave it less than so long ago and it is fresh. Default: 1 s, so that whoever may send requests cannot have
+    /// the service asked for each of them; a client that means it waits no longer than that. Zero where all clients are trusted: each such request
+    /// is heeded. `Duration::MAX` where none is, as shared caches in front of the public have it: only the response's own words count.
+    #[must_use]
+    pub fn reload_interval(mut self, interval: Duration) -> Self {
+        self.reload_interval = interval;
         self
     }
 

@@ -16,7 +16,7 @@ mod sessions;
 mod terms;
 
 pub use crate::body::{BoxError, CacheBody};
-pub use crate::http_cache::{HttpCache, MAX_BODY, MAX_BODY_WAIT, PASS_FOR};
+pub use crate::http_cache::{HttpCache, MAX_BODY, MAX_BODY_WAIT, PASS_FOR, RELOAD_INTERVAL};
 pub use crate::key::QueryKey;
 pub use crate::layer::{HttpCacheLayer, HttpCacheService};
 pub use crate::sessions::{SESSION_LIFE, TowerSessions};

@@ -120,6 +120,11 @@ impl Terms {
         (age >= self.fresh).then(|| age.saturating_sub(self.fresh))
     }
 
+    /// What a request may ask of a response that the service gave so long ago, if it can have nothing newer than that.
+    pub(crate) fn heeded(entry: Duration, asked: &CacheControl, reload_interval: Duration) -> CacheControl {
+        if entry < reload_interval { asked.without_reload() } else { asked.clone() }
+    }
+
     /// Whether it may be used at this age.
     pub(crate) fn use_at(&self, age: Duration, asked: &CacheControl) -> Use {
         if asked.no_cache || asked.max_age.is_some_and(|max| age > max) {
@@ -145,8 +150,14 @@ impl Terms {
         !asked.no_cache && self.stale_by(age).is_none_or(|stale| stale < self.stale_if_error)
     }
 
-    /// How old the entry may be for a request to have it without asking: the age of the entry, not of the response.
-    pub(crate) fn entry_may_be(&self, asked: &CacheControl) -> Duration {
+    /// How old the entry may be for a request to have it without asking: the age of the entry, not of the response. Younger than the interval it
+    /// is had in any case, while it is fresh.
+    pub(crate) fn entry_may_be(&self, asked: &CacheControl, reload_interval: Duration) -> Duration {
+        let fresh = self.fresh.saturating_sub(self.age);
+        self.asked_age(asked).max(reload_interval.min(fresh))
+    }
+
+    fn asked_age(&self, asked: &CacheControl) -> Duration {
         if asked.no_cache {
             return Duration::ZERO;
         }

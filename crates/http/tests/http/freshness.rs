@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
@@ -15,6 +16,8 @@ on_both_backends! {
     a_client_that_has_it_is_told_so,
     a_changed_response_replaces_the_one_that_was_asked_about,
     a_client_can_demand_more_than_the_response_does,
+    a_client_cannot_have_the_service_asked_more_often_than_the_interval,
+    what_is_not_to_be_stored_is_answered_from_the_store,
     what_is_stale_is_served_while_it_is_refreshed,
     what_is_stale_stands_in_for_an_error_where_it_may,
     without_a_stale_window_nothing_stale_is_served,
@@ -95,7 +98,7 @@ async fn a_changed_response_replaces_the_one_that_was_asked_about(rig: Rig) {
 
 async fn a_client_can_demand_more_than_the_response_does(rig: Rig) {
     let service = Service::new("max-age=200");
-    let client = service.behind(rig.responses()).await;
+    let client = service.behind(rig.responses().reload_interval(Duration::ZERO)).await;
     let only_if_cached = ("cache-control", "only-if-cached");
     assert_eq!(client.get_with("/a", &[only_if_cached]).await.status, 504);
     assert_eq!(service.asked.now(), 0);
@@ -113,8 +116,59 @@ async fn a_client_can_demand_more_than_the_response_does(rig: Rig) {
         assert_eq!((answer.status, answer.is_hit()), (200, hit), "{demand}: {}", answer.came_by());
     }
     assert_eq!(service.confirmed.now(), 4);
-    let answer = client.get_with("/a", &[("cache-control", "no-store")]).await;
-    assert_eq!(answer.came_by(), "fwd=request");
+}
+
+/// However its wish is put. One that the response itself has is heeded.
+async fn a_client_cannot_have_the_service_asked_more_often_than_the_interval(rig: Rig) {
+    let service = Service::new("max-age=200");
+    let responses = rig.responses();
+    let (never, client) = (
+        service.behind(responses.clone().reload_interval(Duration::MAX)).await,
+        service.behind(responses.clone()).await,
+    );
+    never.get("/a").await;
+    let wishes = [
+        ("cache-control", "no-cache"),
+        ("cache-control", "max-age=0"),
+        ("cache-control", "min-fresh=150"),
+        ("pragma", "no-cache"),
+    ];
+    for wish in wishes {
+        let answer = never.get_with("/a", &[wish]).await;
+        assert!(answer.is_hit(), "{wish:?}: {}", answer.came_by());
+    }
+    assert_eq!(service.asked.now(), 1);
+    // Each reload is new enough for all who ask for one within the second that follows.
+    let began = Instant::now();
+    for n in 0..60 {
+        assert_eq!(client.get_with("/a", &[wishes[n % wishes.len()]]).await.status, 200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let seconds = began.elapsed().as_secs();
+    let asked = service.asked.now() - 1;
+    assert!((1..=seconds + 1).contains(&asked), "{asked} in {seconds} s");
+
+    let strict = Service::new("no-cache");
+    let client = strict.behind(responses).await;
+    rig.responses().invalidate_all().await.unwrap();
+    for n in 1..4 {
+        client.get("/a").await;
+        assert_eq!(strict.asked.now(), n);
+    }
+}
+
+async fn what_is_not_to_be_stored_is_answered_from_the_store(rig: Rig) {
+    let service = Service::new("max-age=200");
+    let client = service.behind(rig.responses()).await;
+    let no_store = ("cache-control", "no-store");
+    for n in 1..3 {
+        assert_eq!(client.get_with("/a", &[no_store]).await.came_by(), "fwd=request");
+        assert_eq!(service.asked.now(), n, "it was not stored");
+    }
+    client.get("/a").await;
+    assert!(client.get_with("/a", &[no_store]).await.is_hit());
+    assert_eq!(client.get_with("/b", &[("cache-control", "no-store, only-if-cached")]).await.status, 504);
+    assert_eq!(service.asked.now(), 3);
 }
 
 async fn what_is_stale_is_served_while_it_is_refreshed(rig: Rig) {
@@ -136,7 +190,7 @@ async fn what_is_stale_stands_in_for_an_error_where_it_may(rig: Rig) {
     let answer = client.get("/a").await;
     assert_eq!((answer.status, answer.text()), (200, "version \"1\""));
     assert!(answer.came_by().ends_with("detail=stale-if-error"), "{}", answer.came_by());
-    assert_eq!(client.get_with("/a", &[("cache-control", "no-cache")]).await.status, 503);
+    assert_eq!(client.get_with("/a", &[("cache-control", "no-cache")]).await.status, 503, "it wants no such");
     service.fails.store(false, Ordering::SeqCst);
     assert_eq!(client.get("/a").await.came_by(), "fwd=stale; stored; ttl=-40");
 
