@@ -276,9 +276,10 @@ stage format 'cargo fmt --check' cargo fmt --all --check
 stage lints 'clippy, warnings denied' cargo clippy --workspace --all-targets --locked -- -D warnings
 stage build 'everything, with debug assertions' build_tests
 built=$?
-begin release 'cargo build --release, beside the next' in_spare_time cargo build --release --locked
-begin wheel 'of the Python package, after that' in_spare_time after release scripts/python-package.sh dev
+# In this order because the first is waited for first, and the second has the lock of the build that stages after the tests use.
+begin wheel 'of the Python package, beside the next' in_spare_time scripts/python-package.sh dev
 begin documentation 'cargo doc, warnings denied, after that' in_spare_time after wheel documentation
+begin release 'cargo build --release, after that' in_spare_time after documentation cargo build --release --locked
 if [ $built = 0 ]; then
   stage tests 'all crates, the floors, generated documentation, redis-cli and Python clients' run_tests
   stage differential-fixed '200,000 random commands beside redis-server, seed 1' differential 1 200000
@@ -290,7 +291,7 @@ if [ $built = 0 ]; then
   finish redis-py
   stage doctests 'examples in the API documentation and in README.md' cargo test --workspace --doc --locked
 fi
-if [ $built != 0 ]; then finish wheel; fi
+finish wheel
 finish documentation
 if finish release; then
   stage readme 'every command of README.md, the demo among them' readme
