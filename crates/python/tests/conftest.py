@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import socket
@@ -32,9 +33,21 @@ def pytest_collection_modifyitems(config, items):
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port on which nobody listens, this process's until it ends: out of the range of outgoing connections, and claimed as the harness of
+    the Rust tests claims its ports (crates/conformance/src/ports.rs), so that it is free when its server is started again.
+    """
+    while True:
+        port = random.randrange(12_000, 22_000)
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0mtcache-test-port-{port}")
+            with socket.socket() as listener:
+                listener.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+        else:
+            claim.detach()
+            return port
 
 
 class Server:
