@@ -14,7 +14,7 @@ use crate::ttl::{TimeLeft, Ttl};
 /// How many keys a step of a walk looks at.
 pub(super) const SCAN_COUNT: i64 = 1000;
 /// How many reads go out at once; more would hold up everybody else's replies.
-const READ_STEP: usize = 1000;
+pub(crate) const READ_STEP: usize = 1000;
 /// How many runs of a script go out at once, for the same reason: each costs as much as several reads.
 const SCRIPT_STEP: usize = 200;
 
@@ -62,6 +62,15 @@ pub(super) trait Speaks {
             for reply in self.several(commands).await? {
                 values.push(reply.into_bytes()?);
             }
+        }
+        Ok(values)
+    }
+
+    async fn get_each(&self, keys: &[Bytes]) -> Result<Vec<Result<Option<Bytes>>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        for step in keys.chunks(READ_STEP) {
+            let commands = step.iter().map(|key| Command::new("GET").arg(key)).collect();
+            values.extend(self.several(commands).await?.into_iter().map(|reply| Ok(reply.into_bytes()?)));
         }
         Ok(values)
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use mtcache_link::BreakerState;
 
 pub(crate) use self::cluster::ClusterBackend;
+pub(crate) use self::commands::READ_STEP;
 use self::commands::Speaks;
 pub(crate) use self::embedded::EmbeddedBackend;
 pub(crate) use self::redis::RedisBackend;
@@ -112,6 +113,8 @@ operations! {
     /// A key's value, what is left of its life, and the time in microseconds by the clock of the node that has the key, of one moment.
     fn get_with_clock(&self, key: &[u8]) -> (Option<Bytes>, TimeLeft, u64);
     fn get_many(&self, keys: &[Bytes]) -> Vec<Option<Bytes>>;
+    /// As `get_many`, each with its own error.
+    fn get_each(&self, keys: &[Bytes]) -> Vec<Result<Option<Bytes>>>;
     /// As `get_with_time_left`, each with its own error.
     fn look_many(&self, keys: &[Bytes]) -> Vec<Result<(Option<Bytes>, TimeLeft)>>;
     /// Stores and deletes the token; says whether it stored. Without a TTL the key does not expire.

@@ -90,6 +90,11 @@ impl Dated {
         }
     }
 
+    /// Whether nobody has said when it ends.
+    pub(super) fn is_undated(&self) -> bool {
+        self.until == Until::Unknown
+    }
+
     pub(super) fn at(&self) -> Instant {
         self.at
     }
@@ -128,7 +133,7 @@ fn holds<V>(ending: Option<&Ending<V>>, options: ReadOptions, now: Instant, more
 }
 
 /// To be called when a batch has waited for something else since it found what it has.
-pub(super) fn have_waited<V>(endings: &mut [Option<Ending<V>>]) {
+fn have_waited<V>(endings: &mut [Option<Ending<V>>]) {
     for (_, dated) in endings.iter_mut().flatten().flatten() {
         dated.has_waited();
     }
@@ -153,6 +158,9 @@ where
     pub(super) async fn renewed(mut self) -> Vec<Option<Ending<V>>> {
         let (region, asked) = (self.region, self.asked);
         for round in 1..=ROUNDS {
+            if self.lapsed(Duration::ZERO).is_empty() {
+                return self.endings;
+            }
             self.give_meanwhile();
             if asked.is_over() || self.lapsed(Duration::ZERO).is_empty() {
                 break;
@@ -171,6 +179,16 @@ where
             }
         }
         self.endings
+    }
+
+    /// Puts what a second look has found in its places. Of what is undated even then nothing is known after the wait.
+    pub(super) fn date(&mut self, again: Vec<(usize, Option<Ending<T>>)>) {
+        for (place, ending) in again {
+            if let Some(ending) = ending {
+                self.replace(place, self.own(ending));
+            }
+        }
+        have_waited(&mut self.endings);
     }
 
     /// Puts what was brought in its places.
@@ -204,11 +222,14 @@ where
         ending.map(|(read, dated)| (read.map(|read| self.shape.own(self.region, read)), dated))
     }
 
-    /// Has an id end otherwise. What was found of it was no hit then, as it was not handed out.
+    /// Has an id end otherwise. If that is no hit, what was found of it was none, as it is not handed out.
     fn replace(&mut self, place: usize, by: Ending<V>) {
         let Some(ending) = self.endings.get_mut(place) else { return };
+        let is_hit = matches!(by, Ok((_, Dated { hit: Some(_), .. })));
         if let Some(Ok((_, Dated { hit: Some(hit), .. }))) = ending.replace(by) {
-            self.region.count_no_hit(hit.counted);
+            if !is_hit {
+                self.region.count_no_hit(hit.counted);
+            }
             if hit.is_none {
                 stats::take_back(&self.region.state.counters.none_hits);
             }

@@ -11,14 +11,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::lapse::{Dated, Until};
-use super::steps::{Asked, within};
-use crate::backend::{Backend, Bytes};
+use super::steps::{Asked, Ending, within};
+use crate::backend::{Backend, Bytes, READ_STEP};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::framed::Sight;
 use crate::near::Ticket;
 use crate::read::{Age, Counted, Read, Source};
 use crate::read_through::{FreshFor, Looked, ahead};
+use crate::refresh::Rules;
 use crate::region::Region;
 use crate::stats;
 use crate::ttl::TimeLeft;
@@ -82,6 +83,15 @@ pub(super) enum SeenAs<'a> {
     Framed(&'a Sight),
 }
 
+/// One look at the backend.
+#[derive(Clone, Copy)]
+struct Look {
+    asked: Asked,
+    began: Instant,
+    /// Whether it asks what is left of each value's life, which is a command more for each.
+    wants_left: bool,
+}
+
 /// The place of a key of which nothing is known, and what lets its value be kept near.
 type Open<'a, V> = (&'a mut Found<V>, &'a str, Option<Ticket>);
 
@@ -133,21 +143,53 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         }
     }
 
+    /// What is there now, and until when, in the places of what was found without a word of how long it lives. That is not asked for alone, because
+    /// another's value may have taken its place. None where nothing is.
+    pub(super) async fn looked_again<V>(
+        &self,
+        keys: &[String],
+        endings: &[Option<Ending<V>>],
+        asked: Asked,
+    ) -> Vec<(usize, Option<Ending<T>>)> {
+        let is_undated =
+            |ending: &Option<Ending<V>>| matches!(ending, Some(Ok((_, dated))) if dated.is_undated());
+        let places = endings.iter().zip(keys).enumerate().filter(|(_, (ending, _))| is_undated(ending));
+        let (places, keys): (Vec<usize>, Vec<String>) =
+            places.map(|(place, (_, key))| (place, key.clone())).unzip();
+        let mut found: Vec<Found<T>> = places.iter().map(|_| Found::Nothing).collect();
+        let shape = Shape { near: false, of: |_, read, _| read };
+        within(asked.until, pin!(self.look_uncounted(&keys, &mut found, asked.with_age(), &shape))).await;
+        let ending = |found| match found {
+            Found::Value(read, _, dated) => Some(Ok((Some(read), dated))),
+            Found::Absence(dated) => Some(Ok((None, dated))),
+            Found::Failed(error) => Some(Err(error)),
+            Found::Nothing | Found::Stale(..) => None,
+        };
+        places.into_iter().zip(found.into_iter().map(ending)).collect()
+    }
+
     async fn look_at_values<V>(
         &self,
         rest: &mut [Open<'_, V>],
         asked: Asked,
         shape: &Shape<T, V>,
     ) -> Result<()> {
-        let began = Instant::now();
+        let (began, keys) = (Instant::now(), rest.len());
         let backend = asked.options.in_time(pin!(self.cache.backend())).await?;
         // By the servers that have them: one that is silent keeps nobody from what the others have answered.
         let mut by_server: HashMap<u64, Vec<_>> = HashMap::new();
         for open in rest {
             by_server.entry(backend.run_of(open.1.as_bytes())).or_default().push(open);
         }
-        let groups =
-            by_server.into_values().map(|group| self.look_at_group(backend, group, asked, shape, began));
+        // Otherwise all of it comes together, and lives are asked for only if something else is waited for.
+        let comes_apart = by_server.len() > 1 || keys > READ_STEP;
+        let wants_left = comes_apart
+            || shape.near
+            || self.state.remembers()
+            || asked.options.wants_age()
+            || Rules::of(&self.state.policy).is_some();
+        let look = Look { asked, began, wants_left };
+        let groups = by_server.into_values().map(|group| self.look_at_group(backend, group, look, shape));
         join_all(groups).await.into_iter().collect()
     }
 
@@ -155,13 +197,20 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         &self,
         backend: &Backend,
         mut group: Vec<&mut Open<'_, V>>,
-        asked: Asked,
+        Look { asked, began, wants_left }: Look,
         shape: &Shape<T, V>,
-        began: Instant,
     ) -> Result<()> {
         let bytes: Vec<Bytes> = group.iter().map(|(_, key, _)| key.as_bytes().to_vec()).collect();
         let sent = Instant::now();
-        let looks = asked.options.in_time_since(began, pin!(backend.look_many(&bytes))).await?;
+        let looks = async {
+            if wants_left {
+                let looks = backend.look_many(&bytes).await?.into_iter();
+                return Ok(looks.map(|look| look.map(|(value, left)| (value, Some(left)))).collect());
+            }
+            let values = backend.get_each(&bytes).await?.into_iter();
+            Ok(values.map(|value| value.map(|value| (value, None))).collect::<Vec<_>>())
+        };
+        let looks = asked.options.in_time_since(began, pin!(looks)).await?;
         for ((place, key, ticket), look) in group.iter_mut().zip(looks) {
             **place = match look {
                 Ok((None, _)) => {
@@ -169,25 +218,21 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
                     Found::Nothing
                 }
                 Ok((Some(bytes), left)) => {
-                    let age = self.state.age(&bytes, left);
+                    let age = left.map_or(Age::Unknown, |left| self.state.age(&bytes, left));
+                    let until = left.map_or(Until::Unknown, |left| ends(left, sent));
                     // Without a ticket it is not kept, and what is known may be older.
-                    if !shape.near || ticket.is_none() {
+                    if let (Some(left), true) = (left, !shape.near || ticket.is_none()) {
                         self.remember(ticket.take(), key, &bytes, left, sent);
                     }
                     if !asked.options.accepts(age) {
                         Found::Nothing
                     } else if is_absence::<T>(&bytes) {
-                        self.absence(Dated::now(age, ends(left, sent)))
+                        self.absence(Dated::now(age, until))
                     } else {
-                        let seen = Seen { key, found: SeenAs::Plain(&bytes, left), sent, ticket: *ticket };
-                        let until = ends(left, sent);
-                        self.looked_at(
-                            self.decoded(&bytes, age),
-                            ahead(&bytes, left),
-                            until,
-                            Some(seen),
-                            shape,
-                        )
+                        let found = SeenAs::Plain(&bytes, left.unwrap_or(TimeLeft::Absent));
+                        let seen = Seen { key, found, sent, ticket: *ticket };
+                        let fresh_for = left.and_then(|left| ahead(&bytes, left));
+                        self.looked_at(self.decoded(&bytes, age), fresh_for, until, Some(seen), shape)
                     }
                 }
                 Err(error) => {

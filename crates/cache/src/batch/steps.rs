@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Outcomes;
 use super::known::{KnownStale, Now};
-use super::lapse::{Dated, Lapsing, Until, have_waited};
+use super::lapse::{Dated, Lapsing, Until};
 use super::load::{BatchLoad, Wishes, answers_of};
 use super::loader::Loader;
 use super::look::{FRAME_STEP, Found, Shape, is_absence};
@@ -68,6 +68,11 @@ impl Asked {
     /// The same of what has been found once: only what is younger than the call will do.
     pub(super) fn anew(self) -> Self {
         Self { is_anew: true, ..self }
+    }
+
+    /// The same, with a word of how long each value lives.
+    pub(super) fn with_age(self) -> Self {
+        Self { options: self.options.with_age(), ..self }
     }
 
     /// What is asked of a load.
@@ -160,18 +165,24 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
             endings.push(None);
         }
         self.refresh_many(&batch, due, loader);
-        if !missing.is_empty() {
-            have_waited(&mut endings);
-        }
-        let brought = if !in_time {
-            missing.into_iter().map(|place| (place, self.too_late(&batch, place, asked))).collect()
-        } else if is_on {
-            self.loaded_many(&batch, missing, asked, loader, Storing::IfCurrent).await
+        let waits = !missing.is_empty();
+        let (brought, again) = if !in_time {
+            let late = |place| (place, self.too_late(&batch, place, asked));
+            (missing.into_iter().map(late).collect(), Vec::new())
+        } else if !is_on {
+            (self.switched_many(&batch, asked, loader, mode).await, Vec::new())
+        } else if waits {
+            let load = self.loaded_many(&batch, missing, asked, loader, Storing::IfCurrent);
+            // Beside the load, for which there is nothing else to do.
+            tokio::join!(load, self.looked_again(&batch.keys, &endings, asked))
         } else {
-            self.switched_many(&batch, asked, loader, mode).await
+            Default::default()
         };
         let (batch, shape) = (&batch, &shape);
         let mut lapsing = Lapsing { region: self, batch, asked, loader, shape, endings };
+        if waits {
+            lapsing.date(again);
+        }
         lapsing.put(brought);
         // Without a load too: what was near, or what one server has answered, may have waited for another's answer.
         let endings = if is_on { lapsing.renewed().await } else { lapsing.endings };

@@ -9,6 +9,7 @@ use mtcache_conformance::servers::{ServerOptions, TestServer};
 use tokio::task::JoinHandle;
 
 use crate::batch_leases::Slow;
+use crate::clearing::calls;
 use crate::near::{near_is_on, warm};
 use crate::rig::{Rig, eventually, on_every_backend};
 use crate::stale::{WINDOW, region_with};
@@ -367,5 +368,49 @@ async fn what_is_near_and_expires_while_the_server_is_slow_is_loaded() {
         let values: Vec<_> = late.await.unwrap().into_iter().map(|read| *read.unwrap().value).collect();
         assert_eq!(values, [10, 2], "{program:?}");
         assert_eq!(source.calls(), [["1"]]);
+    }
+}
+
+/// GETs and PTTLs since this was last asked, those in scripts too.
+fn asked(server: &TestServer, before: &mut [u32; 2]) -> [u32; 2] {
+    let now = ["get", "pttl"].map(|command| calls(server, command));
+    let since = [now[0] - before[0], now[1] - before[1]];
+    *before = now;
+    since
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_hits_is_one_command_for_each_unless_lives_matter() {
+    const IDS: u32 = 200;
+    for program in Program::ALL {
+        let server = TestServer::start(program, ServerOptions::new()).unwrap();
+        let cache = Cache::connect(&server.url()).await.unwrap();
+        let mut before = [0, 0];
+        let read = async |region: &Region<u64>, ids: u32, options: ReadOptions| {
+            let loader = |ids: Vec<String>| async move {
+                Ok::<_, std::io::Error>(ids.into_iter().map(|id| (id, 7)).collect::<Vec<_>>())
+            };
+            let ids = (0..ids).map(|id| id.to_string());
+            let each = region.get_or_load_each(ids, options, loader).await.unwrap();
+            assert!(each.into_iter().all(|read| read.unwrap().unwrap().value == 7));
+        };
+        let region: Region<u64> = cache.region(RegionPolicy::new("r", LONG)).unwrap();
+        read(&region, IDS, ReadOptions::new()).await;
+        asked(&server, &mut before);
+        read(&region, IDS, ReadOptions::new()).await;
+        assert_eq!(asked(&server, &mut before), [IDS, 0], "{program:?}");
+        read(&region, IDS, ReadOptions::new().with_age()).await;
+        assert_eq!(asked(&server, &mut before), [IDS, IDS], "{program:?}");
+        let eager: Region<u64> =
+            cache.region(RegionPolicy::new("eager", LONG).key_base("r").eager_refresh(0.9)).unwrap();
+        read(&eager, IDS, ReadOptions::new()).await;
+        assert_eq!(asked(&server, &mut before), [IDS, IDS], "{program:?}");
+        // One is loaded: the others are looked at once more. Its own load has some of its own.
+        read(&region, IDS + 1, ReadOptions::new()).await;
+        let [gets, ttls] = asked(&server, &mut before);
+        assert!((2 * IDS + 1..2 * IDS + 10).contains(&gets), "{program:?}: {gets}");
+        assert!((IDS..IDS + 10).contains(&ttls), "{program:?}: {ttls}");
+        let stats = region.stats();
+        assert_eq!((stats.hits, stats.misses), (3 * u64::from(IDS), u64::from(IDS) + 1));
     }
 }

@@ -113,7 +113,7 @@ async fn that_comes_back(program: Program) -> (TestServer, Cache) {
 }
 
 /// How often a command has run there.
-fn calls(server: &TestServer, command: &str) -> u32 {
+pub(crate) fn calls(server: &TestServer, command: &str) -> u32 {
     let Value::Bulk(stats) = server.client().unwrap().command(&["INFO", "commandstats"]).unwrap() else {
         panic!("no statistics")
     };
