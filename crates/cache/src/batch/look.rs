@@ -181,8 +181,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Region<T> {
         for open in rest {
             by_server.entry(backend.run_of(open.1.as_bytes())).or_default().push(open);
         }
-        // Otherwise all of it comes together, and lives are asked for only if something else is waited for.
-        let comes_apart = by_server.len() > 1 || keys > READ_STEP;
+        // Otherwise all of it comes together, and lives are asked for only if something else is waited for. A node of a cluster may send us on.
+        let comes_apart = matches!(backend, Backend::Cluster(_)) || keys > READ_STEP;
         let wants_left = comes_apart
             || shape.near
             || self.state.remembers()
