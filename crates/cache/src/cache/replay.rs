@@ -20,16 +20,15 @@ impl Cache {
     pub(super) async fn replayed(&self) -> Result<()> {
         // The reader's runtime may run only while the reader waits, and would stop at its turn or before it, with all others behind it.
         let (cache, runtime) = (self.clone(), self.near().runtime());
-        let is_in_process = matches!(self.0.backend, Backend::Embedded(_));
-        if is_in_process && runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
-            // So may this one, and nothing else in it is needed.
+        if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            // So may this one: a link that stands still with it fails, a task of it would be waited for as long as it stands.
             return self.brought_by_a_thread().await;
         }
         match runtime.spawn(async move { cache.bring_what_waits().await }).await {
             Ok(brought) => brought,
             Err(error) if error.is_panic() => Err(pending::panicked()),
             // The runtime in which the cache was opened has ended. An engine in this process is there all the same.
-            Err(_) if is_in_process => self.brought_by_a_thread().await,
+            Err(_) if matches!(self.0.backend, Backend::Embedded(_)) => self.brought_by_a_thread().await,
             Err(_) => self.bring_what_waits().await,
         }
     }
@@ -40,7 +39,7 @@ impl Cache {
             let mut attempt = self.pending().attempt(|ended| {
                 let cache = self.clone();
                 let bring = move || {
-                    let runtime = Builder::new_current_thread().build();
+                    let runtime = Builder::new_current_thread().enable_all().build();
                     let brought = match runtime {
                         Ok(runtime) => runtime.block_on(cache.bring_what_waits()),
                         Err(error) => Err(no_thread(&error)),

@@ -544,3 +544,28 @@ async fn a_batch_is_answered_by_its_loader_while_the_backend_is_away() {
         assert_eq!(values(0).await, [(100, Source::Backend), (200, Source::Backend)]);
     }
 }
+
+/// Nor does its link, whose commands fail; what waits must not keep readers for as long.
+#[test]
+fn what_waits_keeps_no_reader_whose_caches_runtime_stands_still() {
+    let of_one_thread = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for server in servers() {
+        let (opened_in, other) = (of_one_thread(), of_one_thread());
+        let region = opened_in.block_on(async {
+            let region = region(&open(&server.url()).await);
+            region.set("k", &1).await.unwrap();
+            server.pause().unwrap();
+            assert!(region.set("k", &2).await.is_err());
+            server.resume().unwrap();
+            region
+        });
+        assert_eq!(region.cache().pending_invalidations(), (1, 0));
+        let read = async { tokio::time::timeout(Duration::from_secs(20), load(&region, "k", 3)).await };
+        let read = other.block_on(read).expect("it does not wait for ever").unwrap();
+        assert_eq!((read.value, read.source), (3, Source::Loader));
+        opened_in.block_on(eventually("what waited is made good", async || {
+            region.get("k").await.is_ok_and(|read| read.is_none_or(|read| read.value == 3))
+        }));
+        assert_eq!(region.cache().pending_invalidations(), (0, 0));
+    }
+}
