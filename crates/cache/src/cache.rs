@@ -176,7 +176,7 @@ impl Cache {
     }
 
     /// A region of this cache. Regions of one name share their counters, and those of one key base what is kept near.
-    pub fn region<T>(&self, policy: RegionPolicy) -> Result<Region<T>> {
+    pub fn region<T: 'static>(&self, policy: RegionPolicy) -> Result<Region<T>> {
         let state = {
             let mut by_name = self.0.names.lock();
             let named = by_name.entry(policy.name.clone()).or_default();

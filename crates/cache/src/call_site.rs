@@ -179,7 +179,7 @@ pub struct CallSite<T> {
     regions: Mutex<Vec<Region<T>>>,
 }
 
-impl<T> CallSite<T> {
+impl<T: 'static> CallSite<T> {
     /// Used with no cache yet.
     #[allow(clippy::new_without_default, reason = "for statics, where a default is of no use")]
     pub const fn new() -> Self {

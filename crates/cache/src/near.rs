@@ -8,9 +8,11 @@
 //! their own storing would drop them, so the next read brings them in.
 
 mod held;
+mod index;
 mod shards;
 mod sought;
 mod store;
+mod table;
 mod typed;
 mod wakes;
 
@@ -25,9 +27,10 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::held::{Held, Life};
 use self::shards::There;
-use self::sought::{Base, Sought};
+use self::sought::{Base, ShortSought, Sought};
 use self::store::Store;
 pub(crate) use self::store::{Kept, Known, Ticket};
+pub(crate) use self::typed::TypeNumber;
 pub(crate) use self::wakes::Wake;
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
@@ -239,25 +242,37 @@ impl Near {
 
 impl On {
     /// What is kept of a key, if it can be relied on now.
+    fn get(&self, key: &Sought<'_>) -> Option<(There<'_>, Moment)> {
+        let held = self.store.find(key)?;
+        let now = Moment::now();
+        let is_coherent = self.can_be_relied_on(key.key, now);
+        // A tag's token is another primary's, maybe.
+        if !is_coherent || held.has_tags() && !self.all_can_be_relied_on(now) {
+            return None;
+        }
+        Some((self.store.fresh(key, held, now)?, now))
+    }
+
+    /// The same, and the same steps, where no more is to be done than there is to be for most: what hits are made of. None says nothing.
     #[allow(
         clippy::inline_always,
         reason = "what a hit is made of passes through memory wherever a call is left"
     )]
     #[inline(always)]
-    fn get(&self, key: &Sought<'_>) -> Option<(There<'_>, Moment)> {
-        let held = self.store.find(key)?;
+    fn get_at_once(&self, key: ShortSought<'_>) -> Option<(There<'_>, Moment)> {
+        let tracker = match &self.told_by {
+            ToldBy::Server(tracker) => Some(tracker),
+            ToldBy::Engine(_) => None,
+            ToldBy::Cluster(_) => return None,
+        };
+        let held = self.store.find_at_once(key)?;
         // While its memory is on its way.
         let now = Moment::now();
-        let can_be_relied_on = match &self.told_by {
-            ToldBy::Server(tracker) => tracker.is_coherent(now),
-            ToldBy::Cluster(tracker) => key.with_joined(|key| tracker.is_coherent(key, now)),
-            ToldBy::Engine(_) => true,
-        };
-        // A tag's token is another primary's, maybe.
-        if !can_be_relied_on || held.has_tags() && !self.all_can_be_relied_on(now) {
+        let is_coherent = tracker.is_none_or(|tracker| tracker.is_coherent(now));
+        if !is_coherent || !self.store.is_fresh(&held, now) {
             return None;
         }
-        Some((self.store.fresh(key, held, now)?, now))
+        Some((held, now))
     }
 
     fn all_can_be_relied_on(&self, now: Moment) -> bool {
@@ -283,13 +298,16 @@ pub(crate) struct NearRegion {
     /// As its keys begin, and hashed with the `:` that follows.
     base: String,
     begun: Base,
+    /// Neither is it a cluster's, whose primaries are asked for by key, nor are its keys too long.
+    may_be_at_once: bool,
 }
 
 impl NearRegion {
     /// Of keys that begin with this and a `:`.
     pub(crate) fn new(on: Arc<On>, base: &str) -> Self {
         let begun = on.store.base(&format!("{base}:"));
-        Self { on, base: base.to_owned(), begun }
+        let may_be_at_once = !begun.is_long() && !matches!(on.told_by, ToldBy::Cluster(_));
+        Self { on, base: base.to_owned(), begun, may_be_at_once }
     }
 
     /// What is kept under a key with these parts, if it can be relied on now.
@@ -300,15 +318,19 @@ impl NearRegion {
     #[inline(always)]
     pub(crate) fn get(&self, id: &(impl KeyParts + ?Sized)) -> Option<(There<'_>, Moment)> {
         debug_assert!(is_the_only_part(id), "`only_part` is not what `each_part` hands over");
-        match id.only_part().and_then(|part| self.begun.then(part)) {
-            Some(key) => self.on.get(&key),
-            None => self.get_joined(id),
+        if self.may_be_at_once
+            && let Some(part) = id.only_part()
+            && let Some(key) = self.begun.then(part)
+            && let Some(found) = self.on.get_at_once(key)
+        {
+            return Some(found);
         }
+        self.get_slowly(id)
     }
 
-    /// The same for keys of several parts, and for parts that have to be escaped.
+    /// The same for all keys and in all cases.
     #[inline(never)]
-    fn get_joined(&self, id: &(impl KeyParts + ?Sized)) -> Option<(There<'_>, Moment)> {
+    fn get_slowly(&self, id: &(impl KeyParts + ?Sized)) -> Option<(There<'_>, Moment)> {
         keys::with_joined(&self.base, id, |key| self.on.get(&self.on.store.sought(key)))
     }
 }

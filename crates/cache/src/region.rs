@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -30,6 +29,7 @@ use crate::lease::LEASE_TTL_MIN;
 use crate::load::Storing;
 use crate::loader::{Knowing, Life, Loaded, Loader, Plainly, Previous};
 use crate::near::NearRegion;
+use crate::near::TypeNumber;
 use crate::newer;
 use crate::options::{Condition, SetOptions};
 use crate::read::{Age, Counted, Read, ReadOptions};
@@ -483,14 +483,16 @@ pub struct Region<T> {
     pub(crate) cache: Cache,
     pub(crate) state: Arc<RegionState>,
     pub(crate) view: Arc<View<T>>,
-    pub(crate) value: PhantomData<fn() -> T>,
+    pub(crate) value: TypeNumber<T>,
+}
+
+impl<T: 'static> Region<T> {
+    pub(crate) fn new(cache: Cache, state: Arc<RegionState>, view: Arc<View<T>>) -> Self {
+        Self { cache, state, view, value: TypeNumber::own() }
+    }
 }
 
 impl<T> Region<T> {
-    pub(crate) fn new(cache: Cache, state: Arc<RegionState>, view: Arc<View<T>>) -> Self {
-        Self { cache, state, view, value: PhantomData }
-    }
-
     /// The region's policy.
     pub fn policy(&self) -> &RegionPolicy {
         &self.state.policy
@@ -775,7 +777,8 @@ impl<T: Serialize + DeserializeOwned> Region<T> {
 
 impl<T> Clone for Region<T> {
     fn clone(&self) -> Self {
-        Self::new(self.cache.clone(), Arc::clone(&self.state), Arc::clone(&self.view))
+        let (cache, state, view) = (self.cache.clone(), Arc::clone(&self.state), Arc::clone(&self.view));
+        Self { cache, state, view, value: self.value }
     }
 }
 

@@ -100,7 +100,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         let started = self.cache.observed_from();
         let near = self.state.near.get()?;
         let (held, _) = near.get(&id)?;
-        let (value, life) = (held.value::<T>()?, held.life());
+        let (value, life) = (held.value(self.value)?, held.life());
         drop(held);
         if life.is_none {
             stats::count(&self.state.counters.none_hits);
@@ -143,7 +143,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         if !options.accepts(age) {
             return None;
         }
-        let (value, life) = (held.value::<T>()?, held.life());
+        let (value, life) = (held.value(self.value)?, held.life());
         drop(held);
         if life.is_none {
             stats::count(&self.state.counters.none_hits);

@@ -136,7 +136,10 @@ impl Trading {
 
     /// Any region of the table, read and written as `T`; for the regions whose shape is the service's own
     /// (`price_signal`, `historical_klines`, `circuit_breaker`...).
-    pub fn region<T: Serialize + DeserializeOwned>(&self, id: RegionId) -> Result<Region<T>, Error> {
+    pub fn region<T: Serialize + DeserializeOwned + 'static>(
+        &self,
+        id: RegionId,
+    ) -> Result<Region<T>, Error> {
         region(&self.cache, &self.table.read().unwrap_or_else(PoisonError::into_inner), id)
     }
 
@@ -151,7 +154,7 @@ impl Trading {
     }
 }
 
-fn region<T>(cache: &Cache, table: &RegionTable, id: RegionId) -> Result<Region<T>, Error> {
+fn region<T: 'static>(cache: &Cache, table: &RegionTable, id: RegionId) -> Result<Region<T>, Error> {
     let policy = table.policy(id)?;
     let is_first = cache.control(&policy.name).is_none();
     let region: Region<T> = cache.region(policy)?;

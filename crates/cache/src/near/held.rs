@@ -2,19 +2,19 @@
 //!
 //! Invariant: what is held is never fresh for longer, nor younger, than what was to be kept ([`Moment`] errs on that side). Deliberately absent: whether it may be served (`store.rs`).
 
-use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use mtcache_link::Moment;
 
 use super::store::{Kept, Known, Ticket};
-use super::typed::{Typed, shared_as};
+use super::typed::{TypeNumber, Typed, shared_as};
 use crate::read::Age;
 
 /// The longest key that lies within the entry.
-const SHORT_MAX: usize = 30;
+pub(super) const SHORT_MAX: usize = 30;
 
 /// The key of an entry.
 #[derive(Clone)]
@@ -23,38 +23,52 @@ pub(super) enum Name {
     Long(Box<[u8]>),
 }
 
-/// What an entry counts for, with the highest bit set where it stands for "the source has none".
-#[derive(Clone, Copy)]
-struct Weight(u32);
-
-impl Weight {
-    const IS_NONE: u32 = 1 << 31;
-
-    fn new(weight: u64, is_none: bool) -> Self {
-        let weight = u32::try_from(weight).unwrap_or(u32::MAX).min(Self::IS_NONE - 1);
-        Self(if is_none { weight | Self::IS_NONE } else { weight })
-    }
-
-    fn is_none(self) -> bool {
-        self.0 & Self::IS_NONE != 0
-    }
-
-    fn bytes(self) -> u32 {
-        self.0 & !Self::IS_NONE
-    }
-}
-
 /// What is kept, with what had been heard when its read was sent.
+///
+/// In this order: what a hit needs fills a line of memory together with a short key before it.
 #[derive(Clone)]
+#[repr(C)]
 pub(crate) struct Held {
     value: Arc<dyn Typed>,
-    rest: Option<Arc<Rest>>,
-    /// It was made a slack after then, or later; [`Moment::NEVER`] where that is not known.
-    made: Moment,
     /// A slack before its life ends: the clock of hits need not be looked at more closely until then.
     fresh_until: Moment,
     pub(super) epoch: u32,
-    weight: Weight,
+    /// It stands for "the source has none".
+    is_none: bool,
+    has_tags: bool,
+    /// The value's own.
+    type_number: u8,
+    pub(super) uses: Uses,
+    /// It was made a slack after then, or later; [`Moment::NEVER`] where that is not known.
+    made: Moment,
+    rest: Option<Arc<Rest>>,
+    bytes: u32,
+}
+
+/// How often an entry was asked for lately.
+#[derive(Default)]
+pub(super) struct Uses(AtomicU8);
+
+impl Uses {
+    /// Counts one more, up to so many. Should two ask at once, one of them may not count.
+    #[inline]
+    pub(super) fn count(&self, most: u8) {
+        let uses = self.0.load(Ordering::Relaxed);
+        if uses < most {
+            self.0.store(uses + 1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut u8 {
+        self.0.get_mut()
+    }
+}
+
+/// A copy is another entry's, which nobody has asked for yet.
+impl Clone for Uses {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// Until when a value that was found is fresh.
@@ -89,11 +103,12 @@ pub(super) struct Rest {
 
 impl Held {
     /// The most that an entry can count for.
-    pub(super) const MAX_BYTES: u64 = (Weight::IS_NONE - 1) as u64;
+    pub(super) const MAX_BYTES: u64 = u32::MAX as u64;
 
     pub(super) fn new(ticket: Ticket, kept: Kept) -> Self {
         let Kept { value, age, read, expires, weight, is_none, tags, digest, known } = kept;
-        let has_rest = tags.is_some() || digest != 0 || known.is_some();
+        let has_tags = tags.is_some();
+        let has_rest = has_tags || digest != 0 || known.is_some();
         let rest = has_rest.then(|| Arc::new(Rest { tags, tags_heard: ticket.tags_heard, digest, known }));
         let moment = Moment::of(read);
         let made = match age {
@@ -101,20 +116,17 @@ impl Held {
             Age::Exact(age) | Age::AtMost(age) => moment.back_by(age).back_by(Moment::slack()),
         };
         let fresh_until = moment.deadline(expires.saturating_duration_since(read));
-        let weight = Weight::new(weight, is_none);
-        Self { value, rest, made, fresh_until, epoch: ticket.epoch, weight }
+        let (bytes, uses) = (u32::try_from(weight).unwrap_or(u32::MAX), Uses::default());
+        let (type_number, epoch) = ((*value).type_number(), ticket.epoch);
+        Self { value, fresh_until, epoch, is_none, has_tags, type_number, uses, made, rest, bytes }
     }
 
     /// Its value; none if it is of another type, as it was kept by somebody who reads the same keys as that.
     #[inline]
-    pub(crate) fn value<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
-        shared_as(&self.value)
-    }
-
-    /// Has its value's line of memory on its way while the entry is looked at: sharing it changes a count there, for which the processor waits.
-    #[inline]
-    pub(super) fn approach(&self) {
-        std::hint::black_box(Arc::strong_count(&self.value));
+    #[allow(unsafe_code, reason = "what is asked for here alone")]
+    pub(crate) fn value<T: Send + Sync + 'static>(&self, own: TypeNumber<T>) -> Option<Arc<T>> {
+        // SAFETY: the number is what this value gave when it came here.
+        unsafe { shared_as(&self.value, self.type_number, own) }
     }
 
     /// How old it is now.
@@ -126,11 +138,11 @@ impl Held {
     /// When its life ends; never where it stands for "the source has none", whose life nobody prolongs.
     #[inline]
     pub(crate) fn life(&self) -> Life {
-        Life { fresh_until: self.fresh_until, is_none: self.weight.is_none() }
+        Life { fresh_until: self.fresh_until, is_none: self.is_none }
     }
 
     pub(super) fn bytes(&self) -> u32 {
-        self.weight.bytes()
+        self.bytes
     }
 
     #[inline]
@@ -156,7 +168,7 @@ impl Held {
 
     #[inline]
     pub(super) fn has_tags(&self) -> bool {
-        self.rest().is_some_and(|rest| rest.tags.is_some())
+        self.has_tags
     }
 
     /// What it is past its life; none where nothing may be served stale.
@@ -201,13 +213,6 @@ impl Deref for Name {
             Self::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or_default(),
             Self::Long(bytes) => bytes,
         }
-    }
-}
-
-/// As bytes, which `KeyHasher` hashes as they were hashed when they were sought.
-impl Hash for Name {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self);
     }
 }
 
@@ -290,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_and_its_key_are_within_two_lines() {
-        assert!(size_of::<Held>() + size_of::<Name>() <= 96);
+    fn what_a_hit_needs_is_within_a_line() {
+        assert!(size_of::<Name>() + std::mem::offset_of!(Held, made) <= 64);
     }
 }

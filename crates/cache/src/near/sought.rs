@@ -5,15 +5,13 @@
 //! key in two pieces as well, after the last `:`, so that the first of them is hashed once for all keys that begin with it. It is the same whether
 //! a key is sought or kept. Invariant: two keys that are sought as equal have the same bytes, whatever their hashes.
 
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::mem::size_of;
 
-use quick_cache::Equivalent;
-
-use super::held::Name;
-use crate::keys::Joined;
+use super::held::SHORT_MAX;
 
 const WORD: usize = size_of::<u64>();
+/// As many as there are whole ones in a name that lies within its entry.
+const START_WORDS: usize = SHORT_MAX / WORD;
 
 /// What makes this cache's hashes its own.
 #[derive(Clone, Copy, Debug)]
@@ -28,42 +26,19 @@ impl Seeds {
     }
 }
 
-impl BuildHasher for Seeds {
-    type Hasher = KeyHasher;
-
-    #[inline]
-    fn build_hasher(&self) -> KeyHasher {
-        KeyHasher { seeds: *self, hash: 0 }
-    }
-}
-
-/// Hashes the names of entries as they are sought, and takes the hash of a key that is sought for what it is.
-pub(super) struct KeyHasher {
-    seeds: Seeds,
-    hash: u64,
-}
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, key: &[u8]) {
-        self.hash = Sought::whole(self.seeds, key).hash;
-    }
-
-    #[inline]
-    fn write_u64(&mut self, hash: u64) {
-        self.hash = hash;
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.hash
-    }
-}
-
 /// The beginning that the keys of a region share, up to a `:`.
 #[derive(Debug)]
 pub(crate) struct Base {
-    bytes: Box<[u8]>,
+    len: usize,
     hashed: State,
+    start: Start,
+}
+
+/// What the first bytes of a name have to be, and which of them count.
+#[derive(Debug)]
+struct Start {
+    words: [u64; START_WORDS],
+    masks: [u64; START_WORDS],
 }
 
 impl Base {
@@ -71,70 +46,112 @@ impl Base {
         debug_assert_eq!(base.last(), Some(&b':'), "a part that follows would be another piece");
         let mut hashed = State::new(seeds);
         hashed.feed(base);
-        Self { bytes: base.into(), hashed }
+        Self { len: base.len(), hashed, start: Start::of(base) }
     }
 
-    /// The key that begins so and goes on with this part; none if the part has to be escaped.
+    /// Whether all keys that begin so are too long to be sought in two pieces.
     #[inline]
-    pub(crate) fn then<'a>(&'a self, part: &'a str) -> Option<Sought<'a>> {
+    pub(crate) fn is_long(&self) -> bool {
+        self.len + WORD > SHORT_MAX
+    }
+
+    /// The key that begins so and goes on with this part; none if the part is long or has to be escaped.
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
+    pub(crate) fn then<'a>(&'a self, part: &str) -> Option<ShortSought<'a>> {
+        let ends = ends(part.as_bytes())?;
         let mut state = self.hashed;
-        let has_separators = state.feed(part.as_bytes());
-        (!has_separators).then_some(Sought { hash: state.folded, base: &self.bytes, rest: part.as_bytes() })
+        state.fold_short(ends, part.len());
+        let key = ShortSought { hash: state.folded, base: self, rest_len: part.len(), rest: ends };
+        (separators_in(ends[0]) | separators_in(ends[1]) == 0).then_some(key)
     }
 }
 
-/// A key that is sought.
+impl Start {
+    fn of(base: &[u8]) -> Self {
+        let mut bytes = [[0; WORD]; START_WORDS];
+        let mut masks = bytes;
+        match (bytes.as_flattened_mut().get_mut(..base.len()), masks.as_flattened_mut().get_mut(..base.len()))
+        {
+            (Some(bytes), Some(masks)) => {
+                bytes.copy_from_slice(base);
+                masks.fill(u8::MAX);
+            }
+            // It is too long for that, and what nothing counts for is no byte of a name.
+            _ => bytes = [[u8::MAX; WORD]; START_WORDS],
+        }
+        Self { words: bytes.map(u64::from_le_bytes), masks: masks.map(u64::from_le_bytes) }
+    }
+}
+
+/// A key that is sought in two pieces, the second of which is short: so many words that they need no memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShortSought<'a> {
+    pub(super) hash: u64,
+    base: &'a Base,
+    rest_len: usize,
+    rest: Ends,
+}
+
+impl ShortSought<'_> {
+    /// Whether this is its name, of so many bytes, before zeroes. It may say no where it is.
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
+    pub(super) fn is(&self, len: u8, name: &[u8; SHORT_MAX]) -> bool {
+        let word = |at: usize| name.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word));
+        let Start { words, masks } = &self.base.start;
+        let starts =
+            |place: usize| word(place * WORD).is_some_and(|word| word & masks[place] == words[place]);
+        let end = self.base.len + self.rest_len;
+        usize::from(len) == end
+            && starts(0)
+            && starts(1)
+            && starts(2)
+            && word(self.base.len) == Some(self.rest[0])
+            && (self.rest_len < WORD || word(end - WORD) == Some(self.rest[1]))
+    }
+}
+
+/// A key that is sought, whatever its length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sought<'a> {
     pub(super) hash: u64,
-    base: &'a [u8],
-    rest: &'a [u8],
+    pub(super) key: &'a [u8],
 }
 
 impl<'a> Sought<'a> {
-    pub(super) fn whole(seeds: Seeds, key: &'a [u8]) -> Self {
+    pub(super) fn new(seeds: Seeds, key: &'a [u8]) -> Self {
         let cut = key.iter().rposition(|byte| *byte == b':').map_or(0, |last| last + 1);
         let (base, rest) = key.split_at(cut);
         let mut state = State::new(seeds);
         state.feed(base);
         state.feed(rest);
-        Self { hash: state.folded, base, rest }
-    }
-
-    /// What `f` makes of its bytes.
-    pub(super) fn with_joined<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
-        let mut key = Joined::from_slice(self.base);
-        key.extend_from_slice(self.rest);
-        f(&key)
+        Self { hash: state.folded, key }
     }
 }
 
-impl Hash for Sought<'_> {
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
+/// The first and the last eight bytes of what has eight to sixteen; of what is shorter all of it, and nothing.
+type Ends = [u64; 2];
 
-impl Equivalent<Name> for Sought<'_> {
-    #[inline]
-    fn equivalent(&self, name: &Name) -> bool {
-        let Some((base, rest)) = name.split_at_checked(self.base.len()) else { return false };
-        are_equal(base, self.base) && are_equal(rest, self.rest)
-    }
-}
-
-/// Whether the bytes are the same; without a call where they are few.
-#[inline]
-fn are_equal(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() {
-        return false;
-    }
-    match (a.first_chunk::<WORD>(), b.first_chunk::<WORD>(), a.last_chunk::<WORD>(), b.last_chunk::<WORD>()) {
-        (Some(first), Some(other_first), Some(last), Some(other_last)) if a.len() <= 2 * WORD => {
-            first == other_first && last == other_last
+/// Of a short piece.
+#[allow(
+    clippy::inline_always,
+    reason = "what a hit is made of passes through memory wherever a call is left"
+)]
+#[inline(always)]
+fn ends(piece: &[u8]) -> Option<Ends> {
+    match (piece.first_chunk(), piece.last_chunk()) {
+        // They may overlap.
+        (Some(first), Some(last)) => {
+            (piece.len() <= 2 * WORD).then(|| [*first, *last].map(u64::from_le_bytes))
         }
-        _ => a == b,
+        _ => Some([part_of_word(piece), 0]),
     }
 }
 
@@ -150,40 +167,29 @@ impl State {
         Self { factor: seeds.factor, folded: seeds.start }
     }
 
-    /// Takes in a piece. Returns whether a `:` or a `%` is among its bytes.
-    #[inline]
-    fn feed(&mut self, piece: &[u8]) -> bool {
-        // What is neither short nor long is read in two words that may overlap.
-        if let (Some(first), Some(last)) = (piece.first_chunk::<WORD>(), piece.last_chunk::<WORD>())
-            && piece.len() <= 2 * WORD
-        {
-            let (first, last) = (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
-            self.fold_both(first, last);
-            // After the product: before it, keys of two lengths could be made equal whatever this process' own numbers are.
-            self.folded ^= piece.len() as u64;
-            return separators_in(first) | separators_in(last) != 0;
+    /// Takes in a piece.
+    fn feed(&mut self, piece: &[u8]) {
+        if let Some(ends) = ends(piece) {
+            return self.fold_short(ends, piece.len());
         }
-        let (words, tail) = piece.as_chunks::<WORD>();
-        let mut separators = 0;
+        let (words, tail) = piece.as_chunks();
         for word in words {
-            let word = u64::from_le_bytes(*word);
-            separators |= separators_in(word);
-            self.fold(word);
+            self.fold([u64::from_le_bytes(*word), 0]);
         }
-        let tail = part_of_word(tail);
-        separators |= separators_in(tail);
         // What is left is seven bytes at the most, so that the length has room above them.
-        self.fold(tail | ((piece.len() as u64) << 56));
-        separators != 0
+        self.fold([part_of_word(tail) | ((piece.len() as u64) << 56), 0]);
+    }
+
+    /// Takes in a short piece.
+    #[inline]
+    fn fold_short(&mut self, ends: Ends, len: usize) {
+        self.fold(ends);
+        // After the product: before it, keys of two lengths could be made equal whatever this process' own numbers are.
+        self.folded ^= len as u64;
     }
 
     #[inline]
-    fn fold(&mut self, word: u64) {
-        self.fold_both(word, 0);
-    }
-
-    #[inline]
-    fn fold_both(&mut self, word: u64, other: u64) {
+    fn fold(&mut self, [word, other]: Ends) {
         let product = u128::from(self.folded ^ word) * u128::from(self.factor ^ other);
         self.folded = product as u64 ^ (product >> 64) as u64;
     }
@@ -218,26 +224,35 @@ fn separators_in(word: u64) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::held::Name;
     use super::*;
 
     const SEEDS: Seeds = Seeds { start: 0x1234_5678_9abc_def0, factor: 0x9e37_79b9_7f4a_7c15 };
 
+    fn is_at_once(key: &ShortSought<'_>, name: &str) -> bool {
+        match Name::new(name.as_bytes()) {
+            Name::Short(len, name) => key.is(len, &name),
+            Name::Long(_) => false,
+        }
+    }
+
     proptest! {
         #[test]
-        fn a_hash_is_the_same_whether_a_key_is_whole_or_follows_its_base(base in "[a-z:]{0,40}:", part in "[a-zA-Zé0-9]{0,40}") {
-            let whole = format!("{base}{part}").into_bytes();
+        fn what_is_sought_in_two_pieces_is_the_joined_key(base in "[a-z:]{0,30}:", part in "[a-zA-Zé0-9]{0,20}") {
+            let joined = format!("{base}{part}");
             let in_two = Base::new(SEEDS, base.as_bytes());
-            let in_two = in_two.then(&part).unwrap();
-            let whole_key = Sought::whole(SEEDS, &whole);
-            prop_assert_eq!(in_two.hash, whole_key.hash);
-            prop_assert!(in_two.with_joined(|key| key == whole));
-            let name = Name::new(&whole);
-            prop_assert!(in_two.equivalent(&name) && whole_key.equivalent(&name));
-            prop_assert_eq!(SEEDS.hash_one(&name), SEEDS.hash_one(in_two));
+            let in_two = in_two.then(&part);
+            prop_assert_eq!(in_two.is_some(), part.len() <= 16);
+            if let Some(in_two) = in_two {
+                prop_assert_eq!(in_two.hash, Sought::new(SEEDS, joined.as_bytes()).hash);
+                // The rest's first word lies within the entry as well.
+                let is_easy = base.len() <= 22 && joined.len() <= SHORT_MAX;
+                prop_assert_eq!(is_at_once(&in_two, &joined), is_easy);
+            }
         }
 
         #[test]
-        fn a_part_with_separators_is_no_rest_of_a_key(before in "[ -$&-9;-~]{0,20}", separator in "[:%]", after in "[ -~]{0,20}") {
+        fn a_part_with_separators_is_no_rest_of_a_key(before in "[ -$&-9;-~]{0,8}", separator in "[:%]", after in "[ -~]{0,7}") {
             let base = Base::new(SEEDS, b"r:");
             let part = format!("{before}{separator}{after}");
             prop_assert!(base.then(&part).is_none());
@@ -245,11 +260,13 @@ mod tests {
         }
 
         #[test]
-        fn what_differs_is_not_equal_even_if_its_hash_is(a in "[ab]{0,36}", b in "[ab]{0,36}") {
-            let name = Name::new(a.as_bytes());
-            for cut in 0..=b.len() {
-                let (base, rest) = b.as_bytes().split_at(cut);
-                prop_assert_eq!(Sought { hash: 7, base, rest }.equivalent(&name), a == b);
+        fn what_differs_is_not_equal_even_if_its_hash_is(base in "[ab]{0,18}", part in "[ab]{0,16}", name in "[ab:\0]{0,30}") {
+            let base = format!("{base}:");
+            let begun = Base::new(SEEDS, base.as_bytes());
+            let key = begun.then(&part).unwrap();
+            for name in [name, format!("{base}{part}\0"), format!("{base}a{part}"), format!("b{base}{part}")] {
+                let joined = format!("{base}{part}");
+                prop_assert!(!is_at_once(&key, &name) || name == joined, "{:?}", name);
             }
         }
     }
@@ -264,7 +281,7 @@ mod tests {
                     *last = byte;
                 }
                 if len > 0 || byte == 0 {
-                    assert!(seen.insert(Sought::whole(SEEDS, &key).hash), "{key:?}");
+                    assert!(seen.insert(Sought::new(SEEDS, &key).hash), "{key:?}");
                 }
             }
         }
@@ -277,7 +294,7 @@ mod tests {
             for (first, byte) in [(b'a', b'a'), (b'a', b'b'), (b'b', b'a'), (b'c', b'b')] {
                 let mut key = vec![byte; len];
                 key[1] = first;
-                assert!(seen.insert(Sought::whole(SEEDS, &key).hash), "{key:?}");
+                assert!(seen.insert(Sought::new(SEEDS, &key).hash), "{key:?}");
             }
         }
     }
@@ -286,11 +303,61 @@ mod tests {
     fn hashes_spread_over_tables_and_shards() {
         let mut counts = [[0_u32; 16]; 3];
         for n in 0..16_000 {
-            let hash = Sought::whole(SEEDS, format!("market_data:SYM{n:07}").as_bytes()).hash;
+            let hash = Sought::new(SEEDS, format!("market_data:SYM{n:07}").as_bytes()).hash;
             for (counts, shift) in counts.iter_mut().zip([0, 32, 60]) {
                 counts[(hash >> shift) as usize % 16] += 1;
             }
         }
         assert!(counts.iter().flatten().all(|count| (850..1150).contains(count)), "{counts:?}");
+    }
+
+    /// The names that are nearest to a key: each byte another, one less, and one and more zeroes behind.
+    fn nearly(joined: &[u8]) -> Vec<Vec<u8>> {
+        let mut names: Vec<Vec<u8>> = (0..joined.len())
+            .flat_map(|at| [0x01, 0x80, 0xff, joined[at]].map(|change| (at, change)))
+            .map(|(at, change)| {
+                let mut name = joined.to_vec();
+                name[at] ^= change;
+                name
+            })
+            .collect();
+        names.push(joined[..joined.len() - 1].to_vec());
+        for zeroes in 1..10 {
+            names.push([joined, &vec![0; zeroes]].concat());
+        }
+        names.push([joined, b"x"].concat());
+        names
+    }
+
+    #[test]
+    fn of_all_lengths_a_key_is_its_name_and_no_other() {
+        // A part whose bytes are all zero, or whose last are, and one in which no byte is like another.
+        let parts: [fn(usize) -> String; 4] = [
+            |len| "\0".repeat(len),
+            |len| (0..len).map(|at| if at * 2 < len { 'a' } else { '\0' }).collect(),
+            |len| (0..len).map(|at| char::from(b'a' + at as u8)).collect(),
+            |len| "a".repeat(len),
+        ];
+        for base_len in 1..=40 {
+            let mut base: Vec<u8> = (0..base_len).map(|at| b'A' + (at % 26) as u8).collect();
+            base[base_len - 1] = b':';
+            let begun = Base::new(SEEDS, &base);
+            for part_len in 0..=16 {
+                for part in parts {
+                    let part = part(part_len);
+                    let key = begun.then(&part).unwrap();
+                    let joined = [&base, part.as_bytes()].concat();
+                    let is = |name: &[u8]| match Name::new(name) {
+                        Name::Short(len, name) => key.is(len, &name),
+                        Name::Long(_) => false,
+                    };
+                    assert_eq!(key.hash, Sought::new(SEEDS, &joined).hash);
+                    assert_eq!(is(&joined), base_len <= 22 && joined.len() <= SHORT_MAX, "{joined:?}");
+                    for name in nearly(&joined) {
+                        assert!(!is(&name) || name == joined, "{joined:?} {name:?}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -36,7 +36,7 @@ fn policy(framing: Framing) -> RegionPolicy {
     RegionPolicy::new("r", TTL).framed(framing)
 }
 
-async fn region<T>(rig: &Rig, policy: RegionPolicy) -> Region<T> {
+async fn region<T: 'static>(rig: &Rig, policy: RegionPolicy) -> Region<T> {
     rig.cache().await.region(policy).unwrap()
 }
 

@@ -30,7 +30,7 @@ on_every_backend! {
     a_bad_policy_is_refused,
 }
 
-async fn region<T>(rig: &Rig, policy: RegionPolicy) -> Region<T> {
+async fn region<T: 'static>(rig: &Rig, policy: RegionPolicy) -> Region<T> {
     rig.cache().await.region(policy).unwrap()
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn policy() -> RegionPolicy {
     RegionPolicy::new("r", TTL).stale_window(WINDOW)
 }
 
-pub(crate) async fn region_with<T>(rig: &Rig, policy: RegionPolicy) -> Region<T> {
+pub(crate) async fn region_with<T: 'static>(rig: &Rig, policy: RegionPolicy) -> Region<T> {
     let region = rig.cache().await.region(policy).unwrap();
     near_is_on(region.cache()).await;
     region
