@@ -238,18 +238,8 @@ mod tests {
     }
 
     fn kept(age: Age, life: Duration) -> Kept {
-        let read = Instant::now();
-        Kept {
-            value: Arc::new(1),
-            age,
-            read,
-            expires: read + life,
-            weight: 1,
-            is_none: false,
-            tags: None,
-            digest: 0,
-            known: None,
-        }
+        let kept = Kept::plain(Arc::new(1), 1);
+        Kept { age, expires: kept.read + life, ..kept }
     }
 
     const TICKET: Ticket = Ticket { epoch: 0, heard: 0, tags_heard: 0 };

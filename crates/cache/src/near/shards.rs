@@ -1,7 +1,7 @@
 //! The entries of the near cache, in parts of their own locks.
 //!
-//! An entry is looked at where it lies, under its part's lock for readers: to hand out copies would be half of a hit. Invariants: nothing that has had to go is taken apart under a lock; a key is hashed once. Deliberately absent: what
-//! the entries mean (`store.rs`).
+//! An entry is looked at where it lies, under its part's lock for readers: to hand out copies would be half of a hit. Invariants: nothing that has
+//! had to go is taken apart under a lock; a look hashes its key once. Deliberately absent: what the entries mean (`store.rs`).
 
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 
@@ -137,22 +137,9 @@ mod tests {
     use super::super::store::{Kept, Ticket};
     use super::super::typed::{TypeNumber, Typed};
     use super::*;
-    use crate::read::Age;
 
     fn held(value: Arc<dyn Typed>, weight: u64) -> Held {
-        let read = Instant::now();
-        let kept = Kept {
-            value,
-            age: Age::Unknown,
-            read,
-            expires: read + Duration::from_hours(1),
-            weight,
-            is_none: false,
-            tags: None,
-            digest: 0,
-            known: None,
-        };
-        Held::new(Ticket { epoch: 0, heard: 0, tags_heard: 0 }, kept)
+        Held::new(Ticket { epoch: 0, heard: 0, tags_heard: 0 }, Kept::plain(value, weight))
     }
 
     /// Looks, as it goes, whether any lock is held.

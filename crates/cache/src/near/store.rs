@@ -66,6 +66,15 @@ pub(crate) struct Known {
 }
 
 impl Kept {
+    /// One of now for tests, which lives for an hour and of which nothing else is known.
+    #[cfg(test)]
+    pub(super) fn plain(value: Arc<dyn Typed>, weight: u64) -> Self {
+        let read = Instant::now();
+        let expires = read + std::time::Duration::from_hours(1);
+        let (age, is_none) = (Age::Unknown, false);
+        Self { value, age, read, expires, weight, is_none, tags: None, digest: 0, known: None }
+    }
+
     /// What its stored form counts for.
     pub(crate) fn known_bytes(&self) -> u64 {
         self.known.as_ref().map_or(0, |known| known.stored.len() as u64)
@@ -439,19 +448,7 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     fn kept(value: u64, weight: u64) -> Kept {
-        let read = Instant::now();
-        let expires = read + Duration::from_hours(1);
-        Kept {
-            value: Arc::new(value),
-            age: Age::Unknown,
-            read,
-            expires,
-            weight,
-            is_none: false,
-            tags: None,
-            digest: 0,
-            known: None,
-        }
+        Kept::plain(Arc::new(value), weight)
     }
 
     fn get(store: &Store, key: &str) -> Option<u64> {

@@ -296,7 +296,6 @@ mod tests {
     use std::cell::Cell;
     use std::collections::HashMap;
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
 
     use proptest::prelude::*;
 
@@ -304,7 +303,6 @@ mod tests {
     use super::super::store::{Kept, Ticket};
     use super::super::typed::TypeNumber;
     use super::*;
-    use crate::read::Age;
 
     struct Rig {
         seeds: Seeds,
@@ -322,18 +320,7 @@ mod tests {
         /// Keeps a value that is like no other. Returns it, and the keys that had to go.
         fn insert(&mut self, key: &str, weight: u64) -> (u64, Vec<String>) {
             self.next += 1;
-            let read = Instant::now();
-            let kept = Kept {
-                value: Arc::new(self.next),
-                age: Age::Unknown,
-                read,
-                expires: read + Duration::from_hours(1),
-                weight,
-                is_none: false,
-                tags: None,
-                digest: 0,
-                known: None,
-            };
+            let kept = Kept::plain(Arc::new(self.next), weight);
             let held = Held::new(Ticket { epoch: 0, heard: 0, tags_heard: 0 }, kept);
             let mut gone = Gone::default();
             let hash = Sought::new(self.seeds, key.as_bytes()).hash;
@@ -472,10 +459,6 @@ mod tests {
         let went: Vec<String> = (0..110).flat_map(|number| rig.insert(&format!("k{number}"), 1).1).collect();
         assert_eq!(went.len(), 10);
         rig.insert(&went[9], 1);
-        let is_main = |rig: &Rig, key: &str| {
-            let number = rig.table.look_up(&Sought::new(rig.seeds, key.as_bytes())).unwrap();
-            rig.table.entry(number).unwrap().is_main
-        };
         assert!(is_main(&rig, &went[9]));
         rig.insert("of which nobody has heard", 1);
         assert!(!is_main(&rig, "of which nobody has heard"));
@@ -511,17 +494,28 @@ mod tests {
         assert!(rig.at_once.get() > 8500, "{}", rig.at_once.get());
     }
 
+    fn number(rig: &Rig, key: &str) -> u32 {
+        let hash = Sought::new(rig.seeds, key.as_bytes()).hash;
+        rig.table.find(hash, |entry| *entry.name == *key.as_bytes()).unwrap()
+    }
+
     fn is_main(rig: &Rig, key: &str) -> bool {
-        let number = rig
-            .table
-            .find(Sought::new(rig.seeds, key.as_bytes()).hash, |entry| *entry.name == *key.as_bytes());
-        rig.table.entry(number.unwrap()).unwrap().is_main
+        rig.table.entry(number(rig, key)).unwrap().is_main
     }
 
     fn uses(rig: &mut Rig, key: &str) -> u8 {
-        let hash = Sought::new(rig.seeds, key.as_bytes()).hash;
-        let number = rig.table.find(hash, |entry| *entry.name == *key.as_bytes()).unwrap();
+        let number = number(rig, key);
         *rig.table.entry_mut(number).unwrap().held.uses.get_mut()
+    }
+
+    /// One that is full, and of which all has been asked for.
+    fn full(capacity: u64) -> Rig {
+        let mut rig = Rig::new(capacity);
+        for number in 0..capacity {
+            rig.insert(&number.to_string(), 1);
+            rig.get(&number.to_string());
+        }
+        rig
     }
 
     #[test]
@@ -546,11 +540,7 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_often_goes_round_three_times_and_then_goes() {
-        let mut rig = Rig::new(100);
-        for number in 0..100 {
-            rig.insert(&number.to_string(), 1);
-            rig.get(&number.to_string());
-        }
+        let mut rig = full(100);
         // A tenth stays on probation; the first of the others goes.
         assert_eq!(rig.insert("100", 1).1, ["0"]);
         for _ in 0..10 {
@@ -566,11 +556,7 @@ mod tests {
 
     #[test]
     fn only_those_that_went_from_probation_are_remembered() {
-        let mut rig = Rig::new(100);
-        for number in 0..100 {
-            rig.insert(&number.to_string(), 1);
-            rig.get(&number.to_string());
-        }
+        let mut rig = full(100);
         let (_, went) = rig.insert("100", 1);
         assert_eq!(went, ["0"], "the first of the long queue, into which all were moved");
         let hash = Sought::new(rig.seeds, b"0").hash;
@@ -579,11 +565,7 @@ mod tests {
 
     #[test]
     fn one_that_goes_makes_few_others_go_round() {
-        let mut rig = Rig::new(10_000);
-        for number in 0..10_000 {
-            rig.insert(&number.to_string(), 1);
-            rig.get(&number.to_string());
-        }
+        let mut rig = full(10_000);
         assert_eq!(rig.insert("another", 1).1, [MOST_STEPS.to_string()]);
         rig.check();
     }
