@@ -3,7 +3,7 @@
 //! Invariants: whoever watches is told of slots that change hands before any command goes to their new node, and again after; a
 //! node that serves slots keeps its link and its number. Deliberately absent: asking the cluster (`refresh.rs`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,8 @@ pub(crate) struct Map {
 struct Changing {
     /// When each node without slots was asked for last, by its number.
     idle: Vec<Option<Instant>>,
+    /// Slots whose node was named by another since the cluster was asked last, and those nodes' numbers.
+    moved: BTreeMap<u16, u16>,
     watcher: Option<Arc<dyn Watcher>>,
 }
 
@@ -131,12 +133,18 @@ impl Map {
         changing.used(node.number);
         if let Some(place) = owners.slots.get_mut(usize::from(slot)) {
             *place = node.number;
+            changing.moved.insert(slot, node.number);
         }
         self.change(&mut changing, owners);
         Ok(node)
     }
 
-    /// Takes over what a node has said of the whole cluster.
+    /// The cluster is about to be asked: what is [`moved`](Self::moved) from here on may be news to whoever answers.
+    pub(crate) fn asking(&self) {
+        self.changing.lock().moved.clear();
+    }
+
+    /// Takes over what a node has said of the whole cluster, but for slots that moved since it was asked.
     pub(crate) fn apply(&self, view: &View) -> Result<()> {
         let mut changing = self.changing.lock();
         let mut owners = Owners::clone(&self.owners.load());
@@ -146,6 +154,9 @@ impl Map {
             for slot in range.clone() {
                 slots[usize::from(slot)] = node.number;
             }
+        }
+        for (slot, number) in &changing.moved {
+            slots[usize::from(*slot)] = *number;
         }
         owners.slots = slots.into_boxed_slice();
         owners.epoch = view.standing.epoch;
@@ -213,5 +224,30 @@ impl Changing {
                 *node = None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::topology::Standing;
+
+    #[tokio::test]
+    async fn what_was_asked_before_a_slot_moved_does_not_undo_it_and_what_is_asked_after_does() {
+        let at = |port| Endpoint { host: "127.0.0.1".to_owned(), port };
+        let standing = Standing { ok: true, epoch: 1, own_epoch: 1 };
+        let all_at_first = View { ranges: vec![(0..=16383, at(1))], replicas: Vec::new(), standing };
+        let map = Map::new("redis+cluster://127.0.0.1:1".parse().unwrap(), LinkOptions::default());
+        let ports = || [4, 5, 6].map(|slot| map.owners().of(slot).unwrap().endpoint.port);
+        map.asking();
+        map.apply(&all_at_first).unwrap();
+        assert_eq!(ports(), [1, 1, 1]);
+        map.asking();
+        map.moved(5, &at(2)).unwrap();
+        map.apply(&all_at_first).unwrap();
+        assert_eq!(ports(), [1, 2, 1]);
+        map.asking();
+        map.apply(&all_at_first).unwrap();
+        assert_eq!(ports(), [1, 1, 1]);
     }
 }

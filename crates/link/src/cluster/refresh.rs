@@ -168,6 +168,7 @@ impl Refresher {
 
     /// Asks one node after another, and takes the first answer that is good.
     async fn ask(self: &Arc<Self>) -> Result<View> {
+        self.map.asking();
         let epoch = self.map.owners().epoch;
         let mut asked = JoinSet::new();
         for (position, endpoint) in self.candidates().into_iter().enumerate() {
