@@ -240,7 +240,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
         let is_on = self.state.mode() == RegionMode::On;
         let near = |id| {
             let (read, life) = if is_on { self.near_look(id, options)? } else { return None };
-            self.count_near_hit(id, asked.started);
+            self.count_near_hit(id);
+            self.tell_near_hit(id, asked.started);
             let dated = Dated::now(read.age, Instant::now().checked_add(life.rest()));
             let dated = dated.hit(read.counted(), life.is_none);
             Some(Found::Value(read, life.left(), dated))

@@ -25,7 +25,7 @@ use mtcache_node::Changes;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-pub(crate) use self::held::{Held, Life};
+pub(crate) use self::held::{Held, Life, NearAge, Taken};
 use self::shards::There;
 use self::sought::{Base, ShortSought, Sought};
 use self::store::Store;
@@ -259,20 +259,24 @@ impl On {
         reason = "what a hit is made of passes through memory wherever a call is left"
     )]
     #[inline(always)]
-    fn get_at_once(&self, key: ShortSought<'_>) -> Option<(There<'_>, Moment)> {
-        let tracker = match &self.told_by {
-            ToldBy::Server(tracker) => Some(tracker),
-            ToldBy::Engine(_) => None,
-            ToldBy::Cluster(_) => return None,
-        };
-        let held = self.store.find_at_once(key)?;
+    fn take_at_once<T: Send + Sync + 'static>(
+        &self,
+        key: ShortSought<'_>,
+        own: TypeNumber<T>,
+    ) -> Option<Taken<T>> {
+        let part = self.store.part(key);
+        let held = part.get_at_once(key)?;
         // While its memory is on its way.
         let now = Moment::now();
-        let is_coherent = tracker.is_none_or(|tracker| tracker.is_coherent(now));
-        if !is_coherent || !self.store.is_fresh(&held, now) {
+        let is_coherent = match &self.told_by {
+            ToldBy::Engine(_) => true,
+            ToldBy::Server(tracker) => tracker.is_coherent(now),
+            ToldBy::Cluster(_) => false,
+        };
+        if !is_coherent || !self.store.is_fresh(held, now) {
             return None;
         }
-        Some((held, now))
+        held.take(own, now)
     }
 
     fn all_can_be_relied_on(&self, now: Moment) -> bool {
@@ -310,28 +314,41 @@ impl NearRegion {
         Self { on, base: base.to_owned(), begun, may_be_at_once }
     }
 
-    /// What is kept under a key with these parts, if it can be relied on now.
+    /// What is kept under a key with these parts, if it can be relied on now and is found at one look. None says nothing: it is to be asked for
+    /// with [`take`](Self::take) then.
+    ///
+    /// These are two calls for who asks, because what one and the same variable has of both would pass through memory.
     #[allow(
         clippy::inline_always,
         reason = "what a hit is made of passes through memory wherever a call is left"
     )]
     #[inline(always)]
-    pub(crate) fn get(&self, id: &(impl KeyParts + ?Sized)) -> Option<(There<'_>, Moment)> {
+    pub(crate) fn take_at_once<T: Send + Sync + 'static>(
+        &self,
+        id: &(impl KeyParts + ?Sized),
+        own: TypeNumber<T>,
+    ) -> Option<Taken<T>> {
         debug_assert!(is_the_only_part(id), "`only_part` is not what `each_part` hands over");
         if self.may_be_at_once
             && let Some(part) = id.only_part()
             && let Some(key) = self.begun.then(part)
-            && let Some(found) = self.on.get_at_once(key)
         {
-            return Some(found);
+            return self.on.take_at_once(key, own);
         }
-        self.get_slowly(id)
+        None
     }
 
-    /// The same for all keys and in all cases.
+    /// What is kept under a key with these parts, if it can be relied on now.
     #[inline(never)]
-    fn get_slowly(&self, id: &(impl KeyParts + ?Sized)) -> Option<(There<'_>, Moment)> {
-        keys::with_joined(&self.base, id, |key| self.on.get(&self.on.store.sought(key)))
+    pub(crate) fn take<T: Send + Sync + 'static>(
+        &self,
+        id: &(impl KeyParts + ?Sized),
+        own: TypeNumber<T>,
+    ) -> Option<Taken<T>> {
+        keys::with_joined(&self.base, id, |key| {
+            let (held, now) = self.on.get(&self.on.store.sought(key))?;
+            held.take(own, now)
+        })
     }
 }
 

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mtcache_link::Moment;
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// A value with what is known of it.
@@ -26,6 +28,12 @@ impl<T> Read<T> {
     /// A value that is within its TTL, and has been counted as a miss.
     pub(crate) fn fresh(value: T, source: Source, age: Age) -> Self {
         Self { value, source, staleness: Staleness::Fresh, age, counted: Counted::NoHit }
+    }
+
+    /// A value of this process's memory, which is counted as a hit of that.
+    #[inline]
+    pub(crate) fn near(value: T, age: Age) -> Self {
+        Self { counted: Counted::NearHit, ..Self::fresh(value, Source::Near, age) }
     }
 
     /// As what hit it is counted, for [`Region::count_undecodable`](crate::Region::count_undecodable).
@@ -129,6 +137,12 @@ impl Age {
             Self::AtMost(age) => Self::AtMost(age.saturating_add(more)),
             Self::Unknown => Self::Unknown,
         }
+    }
+
+    /// The age of what was made then, or later; not known of what was [never](Moment::NEVER).
+    #[inline]
+    pub(crate) fn of(made: Moment, now: Moment) -> Self {
+        if made == Moment::NEVER { Self::Unknown } else { Self::AtMost(now.since(made)) }
     }
 
     /// A plain value's age: its TTL when it was stored is at most the region's, so what is gone of the region's TTL bounds it. A
@@ -247,7 +261,7 @@ impl ReadOptions {
     }
 
     #[inline]
-    pub(crate) fn accepts(self, age: Age) -> bool {
+    pub(crate) fn accepts(&self, age: Age) -> bool {
         self.max_age.is_none_or(|limit| age.is_within(limit))
     }
 }

@@ -4,8 +4,9 @@
 //! life, under a ticket taken before its read was sent. Deliberately absent: when such a value is dropped (`near.rs`).
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -17,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::framed::Sight;
 use crate::keys::KeyParts;
 use crate::loader::{Knowing, Loaded, Loader, Plainly, Previous};
-use crate::near::{self, Kept, Life, Ticket};
-use crate::read::{Age, Counted, Read, ReadOptions, Source};
+use crate::near::{self, Kept, Life, NearAge, Taken, Ticket};
+use crate::read::{Age, Read, ReadOptions, Source};
 use crate::read_through::{FreshFor, Looked, ahead};
 use crate::refresh::Rules;
 use crate::region::Region;
@@ -32,12 +33,11 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     /// A change made by this process is seen by the next read; one made elsewhere once the backend's message about it has come, at the
     /// latest after [`near_heartbeat`](crate::CacheBuilder::near_heartbeat). Where the backend sends no such messages this reads
     /// the backend, as [`get`](Self::get) always does; [`Cache::near_state`](crate::Cache::near_state) tells.
-    pub async fn get_shared(&self, id: impl KeyParts) -> Result<Option<Read<Arc<T>>>> {
-        // Not `get_shared_with`: to carry demands into a future and through it is a fifth of a hit.
-        if let Some(read) = self.near_hit(&id, ReadOptions::new()) {
-            return Ok(Some(read));
-        }
-        Box::pin(self.get_far(self.key(id), ReadOptions::new())).await
+    pub fn get_shared<K: KeyParts>(
+        &self,
+        id: K,
+    ) -> impl Future<Output = Result<Option<Read<Arc<T>>>>> + use<'_, T, K> {
+        SharedRead { region: self, step: Step::Asked(id) }
     }
 
     /// As [`get_shared`](Self::get_shared), with demands.
@@ -46,6 +46,9 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         id: impl KeyParts,
         options: ReadOptions,
     ) -> Result<Option<Read<Arc<T>>>> {
+        if let Some((value, age)) = self.called_near_hit(&id, &options) {
+            return Ok(Some(Read::near(value, age.into())));
+        }
         if let Some(read) = self.near_hit(&id, options) {
             return Ok(Some(read));
         }
@@ -83,8 +86,17 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
 
     /// Reads an entry from this process's memory alone: at once, without a word to the backend. `None` says that it is not there, or that it
     /// cannot be relied on now; whether the backend has it is for [`get_shared`](Self::get_shared) to find out, and counted there.
+    #[inline]
     pub fn get_near(&self, id: impl KeyParts, options: ReadOptions) -> Result<Option<Read<Arc<T>>>> {
-        match self.near_hit(&id, options) {
+        match self.called_near_hit(&id, &options) {
+            Some((value, age)) => Ok(Some(Read::near(value, age.into()))),
+            None => self.get_near_slowly(&id, options),
+        }
+    }
+
+    #[inline(never)]
+    fn get_near_slowly(&self, id: &impl KeyParts, options: ReadOptions) -> Result<Option<Read<Arc<T>>>> {
+        match self.near_hit(id, options) {
             Some(read) => Ok(Some(read)),
             // What can be no key is said here, for it is not there either.
             None => self.key(id).map(|_| None),
@@ -94,61 +106,85 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     /// The value alone of what [`get_near`](Self::get_near) finds, for who asks for nothing else: it is fresh in any case. `None` also for
     /// what can be no key.
     pub fn peek(&self, id: impl KeyParts) -> Option<Arc<T>> {
-        if self.is_killed() {
-            return None;
+        match self.near_hit_at_once(&id, &ReadOptions::new()) {
+            Some((value, _)) => Some(value),
+            None => self.near_hit(&id, ReadOptions::new()).map(Read::into_value),
         }
-        let started = self.cache.observed_from();
-        let near = self.state.near.get()?;
-        let (held, _) = near.get(&id)?;
-        let (value, life) = (held.value(self.value)?, held.life());
-        drop(held);
-        if life.is_none {
-            stats::count(&self.state.counters.none_hits);
-        }
-        self.count_near_hit(&id, started);
-        Some(value)
     }
 
-    /// One look at this process's memory, counted if it finds something.
+    /// One look at this process's memory, counted if it finds something and no more is to be done than for most hits. `None` says nothing:
+    /// [`near_hit`](Self::near_hit) is to be asked then.
+    ///
+    /// Who asks does so one after the other, because what comes of both into one and the same variable passes through memory.
     #[allow(
         clippy::inline_always,
         reason = "what a hit is made of passes through memory wherever a call is left"
     )]
     #[inline(always)]
+    fn near_hit_at_once(&self, id: &impl KeyParts, options: &ReadOptions) -> Option<(Arc<T>, NearAge)> {
+        if self.is_killed() || self.cache.is_heard() {
+            return None;
+        }
+        let near = self.state.near.get()?;
+        // In pieces, of which only the value is left in memory for the sake of its drop.
+        let Taken { value, life, made, now } = near.take_at_once(id, self.value)?;
+        let age = NearAge::of(made, now);
+        if !options.accepts(age.into()) {
+            return None;
+        }
+        self.count_if_none(life);
+        self.count_near_hit(id);
+        Some((value, age))
+    }
+
+    /// The same as a function of its own, which hands over what it finds in two registers: a whole [`Read`] would be written, and read again in
+    /// pieces of other sizes, for which a processor waits until all that it was to write before is in its cache.
+    #[inline(never)]
+    fn called_near_hit(&self, id: &impl KeyParts, options: &ReadOptions) -> Option<(Arc<T>, NearAge)> {
+        self.near_hit_at_once(id, options)
+    }
+
+    /// One look at this process's memory, counted and told of if it finds something.
+    #[inline(never)]
     fn near_hit(&self, id: &impl KeyParts, options: ReadOptions) -> Option<Read<Arc<T>>> {
         if self.is_killed() {
             return None;
         }
         let started = self.cache.observed_from();
-        let (value, age, _) = self.near_value(id, options)?;
-        self.count_near_hit(id, started);
-        Some(Read { counted: Counted::NearHit, ..Read::fresh(value, Source::Near, age) })
+        // Where somebody listens nothing has been looked for at once yet.
+        let (read, _) = match started {
+            Some(_) => self.near_look(id, options)?,
+            None => self.accepted(self.state.near.get()?.take(id, self.value)?, options)?,
+        };
+        self.count_near_hit(id);
+        self.tell_near_hit(id, started);
+        Some(read)
     }
 
     /// One look at this process's memory.
     pub(crate) fn near_look(&self, id: &impl KeyParts, options: ReadOptions) -> Option<(Read<Arc<T>>, Life)> {
-        let (value, age, life) = self.near_value(id, options)?;
-        Some((Read { counted: Counted::NearHit, ..Read::fresh(value, Source::Near, age) }, life))
+        let near = self.state.near.get()?;
+        let taken = match near.take_at_once(id, self.value) {
+            Some(taken) => taken,
+            None => near.take(id, self.value)?,
+        };
+        self.accepted(taken, options)
     }
 
-    #[allow(
-        clippy::inline_always,
-        reason = "what a hit is made of passes through memory wherever a call is left"
-    )]
-    #[inline(always)]
-    fn near_value(&self, id: &impl KeyParts, options: ReadOptions) -> Option<(Arc<T>, Age, Life)> {
-        let near = self.state.near.get()?;
-        let (held, now) = near.get(id)?;
-        let age = held.age(now);
-        if !options.accepts(age) {
+    fn accepted(&self, taken: Taken<T>, options: ReadOptions) -> Option<(Read<Arc<T>>, Life)> {
+        if !options.accepts(taken.age()) {
             return None;
         }
-        let (value, life) = (held.value(self.value)?, held.life());
-        drop(held);
+        let life = taken.life;
+        self.count_if_none(life);
+        Some((taken.into_read(), life))
+    }
+
+    #[inline]
+    fn count_if_none(&self, life: Life) {
         if life.is_none {
             stats::count(&self.state.counters.none_hits);
         }
-        Some((value, age, life))
     }
 
     #[allow(
@@ -156,14 +192,11 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         reason = "what a hit is made of passes through memory wherever a call is left"
     )]
     #[inline(always)]
-    pub(crate) fn count_near_hit(&self, id: &impl KeyParts, started: Option<Instant>) {
+    pub(crate) fn count_near_hit(&self, id: &impl KeyParts) {
         let counters = &self.state.counters;
         let number = counters.near.count();
         if counters.control.is_checked(number) {
             self.check_near_hit(id);
-        }
-        if started.is_some() {
-            self.tell_near_hit(id, started);
         }
     }
 
@@ -174,9 +207,11 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         }
     }
 
-    #[cold]
-    fn tell_near_hit(&self, id: &impl KeyParts, started: Option<Instant>) {
-        if let Ok(key) = self.key(id) {
+    /// To be called after [`count_near_hit`](Self::count_near_hit); says nothing where nobody listened when the read began.
+    pub(crate) fn tell_near_hit(&self, id: &impl KeyParts, started: Option<Instant>) {
+        if started.is_some()
+            && let Ok(key) = self.key(id)
+        {
             self.observe_read(&key, &Read::fresh((), Source::Near, Age::Unknown), started);
         }
     }
@@ -341,7 +376,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
             return options.by_deadline(self.name(), pin!(call)).await.map(Read::shared);
         }
         if let Some((read, life)) = self.near_look(&id, options) {
-            self.count_near_hit(&id, started);
+            self.count_near_hit(&id);
+            self.tell_near_hit(&id, started);
             if Rules::of(&self.state.policy).is_some() {
                 self.refresh_ahead(&self.key(&id)?, life.left(), read.age, loader);
             }
@@ -354,5 +390,58 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Region<T> {
         };
         let read = options.by_deadline(self.name(), pin!(call)).await;
         read.or_else(|error| self.late(error, &key, options).map(Read::shared))
+    }
+}
+
+/// A read that is under way.
+///
+/// By hand for the sake of near hits, see `called_near_hit`: what an `async fn` keeps between its steps passes through memory as well.
+struct SharedRead<'a, T, K> {
+    region: &'a Region<T>,
+    step: Step<'a, T, K>,
+}
+
+enum Step<'a, T, K> {
+    Asked(K),
+    Far(Pin<Box<dyn Future<Output = Result<Option<Read<Arc<T>>>>> + Send + 'a>>),
+}
+
+/// Nothing in it is pinned but what is in the box.
+impl<T, K> Unpin for SharedRead<'_, T, K> {}
+
+impl<T: DeserializeOwned + Send + Sync + 'static, K: KeyParts> Future for SharedRead<'_, T, K> {
+    type Output = Result<Option<Read<Arc<T>>>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Step::Asked(id) = &this.step
+            && let Some((value, age)) = this.region.called_near_hit(id, &ReadOptions::new())
+        {
+            return Poll::Ready(Ok(Some(Read::near(value, age.into()))));
+        }
+        // Taken apart, so that what is above has no variable with this in which it would have to lie in memory.
+        match this.poll_slowly(context) {
+            Poll::Ready(read) => Poll::Ready(read),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T: DeserializeOwned + Send + Sync + 'static, K: KeyParts> SharedRead<'_, T, K> {
+    #[inline(never)]
+    fn poll_slowly(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Read<Arc<T>>>>> {
+        loop {
+            match &mut self.step {
+                Step::Asked(id) => {
+                    if let Some(read) = self.region.near_hit(id, ReadOptions::new()) {
+                        return Poll::Ready(Ok(Some(read)));
+                    }
+                    let key = self.region.key(&*id);
+                    self.step = Step::Far(Box::pin(self.region.get_far(key, ReadOptions::new())));
+                }
+                Step::Far(read) => return read.as_mut().poll(context),
+            }
+        }
     }
 }

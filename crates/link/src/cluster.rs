@@ -317,10 +317,11 @@ impl ClusterLink {
         };
         match Advice::of(error, &way.node.endpoint) {
             Advice::Moved(slot, to) => {
+                // Whoever is named is asked next, and knows of it: to be said before the slot has its node, which the next question forgets.
+                refresher.wake(Some(&to));
                 let node = refresher.map.moved(slot, &to);
                 // The map is told first: from then on nobody takes the old node's word for these keys.
                 self.answered_elsewhere(commands);
-                refresher.wake(Some(&to));
                 hop(node.map(|node| Way { node, asking: false }))
             }
             Advice::Ask(to) => {

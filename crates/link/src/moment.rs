@@ -20,7 +20,8 @@ impl Moment {
     pub const NEVER: Self = Self(i64::MIN);
 
     /// Now, or up to [`slack`](Self::slack) ago.
-    #[inline]
+    #[allow(clippy::inline_always, reason = "a call takes as long as a fifth of what is asked for so")]
+    #[inline(always)]
     pub fn now() -> Self {
         Self(clock::quickly())
     }
@@ -63,7 +64,14 @@ impl Moment {
     /// The time from an earlier moment to this one; zero if the other is later.
     #[inline]
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
+        Duration::from_nanos(self.nanos_since(earlier))
+    }
+
+    /// The same in nanoseconds.
+    #[inline]
+    pub fn nanos_since(self, earlier: Self) -> u64 {
+        // Of any two numbers the difference of the greater and the less has room without its sign.
+        if self > earlier { self.0.wrapping_sub(earlier.0).cast_unsigned() } else { 0 }
     }
 
     pub(crate) fn number(self) -> i64 {
@@ -82,6 +90,7 @@ fn nanos(time: Duration) -> i64 {
 #[cfg(target_os = "linux")]
 mod clock {
     use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
@@ -106,8 +115,24 @@ mod clock {
         }
     });
 
-    #[inline]
+    /// The quick clock is known to be one that others keep.
+    static IS_QUICK: AtomicBool = AtomicBool::new(false);
+
+    #[allow(clippy::inline_always, reason = "see `Moment::now`")]
+    #[inline(always)]
     pub(super) fn quickly() -> i64 {
+        // That is asked for by itself, and not by looking at `QUICK`, because two tests of whether that is there would be left in every read.
+        if IS_QUICK.load(Ordering::Relaxed) {
+            return number(clock_gettime(ClockId::MonotonicCoarse));
+        }
+        quickly_if_that_is_possible()
+    }
+
+    #[cold]
+    fn quickly_if_that_is_possible() -> i64 {
+        if QUICK.clock == ClockId::MonotonicCoarse {
+            IS_QUICK.store(true, Ordering::Relaxed);
+        }
         number(clock_gettime(QUICK.clock))
     }
 

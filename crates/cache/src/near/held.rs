@@ -9,18 +9,33 @@ use std::time::{Duration, Instant};
 
 use mtcache_link::Moment;
 
+use super::sought::last_part;
 use super::store::{Kept, Known, Ticket};
 use super::typed::{TypeNumber, Typed, shared_as};
-use crate::read::Age;
+use crate::read::{Age, Read};
 
 /// The longest key that lies within the entry.
-pub(super) const SHORT_MAX: usize = 30;
+pub(super) const SHORT_MAX: usize = 29;
 
 /// The key of an entry.
 #[derive(Clone)]
 pub(super) enum Name {
-    Short(u8, [u8; SHORT_MAX]),
+    Short(ShortName),
     Long(Box<[u8]>),
+}
+
+#[derive(Clone)]
+pub(super) struct ShortName {
+    pub(super) len: u8,
+    /// Where its last part begins; [`ESCAPED`](Self::ESCAPED) where that is not written as whoever asks for it writes it.
+    pub(super) last_part: u8,
+    /// Zeroes behind it.
+    pub(super) bytes: [u8; SHORT_MAX],
+}
+
+impl ShortName {
+    /// No place in a name.
+    pub(super) const ESCAPED: u8 = u8::MAX;
 }
 
 /// What is kept, with what had been heard when its read was sent.
@@ -92,6 +107,52 @@ impl Life {
     }
 }
 
+/// What was taken of an entry that could be relied on.
+pub(crate) struct Taken<T> {
+    pub(crate) value: Arc<T>,
+    pub(crate) life: Life,
+    /// As [`Held`]'s.
+    pub(crate) made: Moment,
+    /// When it was taken.
+    pub(crate) now: Moment,
+}
+
+impl<T> Taken<T> {
+    /// How old it was then.
+    #[inline]
+    pub(crate) fn age(&self) -> Age {
+        Age::of(self.made, self.now)
+    }
+
+    /// As what a reader is given.
+    pub(crate) fn into_read(self) -> Read<Arc<T>> {
+        let age = self.age();
+        Read::near(self.value, age)
+    }
+}
+
+/// An [`Age`] that takes no more than a register, in which it is handed from one function to another.
+#[derive(Clone, Copy)]
+pub(crate) struct NearAge(i64);
+
+impl NearAge {
+    const UNKNOWN: i64 = -1;
+
+    /// Of what was made a slack after then, or later.
+    #[inline]
+    pub(crate) fn of(made: Moment, now: Moment) -> Self {
+        let nanos = || i64::try_from(now.nanos_since(made)).unwrap_or(i64::MAX);
+        Self(if made == Moment::NEVER { Self::UNKNOWN } else { nanos() })
+    }
+}
+
+impl From<NearAge> for Age {
+    #[inline]
+    fn from(age: NearAge) -> Self {
+        u64::try_from(age.0).map_or(Self::Unknown, |nanos| Self::AtMost(Duration::from_nanos(nanos)))
+    }
+}
+
 /// What few entries have.
 pub(super) struct Rest {
     /// The stripes of the tags that it carries, and how often tags had been heard of.
@@ -121,8 +182,24 @@ impl Held {
         Self { value, fresh_until, epoch, is_none, has_tags, type_number, uses, made, rest, bytes }
     }
 
+    /// What a hit takes of it; none if its value is of another type.
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
+    pub(crate) fn take<T: Send + Sync + 'static>(&self, own: TypeNumber<T>, now: Moment) -> Option<Taken<T>> {
+        let (made, life) = (self.made, self.life());
+        let value = self.value(own)?;
+        Some(Taken { value, life, made, now })
+    }
+
     /// Its value; none if it is of another type, as it was kept by somebody who reads the same keys as that.
-    #[inline]
+    #[allow(
+        clippy::inline_always,
+        reason = "what a hit is made of passes through memory wherever a call is left"
+    )]
+    #[inline(always)]
     #[allow(unsafe_code, reason = "what is asked for here alone")]
     pub(crate) fn value<T: Send + Sync + 'static>(&self, own: TypeNumber<T>) -> Option<Arc<T>> {
         // SAFETY: the number is what this value gave when it came here.
@@ -130,9 +207,8 @@ impl Held {
     }
 
     /// How old it is now.
-    #[inline]
     pub(crate) fn age(&self, now: Moment) -> Age {
-        if self.made == Moment::NEVER { Age::Unknown } else { Age::AtMost(now.since(self.made)) }
+        Age::of(self.made, now)
     }
 
     /// When its life ends; never where it stands for "the source has none", whose life nobody prolongs.
@@ -193,14 +269,13 @@ impl Held {
 
 impl Name {
     pub(super) fn new(key: &[u8]) -> Self {
-        let mut short = [0; SHORT_MAX];
-        match short.get_mut(..key.len()) {
-            Some(room) => {
-                room.copy_from_slice(key);
-                Self::Short(key.len() as u8, short)
-            }
-            None => Self::Long(key.into()),
-        }
+        let mut bytes = [0; SHORT_MAX];
+        let Some(room) = bytes.get_mut(..key.len()) else { return Self::Long(key.into()) };
+        room.copy_from_slice(key);
+        let (before, last_part) = key.split_at(last_part(key));
+        let is_escaped = last_part.contains(&b'%');
+        let last_part = if is_escaped { ShortName::ESCAPED } else { before.len() as u8 };
+        Self::Short(ShortName { len: key.len() as u8, last_part, bytes })
     }
 }
 
@@ -210,7 +285,7 @@ impl Deref for Name {
     #[inline]
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Self::Short(name) => name.bytes.get(..usize::from(name.len)).unwrap_or_default(),
             Self::Long(bytes) => bytes,
         }
     }
@@ -238,7 +313,7 @@ mod tests {
     }
 
     fn kept(age: Age, life: Duration) -> Kept {
-        let kept = Kept::plain(Arc::new(1), 1);
+        let kept = Kept::plain(Arc::new(1_u64), 1);
         Kept { age, expires: kept.read + life, ..kept }
     }
 

@@ -47,21 +47,17 @@ impl Shards {
 
     /// The entry with this key, which stays where it is until this is dropped.
     pub(super) fn get(&self, key: &Sought<'_>) -> Option<There<'_>> {
-        let table = self.shard(key.hash).0.read();
-        let number = table.look_up(key)?;
-        RwLockReadGuard::try_map(table, |table| table.held(number)).ok()
+        RwLockReadGuard::try_map(self.shard(key.hash).0.read(), |table| table.get(key)).ok()
     }
 
-    /// The same if it is found at one look.
+    /// The part in which an entry with this key is, under its lock for readers.
     #[allow(
         clippy::inline_always,
         reason = "what a hit is made of passes through memory wherever a call is left"
     )]
     #[inline(always)]
-    pub(super) fn get_at_once(&self, key: ShortSought<'_>) -> Option<There<'_>> {
-        let table = self.shard(key.hash).0.read();
-        let number = table.look_up_at_once(key)?;
-        RwLockReadGuard::try_map(table, |table| table.held(number)).ok()
+    pub(super) fn part(&self, key: ShortSought<'_>) -> RwLockReadGuard<'_, Table> {
+        self.shard(key.hash).0.read()
     }
 
     pub(super) fn insert(&self, key: &[u8], held: Held) -> Gone {
@@ -231,8 +227,10 @@ mod tests {
                             12 if thread < 2 => drop(shards.remove_all(&|key| key.ends_with(b"7"))),
                             13 if thread == 0 && n % 32 == 0 => shards.clear(),
                             _ => {
+                                let sought = base.then(&key[12..]).unwrap();
                                 let at_once = shards
-                                    .get_at_once(base.then(&key[12..]).unwrap())
+                                    .part(sought)
+                                    .get_at_once(sought)
                                     .map(|held| *held.value(own).unwrap());
                                 assert!(at_once.is_none_or(|value| value == number));
                                 let slowly = shards

@@ -7,7 +7,7 @@
 
 use std::mem::size_of;
 
-use super::held::SHORT_MAX;
+use super::held::{SHORT_MAX, ShortName};
 
 const WORD: usize = size_of::<u64>();
 /// As many as there are whole ones in a name that lies within its entry.
@@ -55,7 +55,7 @@ impl Base {
         self.len + WORD > SHORT_MAX
     }
 
-    /// The key that begins so and goes on with this part; none if the part is long or has to be escaped.
+    /// The key that begins so and goes on with this part; none if the part is long. What has to be escaped is sought as it is, and is no name.
     #[allow(
         clippy::inline_always,
         reason = "what a hit is made of passes through memory wherever a call is left"
@@ -65,8 +65,7 @@ impl Base {
         let ends = ends(part.as_bytes())?;
         let mut state = self.hashed;
         state.fold_short(ends, part.len());
-        let key = ShortSought { hash: state.folded, base: self, rest_len: part.len(), rest: ends };
-        (separators_in(ends[0]) | separators_in(ends[1]) == 0).then_some(key)
+        Some(ShortSought { hash: state.folded, base: self, rest_len: part.len(), rest: ends })
     }
 }
 
@@ -97,25 +96,33 @@ pub(crate) struct ShortSought<'a> {
 }
 
 impl ShortSought<'_> {
-    /// Whether this is its name, of so many bytes, before zeroes. It may say no where it is.
+    /// Whether this is its name. It may say no where it is.
     #[allow(
         clippy::inline_always,
         reason = "what a hit is made of passes through memory wherever a call is left"
     )]
     #[inline(always)]
-    pub(super) fn is(&self, len: u8, name: &[u8; SHORT_MAX]) -> bool {
-        let word = |at: usize| name.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word));
+    pub(super) fn is(&self, name: &ShortName) -> bool {
+        let ShortName { len, last_part, bytes } = name;
+        let word = |at: usize| bytes.get(at..)?.first_chunk().map(|word| u64::from_le_bytes(*word));
         let Start { words, masks } = &self.base.start;
         let starts =
             |place: usize| word(place * WORD).is_some_and(|word| word & masks[place] == words[place]);
         let end = self.base.len + self.rest_len;
-        usize::from(len) == end
+        // A `:` or a `%` in the rest would have to be escaped: in no name is the last part cut so and one of both within.
+        usize::from(*len) == end
+            && usize::from(*last_part) == self.base.len
             && starts(0)
             && starts(1)
             && starts(2)
             && word(self.base.len) == Some(self.rest[0])
             && (self.rest_len < WORD || word(end - WORD) == Some(self.rest[1]))
     }
+}
+
+/// Where a key's last part begins.
+pub(super) fn last_part(key: &[u8]) -> usize {
+    key.iter().rposition(|byte| *byte == b':').map_or(0, |last| last + 1)
 }
 
 /// A key that is sought, whatever its length.
@@ -127,8 +134,7 @@ pub(crate) struct Sought<'a> {
 
 impl<'a> Sought<'a> {
     pub(super) fn new(seeds: Seeds, key: &'a [u8]) -> Self {
-        let cut = key.iter().rposition(|byte| *byte == b':').map_or(0, |last| last + 1);
-        let (base, rest) = key.split_at(cut);
+        let (base, rest) = key.split_at(last_part(key));
         let mut state = State::new(seeds);
         state.feed(base);
         state.feed(rest);
@@ -209,17 +215,6 @@ fn part_of_word(bytes: &[u8]) -> u64 {
     u64::from(*first) | (u64::from(*middle) << (8 * (len / 2))) | (u64::from(*last) << (8 * (len - 1)))
 }
 
-/// Not zero if one of the eight bytes is a `:` or a `%`.
-#[inline]
-fn separators_in(word: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; WORD]);
-    const COLONS: u64 = u64::from_le_bytes([b':'; WORD]);
-    const PERCENTS: u64 = u64::from_le_bytes([b'%'; WORD]);
-    const TOPS: u64 = u64::from_le_bytes([0x80; WORD]);
-    let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
-    zero_bytes(word ^ COLONS) | zero_bytes(word ^ PERCENTS)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -231,7 +226,7 @@ mod tests {
 
     fn is_at_once(key: &ShortSought<'_>, name: &str) -> bool {
         match Name::new(name.as_bytes()) {
-            Name::Short(len, name) => key.is(len, &name),
+            Name::Short(name) => key.is(&name),
             Name::Long(_) => false,
         }
     }
@@ -246,17 +241,21 @@ mod tests {
             if let Some(in_two) = in_two {
                 prop_assert_eq!(in_two.hash, Sought::new(SEEDS, joined.as_bytes()).hash);
                 // The rest's first word lies within the entry as well.
-                let is_easy = base.len() <= 22 && joined.len() <= SHORT_MAX;
+                let is_easy = base.len() <= 21 && joined.len() <= SHORT_MAX;
                 prop_assert_eq!(is_at_once(&in_two, &joined), is_easy);
             }
         }
 
         #[test]
-        fn a_part_with_separators_is_no_rest_of_a_key(before in "[ -$&-9;-~]{0,8}", separator in "[:%]", after in "[ -~]{0,7}") {
+        fn a_part_with_separators_is_in_no_name(before in "[ -$&-9;-~]{0,8}", separator in "[:%]", after in "[ -~]{0,7}") {
             let base = Base::new(SEEDS, b"r:");
             let part = format!("{before}{separator}{after}");
-            prop_assert!(base.then(&part).is_none());
-            prop_assert!(base.then(&before).is_some());
+            // Neither in that of a key with these bytes, which is of another id, nor in its own.
+            for name in [format!("r:{part}"), crate::keys::join("r", &part).unwrap()] {
+                prop_assert!(!is_at_once(&base.then(&part).unwrap(), &name));
+            }
+            let plain = format!("r:{before}");
+            prop_assert!(is_at_once(&base.then(&before).unwrap(), &plain));
         }
 
         #[test]
@@ -348,11 +347,11 @@ mod tests {
                     let key = begun.then(&part).unwrap();
                     let joined = [&base, part.as_bytes()].concat();
                     let is = |name: &[u8]| match Name::new(name) {
-                        Name::Short(len, name) => key.is(len, &name),
+                        Name::Short(name) => key.is(&name),
                         Name::Long(_) => false,
                     };
                     assert_eq!(key.hash, Sought::new(SEEDS, &joined).hash);
-                    assert_eq!(is(&joined), base_len <= 22 && joined.len() <= SHORT_MAX, "{joined:?}");
+                    assert_eq!(is(&joined), base_len <= 21 && joined.len() <= SHORT_MAX, "{joined:?}");
                     for name in nearly(&joined) {
                         assert!(!is(&name) || name == joined, "{joined:?} {name:?}");
                     }

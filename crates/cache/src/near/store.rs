@@ -13,14 +13,14 @@ use std::time::Instant;
 
 use mtcache_link::{Listener, Moment};
 use mtcache_node::ChangeListener;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLockReadGuard};
 use tokio::sync::oneshot;
 
 use super::Keeping;
 use super::held::{Held, Rest};
 use super::shards::{Shards, There};
 use super::sought::{Base, ShortSought, Sought};
-use super::table::Gone;
+use super::table::{Gone, Table};
 use super::typed::Typed;
 use super::wakes::{Wake, Wakes};
 use crate::events::{Event, RemovalCause, Teller};
@@ -143,14 +143,14 @@ impl Store {
         self.entries.get(key)
     }
 
-    /// The same if it is found at one look.
+    /// The entries among which a key is, if it is kept.
     #[allow(
         clippy::inline_always,
         reason = "what a hit is made of passes through memory wherever a call is left"
     )]
     #[inline(always)]
-    pub(crate) fn find_at_once(&self, key: ShortSought<'_>) -> Option<There<'_>> {
-        self.entries.get_at_once(key)
+    pub(crate) fn part(&self, key: ShortSought<'_>) -> RwLockReadGuard<'_, Table> {
+        self.entries.part(key)
     }
 
     /// What was found, if it is fresh; to be asked last, as [`is_fresh`](Self::is_fresh).

@@ -29,9 +29,11 @@ const MOST_STEPS: u32 = 256;
 /// No entry.
 const NONE: u32 = u32::MAX;
 
+/// In this order: what a hit needs fills a line of memory together with the lock before it.
+#[repr(C)]
 pub(super) struct Table {
-    index: Index,
     entries: Vec<Option<Entry>>,
+    index: Index,
     /// The numbers of the entries that are none.
     free: Vec<u32>,
     probation: Queue,
@@ -106,11 +108,12 @@ impl Table {
         self.probation.bytes + self.main.bytes
     }
 
-    /// The number of the entry with this key, which has been asked for.
-    pub(super) fn look_up(&self, key: &Sought<'_>) -> Option<u32> {
+    /// What is there under this key, which has been asked for.
+    pub(super) fn get(&self, key: &Sought<'_>) -> Option<&Held> {
         let number = self.find(key.hash, |entry| *entry.name == *key.key)?;
-        self.held(number)?.uses.count(MOST_USES);
-        Some(number)
+        let held = self.held(number)?;
+        held.uses.count(MOST_USES);
+        Some(held)
     }
 
     /// The same at one look, without a call or a loop: for short keys, and not for all of them.
@@ -119,19 +122,17 @@ impl Table {
         reason = "what a hit is made of passes through memory wherever a call is left"
     )]
     #[inline(always)]
-    pub(super) fn look_up_at_once(&self, key: ShortSought<'_>) -> Option<u32> {
+    pub(super) fn get_at_once(&self, key: ShortSought<'_>) -> Option<&Held> {
         let number = self.index.first_candidate(key.hash)?;
-        let Some(Entry { name: Name::Short(len, name), held, .. }) = self.entry(number) else { return None };
-        if !key.is(*len, name) {
+        let Some(Entry { name: Name::Short(name), held, .. }) = self.entry(number) else { return None };
+        if !key.is(name) {
             return None;
         }
         held.uses.count(MOST_USES);
-        Some(number)
+        Some(held)
     }
 
-    /// What is there under this number.
-    #[inline]
-    pub(super) fn held(&self, number: u32) -> Option<&Held> {
+    fn held(&self, number: u32) -> Option<&Held> {
         self.entry(number).map(|entry| &entry.held)
     }
 
@@ -329,15 +330,15 @@ mod tests {
         }
 
         fn get(&self, key: &str) -> Option<u64> {
-            let found = self.table.look_up(&Sought::new(self.seeds, key.as_bytes()));
+            let value = |held: &Held| held.value(TypeNumber::<u64>::own()).map(|value| *value);
+            let found = self.table.get(&Sought::new(self.seeds, key.as_bytes())).and_then(value);
             if let Some((base, part)) = key.rsplit_once(':') {
                 let base = Base::new(self.seeds, format!("{base}:").as_bytes());
-                let at_once = self.table.look_up_at_once(base.then(part).unwrap());
+                let at_once = self.table.get_at_once(base.then(part).unwrap()).and_then(value);
                 assert!(at_once.is_none() || at_once == found, "{key} is not another");
                 self.at_once.set(self.at_once.get() + u32::from(at_once.is_some()));
             }
-            let number = found?;
-            self.table.held(number)?.value(TypeNumber::<u64>::own()).map(|value| *value)
+            found
         }
 
         fn remove(&mut self, key: &str) -> bool {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mtcache_cache::{Age, Cache, Read, ReadOptions, Region, RegionPolicy, Source, TimeLeft, TrackingState};
+use mtcache_cache::{
+    Age, Cache, Event, Heard, Read, ReadOptions, Region, RegionPolicy, Source, TimeLeft, TrackingState,
+};
 
 use crate::rig::{Rig, eventually, on_every_backend};
 
@@ -23,6 +25,7 @@ on_every_backend! {
     a_flush_empties_it,
     readers_and_writers_agree_in_the_end,
     a_cached_none_is_near_too,
+    each_near_hit_is_counted_once_and_told_once,
 }
 
 fn policy() -> RegionPolicy {
@@ -79,6 +82,40 @@ async fn a_value_read_twice_comes_from_near_and_is_shared(rig: Rig) {
     assert!(stats.near_hits >= 2 && stats.hits > stats.near_hits && stats.near_kept >= 1, "{stats:?}");
     assert!(region.cache().near_size().1 > 0);
     assert_eq!(region.get("k").await.unwrap().unwrap().source, Source::Backend);
+}
+
+/// However it was found, by each call that finds it; what is refused as too old is no hit.
+async fn each_near_hit_is_counted_once_and_told_once(rig: Rig) {
+    let region = region(&rig).await;
+    let ids = ["k", "a:b", "50%", "", "an id of more bytes than lie within an entry"];
+    for id in ids {
+        region.set(id, &1).await.unwrap();
+        warm(&region, id).await;
+    }
+    let is_near =
+        |read: Option<Read<Arc<u64>>>| u64::from(read.is_some_and(|read| read.source == Source::Near));
+    for listens in [false, true] {
+        let mut events = listens.then(|| region.cache().events());
+        let (before, mut near) = (region.stats(), 0);
+        for id in ids {
+            near += is_near(region.get_shared(id).await.unwrap());
+            near += is_near(region.get_shared_with(id, ReadOptions::new()).await.unwrap());
+            near += is_near(region.get_near(id, ReadOptions::new()).unwrap());
+            near += u64::from(region.peek(id).is_some());
+            let too_old = ReadOptions::new().max_age(Duration::ZERO);
+            assert!(region.get_near(id, too_old).unwrap().is_none());
+        }
+        assert!(near > 0, "nothing is near any more");
+        assert_eq!(region.stats().near_hits - before.near_hits, near, "listens: {listens}");
+        let Some(events) = &mut events else { continue };
+        let mut told = 0;
+        // What was told is there already.
+        while let Ok(Some(heard)) = tokio::time::timeout(Duration::ZERO, events.next()).await {
+            let Heard::Event(event) = heard else { panic!("{heard:?}") };
+            told += u64::from(matches!(&*event, Event::Read { source: Source::Near, .. }));
+        }
+        assert_eq!(told, near);
+    }
 }
 
 async fn a_region_that_has_not_asked_reads_the_backend(rig: Rig) {
