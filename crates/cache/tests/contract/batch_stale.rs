@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -234,9 +235,12 @@ async fn a_batch_in_the_background_that_fails_is_not_tried_by_every_batch(rig: R
     let before = region.stats().refreshes;
     for _ in 0..20 {
         let panics = |_: Vec<&str>| async move {
-            let nothing: Vec<(&str, u64)> = Vec::new();
-            assert!(!nothing.is_empty(), "a loader that panics, on purpose");
-            Ok::<_, io::Error>(nothing)
+            let nothing: io::Result<Vec<(&str, u64)>> = Ok(Vec::new());
+            if nothing.is_ok() {
+                // Past the hook: a backtrace keeps the runtime busy for up to a second, and then nobody could tell of changes, nor is anything known.
+                resume_unwind(Box::new("a loader that panics, on purpose"));
+            }
+            nothing
         };
         let reads = region.get_or_load_many(["1", "2"], panics).await.unwrap();
         assert!(reads.iter().flatten().all(mtcache_cache::Read::is_stale));
