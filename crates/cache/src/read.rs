@@ -6,8 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mtcache_link::Moment;
-
 use crate::error::{Error, ErrorKind, Result};
 
 /// A value with what is known of it.
@@ -137,12 +135,6 @@ impl Age {
             Self::AtMost(age) => Self::AtMost(age.saturating_add(more)),
             Self::Unknown => Self::Unknown,
         }
-    }
-
-    /// The age of what was made then, or later; not known of what was [never](Moment::NEVER).
-    #[inline]
-    pub(crate) fn of(made: Moment, now: Moment) -> Self {
-        if made == Moment::NEVER { Self::Unknown } else { Self::AtMost(now.since(made)) }
     }
 
     /// A plain value's age: its TTL when it was stored is at most the region's, so what is gone of the region's TTL bounds it. A

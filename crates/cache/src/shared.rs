@@ -127,8 +127,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
         }
         let near = self.state.near.get()?;
         // In pieces, of which only the value is left in memory for the sake of its drop.
-        let Taken { value, life, made, now } = near.take_at_once(id, self.value)?;
-        let age = NearAge::of(made, now);
+        let Taken { value, life, age } = near.take_at_once(id, self.value)?;
         if !options.accepts(age.into()) {
             return None;
         }
@@ -172,12 +171,13 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Region<T> {
     }
 
     fn accepted(&self, taken: Taken<T>, options: ReadOptions) -> Option<(Read<Arc<T>>, Life)> {
-        if !options.accepts(taken.age()) {
+        let Taken { value, life, age } = taken;
+        let age = age.into();
+        if !options.accepts(age) {
             return None;
         }
-        let life = taken.life;
         self.count_if_none(life);
-        Some((taken.into_read(), life))
+        Some((Read::near(value, age), life))
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use mtcache_link::Moment;
 use super::sought::last_part;
 use super::store::{Kept, Known, Ticket};
 use super::typed::{TypeNumber, Typed, shared_as};
-use crate::read::{Age, Read};
+use crate::read::Age;
 
 /// The longest key that lies within the entry.
 pub(super) const SHORT_MAX: usize = 29;
@@ -111,24 +111,8 @@ impl Life {
 pub(crate) struct Taken<T> {
     pub(crate) value: Arc<T>,
     pub(crate) life: Life,
-    /// As [`Held`]'s.
-    pub(crate) made: Moment,
-    /// When it was taken.
-    pub(crate) now: Moment,
-}
-
-impl<T> Taken<T> {
     /// How old it was then.
-    #[inline]
-    pub(crate) fn age(&self) -> Age {
-        Age::of(self.made, self.now)
-    }
-
-    /// As what a reader is given.
-    pub(crate) fn into_read(self) -> Read<Arc<T>> {
-        let age = self.age();
-        Read::near(self.value, age)
-    }
+    pub(crate) age: NearAge,
 }
 
 /// An [`Age`] that takes no more than a register, in which it is handed from one function to another.
@@ -140,7 +124,7 @@ impl NearAge {
 
     /// Of what was made a slack after then, or later.
     #[inline]
-    pub(crate) fn of(made: Moment, now: Moment) -> Self {
+    fn of(made: Moment, now: Moment) -> Self {
         let nanos = || i64::try_from(now.nanos_since(made)).unwrap_or(i64::MAX);
         Self(if made == Moment::NEVER { Self::UNKNOWN } else { nanos() })
     }
@@ -189,9 +173,9 @@ impl Held {
     )]
     #[inline(always)]
     pub(crate) fn take<T: Send + Sync + 'static>(&self, own: TypeNumber<T>, now: Moment) -> Option<Taken<T>> {
-        let (made, life) = (self.made, self.life());
+        let (life, age) = (self.life(), NearAge::of(self.made, now));
         let value = self.value(own)?;
-        Some(Taken { value, life, made, now })
+        Some(Taken { value, life, age })
     }
 
     /// Its value; none if it is of another type, as it was kept by somebody who reads the same keys as that.
@@ -208,7 +192,7 @@ impl Held {
 
     /// How old it is now.
     pub(crate) fn age(&self, now: Moment) -> Age {
-        Age::of(self.made, now)
+        NearAge::of(self.made, now).into()
     }
 
     /// When its life ends; never where it stands for "the source has none", whose life nobody prolongs.

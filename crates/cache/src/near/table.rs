@@ -298,6 +298,7 @@ mod tests {
     use std::collections::HashMap;
     use std::sync::Arc;
 
+    use parking_lot::RwLock;
     use proptest::prelude::*;
 
     use super::super::sought::{Base, Seeds};
@@ -481,6 +482,11 @@ mod tests {
     fn an_entry_is_two_lines_whether_or_not_it_is_there() {
         assert_eq!((size_of::<Option<Entry>>(), align_of::<Option<Entry>>()), (128, 64));
         assert_eq!((mem::offset_of!(Entry, name), mem::offset_of!(Entry, held)), (0, size_of::<Name>()));
+    }
+
+    #[test]
+    fn what_a_look_up_needs_of_a_table_is_in_one_line_with_the_lock() {
+        assert!(size_of::<RwLock<()>>() + mem::offset_of!(Table, index) + size_of::<Index>() <= 64);
     }
 
     #[test]
